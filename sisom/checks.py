@@ -1,0 +1,35 @@
+"""Refusals shared by every entry point: one wording, one place."""
+
+import torch
+from torch import Tensor
+
+from sisom.errors import EmptyInput, LabelError, NonFinite, ShapeMismatch
+from sisom.types import Features
+
+__all__ = ["check_features", "check_labels"]
+
+
+def check_features(features: Features) -> None:
+    """Raise `NonFinite`, naming the rows, when a saliency, penultimate feature or logit is NaN or
+    infinite.
+    """
+    bad = torch.zeros(len(features), dtype=torch.bool, device=features.saliency.device)
+    for tensor in (features.saliency, features.penultimate, features.logits):
+        bad |= ~torch.isfinite(tensor).all(dim=1)
+    if bool(bad.any()):
+        rows = tuple(int(row) for row in bad.nonzero().flatten().tolist())
+        shown = ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")
+        raise NonFinite(f"{len(rows)} of {len(features)} feature rows are not finite: rows {shown}", rows)
+
+
+def check_labels(labels: Tensor, rows: int, num_classes: int) -> None:
+    """Raise `EmptyInput`, `ShapeMismatch` or `LabelError` unless `labels` are `rows` classes below
+    `num_classes`.
+    """
+    if rows == 0:
+        raise EmptyInput("no labeled rows")
+    if tuple(labels.shape) != (rows,):
+        raise ShapeMismatch(f"{rows} feature rows need {rows} labels, got shape {tuple(labels.shape)}")
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= num_classes:
+        raise LabelError(f"labels must lie in 0 to {num_classes - 1}, found {low if low < 0 else high}")

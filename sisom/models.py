@@ -1,0 +1,127 @@
+"""Networks by name. One class serves all CIFAR-style residual nets; the rest are torchvision's, untrained."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+import torchvision
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor, nn
+
+from sisom.errors import UnknownName, WeightsError, nearest_name
+
+__all__ = ["MODELS", "CifarResNet", "build_model", "load_weights", "save_weights"]
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions and a shortcut; the output is taken after the last ReLU, so it is never
+    negative.
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.relu = nn.ReLU(inplace=True)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or inputs != outputs:
+            self.shortcut = nn.Sequential(
+                OrderedDict(
+                    conv=nn.Conv2d(inputs, outputs, 1, stride, bias=False), bn=nn.BatchNorm2d(outputs)
+                )
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, inputs, H, W) to (n, outputs, H / stride, W / stride)."""
+        y = self.relu(self.bn1(self.conv1(x)))
+        y = self.bn2(self.conv2(y))
+        return self.relu(y + self.shortcut(x))  # type: ignore[no-any-return]
+
+
+class CifarResNet(nn.Module):
+    """A residual net for small images: 3x3 stem without pooling, four stages, average pooling, one linear
+    layer.
+    """
+
+    def __init__(self, blocks: Sequence[int], width: int, num_classes: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, width, 3, 1, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.relu = nn.ReLU(inplace=True)
+        widths = [width, width, 2 * width, 4 * width, 8 * width]
+        for i, depth in enumerate(blocks):
+            stride = 1 if i == 0 else 2
+            stage = [ResidualBlock(widths[i], widths[i + 1], stride)]
+            stage += [ResidualBlock(widths[i + 1], widths[i + 1], 1) for _ in range(depth - 1)]
+            self.add_module(f"layer{i + 1}", nn.Sequential(*stage))
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.dropout = nn.Dropout(dropout)
+        self.fc = nn.Linear(widths[len(blocks)], num_classes)
+        self._stages = tuple(f"layer{i + 1}" for i in range(len(blocks)))
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(n, 3, H, W) to (n, num_classes)."""
+        x = self.relu(self.bn1(self.conv1(images)))
+        for stage in self._stages:
+            x = self.get_submodule(stage)(x)
+        return self.fc(self.dropout(self.avgpool(x).flatten(1)))  # type: ignore[no-any-return]
+
+
+Builder = Callable[..., nn.Module]
+
+# name -> builder taking num_classes
+MODELS: dict[str, Builder] = {
+    "resnet10_w16": partial(CifarResNet, (1, 1, 1, 1), 16),
+    "cifar_resnet18": partial(CifarResNet, (2, 2, 2, 2), 64),
+    "cifar_resnet34": partial(CifarResNet, (3, 4, 6, 3), 64),
+    "resnet18": partial(torchvision.models.resnet18, weights=None),
+    "resnet34": partial(torchvision.models.resnet34, weights=None),
+    "resnet50": partial(torchvision.models.resnet50, weights=None),
+    "convnext_tiny": partial(torchvision.models.convnext_tiny, weights=None),
+    "vit_b_16": partial(torchvision.models.vit_b_16, weights=None),
+    "swin_t": partial(torchvision.models.swin_t, weights=None),
+}
+
+
+def build_model(name: str, num_classes: int, *, seed: int) -> nn.Module:
+    """An untrained network of the table `MODELS` for float (n, 3, H, W) images; equal seeds give equal
+    weights.
+
+    The global random state is left as it was. Raises `UnknownName` with the nearest name.
+    """
+    if name not in MODELS:
+        near = nearest_name(name, list(MODELS))
+        raise UnknownName(f"unknown model {name!r}; the nearest is {near!r}", name, near)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return MODELS[name](num_classes=num_classes)
+
+
+def save_weights(model: nn.Module) -> bytes:
+    """All parameters and buffers as a safetensors file."""
+    state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
+    return save_tensors(state)
+
+
+def load_weights(model: nn.Module, data: bytes) -> nn.Module:
+    """Put the weights of `save_weights` into `model` and return it; every name and shape must fit.
+
+    Raises `WeightsError` when the bytes are no safetensors file or are of another network.
+    """
+    try:
+        state = load_tensors(data)
+    except (SafetensorError, ValueError) as error:
+        raise WeightsError(f"not a safetensors file: {error}") from error
+    try:
+        model.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        raise WeightsError(f"weights of another network: {error}") from error
+    return model

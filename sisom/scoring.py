@@ -1,0 +1,100 @@
+"""Scores of unlabeled images against a bank (section 7), and the threshold of the out-of-distribution
+verdict.
+"""
+
+import math
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from sisom.bank import energy_of
+from sisom.checks import check_features
+from sisom.enhance import enhance
+from sisom.errors import EmptyInput, InputError, NonFinite, ShapeMismatch
+from sisom.ratios import Anchors, ratios
+from sisom.state import FeatureBank
+from sisom.types import Features, Scores
+
+__all__ = ["score", "threshold"]
+
+
+def score(bank: FeatureBank, features: Features, *, exclude: Int[Tensor, " n"] | None = None) -> Scores:
+    """SISOM, SISOMe and their parts for n images; every number finite, higher is stranger.
+
+    Distances are taken for the predicted class. `exclude` names, for each row, the fitted row that it is (-1
+    for none), so that a labeled image can be scored without seeing itself. Runs on the bank's device and
+    returns there. Features may hold more layers than the bank needs. No row's scores depend on the other
+    rows.
+
+    Raises `LayerError` when a layer is missing, `ShapeMismatch` for other widths, `NonFinite` naming bad
+    rows.
+    """
+    device = bank.points.device
+    features = features.to(device)
+    check_features(features)
+    if features.logits.shape[1] > bank.num_classes:
+        raise ShapeMismatch(
+            f"the bank knows {bank.num_classes} classes, the logits {features.logits.shape[1]}"
+        )
+    if exclude is not None and tuple(exclude.shape) != (len(features),):
+        raise ShapeMismatch(f"exclude needs shape ({len(features)},), got {tuple(exclude.shape)}")
+    queries = enhance(features.saliency, features.layer_dims, bank.slopes)
+    if queries.shape[1] != bank.points.shape[1]:
+        raise ShapeMismatch(f"the bank has {bank.points.shape[1]} columns, the features {queries.shape[1]}")
+    predicted = features.logits.argmax(dim=1)
+    found = ratios(
+        queries,
+        predicted,
+        bank.points,
+        bank.labels,
+        bank.source,
+        outer=bank.outer,
+        rank=bank.rank,
+        count=bank.neighbors,
+        anchors=Anchors(bank.anchor_distances, bank.anchor_sources) if bank.outer == "anchor" else None,
+        exclude=None if exclude is None else exclude.to(device, torch.int64),
+    )
+    energy = energy_of(features.logits)
+    return Scores(
+        predicted=predicted,
+        inner=found.inner,
+        outer=found.outer,
+        ratio=found.ratio,
+        energy=energy,
+        sisom=found.ratio,
+        sisome=_fuse(bank, energy, found.ratio),
+    )
+
+
+def threshold(scores: Float[Tensor, " n"], keep: float = 0.95) -> float:
+    """The smallest given score t such that at least a share `keep` of exchangeable new scores is expected at
+    or below t.
+
+    `scores` are of held-out in-distribution images; a row is out-of-distribution when its score is strictly
+    greater. The finite-sample quantile is the ceil((n + 1) * keep)-th smallest score, which keeps at least
+    `keep` of the given ones too; with too few scores for that, the largest. Raises `EmptyInput`, `NonFinite`,
+    `InputError`.
+    """
+    if len(scores) == 0:
+        raise EmptyInput("a threshold needs at least one in-distribution score")
+    if not 0 < keep <= 1:
+        raise InputError(f"keep must lie in (0, 1], got {keep}")
+    if not bool(torch.isfinite(scores).all()):
+        raise NonFinite("in-distribution scores must be finite")
+    n = len(scores)
+    # Rounded before the ceiling: (n + 1) * 0.95 may come out a hair above a whole number.
+    place = min(n, max(1, math.ceil(round((n + 1) * keep, 9))))
+    return float(scores.sort().values[place - 1])
+
+
+def _fuse(bank: FeatureBank, energy: Float[Tensor, " n"], ratio: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """SISOMe: the energy where the space is badly separated (r_avg near one), the ratio where it is well
+    separated.
+    """
+    on_energy, on_ratio = min(bank.r_avg, 1.0), max(1.0 - bank.r_avg, 0.0)
+    e, r = energy.double(), ratio.double()
+    if bank.fusion == "zscore":
+        e, r = (e - bank.energy_mean) / bank.energy_std, (r - bank.r_avg) / bank.r_std
+    limit = torch.finfo(torch.float32).max
+    return (on_energy * e + on_ratio * r).clamp(-limit, limit).float()

@@ -1,0 +1,164 @@
+"""The values that flow through the algorithm. All frozen; `eq=False` because tensors have no single truth.
+
+n rows of a batch, d saliency columns, p penultimate columns, K classes. Scores are higher when the image is
+stranger.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from sisom.arrays import as_tensor
+from sisom.errors import EmptyInput, ShapeMismatch
+from sisom.state import FeatureBank
+
+__all__ = ["FeatureBank", "Features", "LayerDims", "Query", "Scores"]
+
+LayerDims = tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Features:
+    """What one forward (and at most one partial backward) pass yields for n images.
+
+    saliency     pooled activation times pooled gradient, `z * g`, the layers side by side as `layer_dims`
+                 says
+    penultimate  the vector that enters the classifier
+    logits       the classifier's output
+    """
+
+    saliency: Float[Tensor, "n d"]
+    layer_dims: LayerDims
+    penultimate: Float[Tensor, "n p"]
+    logits: Float[Tensor, "n K"]
+
+    def __post_init__(self) -> None:
+        rows = {len(self.saliency), len(self.penultimate), len(self.logits)}
+        if len(rows) != 1:
+            raise ShapeMismatch(f"saliency, penultimate and logits must have equal rows, got {sorted(rows)}")
+        width = sum(dim for _, dim in self.layer_dims)
+        if width != self.saliency.shape[1]:
+            raise ShapeMismatch(
+                f"layer_dims add up to {width}, saliency has {self.saliency.shape[1]} columns"
+            )
+
+    def __len__(self) -> int:
+        return len(self.saliency)
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The names of the layers, in column order."""
+        return tuple(name for name, _ in self.layer_dims)
+
+    def select(self, index: Tensor | slice | Sequence[int]) -> Features:
+        """The rows at `index`, in that order."""
+        rows = index if isinstance(index, slice | Tensor) else torch.as_tensor(list(index), dtype=torch.int64)
+        return Features(self.saliency[rows], self.layer_dims, self.penultimate[rows], self.logits[rows])
+
+    def to(self, device: str | torch.device) -> Features:
+        """The same features on `device`."""
+        return Features(
+            self.saliency.to(device), self.layer_dims, self.penultimate.to(device), self.logits.to(device)
+        )
+
+    @classmethod
+    def concat(cls, parts: Sequence[Features]) -> Features:
+        """The rows of all parts, one after the other; the parts must agree on `layer_dims`."""
+        if not parts:
+            raise EmptyInput("cannot concatenate no features")
+        if any(part.layer_dims != parts[0].layer_dims for part in parts):
+            raise ShapeMismatch("features of different layers cannot be concatenated")
+        return cls(
+            torch.cat([part.saliency for part in parts]),
+            parts[0].layer_dims,
+            torch.cat([part.penultimate for part in parts]),
+            torch.cat([part.logits for part in parts]),
+        )
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """`saliency`, `penultimate` and `logits` as NumPy arrays (no copy on a CPU)."""
+        return {
+            "saliency": self.saliency.detach().cpu().numpy(),
+            "penultimate": self.penultimate.detach().cpu().numpy(),
+            "logits": self.logits.detach().cpu().numpy(),
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray], layer_dims: Sequence[tuple[str, int]]) -> Features:
+        """The inverse of `to_arrays`; read-only arrays are used in place."""
+        return cls(
+            as_tensor(arrays["saliency"]),
+            tuple((str(name), int(dim)) for name, dim in layer_dims),
+            as_tensor(arrays["penultimate"]),
+            as_tensor(arrays["logits"]),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """One row per image; every number is finite and higher means stranger (except `outer`, a distance).
+
+    predicted  argmax of the logits: the class the distances are taken for
+    inner      distance to the nearest bank point of the predicted class
+    outer      distance to the nearest bank point of another class
+    ratio      inner / outer
+    energy     -logsumexp of the logits
+    sisom      the paper's SISOM score, the ratio
+    sisome     the energy and the ratio fused
+    """
+
+    predicted: Int[Tensor, " n"]
+    inner: Float[Tensor, " n"]
+    outer: Float[Tensor, " n"]
+    ratio: Float[Tensor, " n"]
+    energy: Float[Tensor, " n"]
+    sisom: Float[Tensor, " n"]
+    sisome: Float[Tensor, " n"]
+
+    def __post_init__(self) -> None:
+        if len({len(getattr(self, field.name)) for field in fields(self)}) != 1:
+            raise ShapeMismatch("all scores must have the same number of rows")
+
+    def __len__(self) -> int:
+        return len(self.predicted)
+
+    def select(self, index: Tensor | slice | Sequence[int]) -> Scores:
+        """The rows at `index`, in that order."""
+        rows = index if isinstance(index, slice | Tensor) else torch.as_tensor(list(index), dtype=torch.int64)
+        return Scores(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+    @classmethod
+    def concat(cls, parts: Sequence[Scores]) -> Scores:
+        """The rows of all parts, one after the other."""
+        if not parts:
+            raise EmptyInput("cannot concatenate no scores")
+        return cls(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(cls)))
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Each score under its name as a NumPy array."""
+        return {field.name: getattr(self, field.name).cpu().numpy() for field in fields(self)}
+
+
+@dataclass(frozen=True)
+class Query:
+    """The ids to ask about, in pick order, each with its score and its reason."""
+
+    ids: tuple[str, ...]
+    scores: tuple[float, ...]
+    reasons: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not len(self.ids) == len(self.scores) == len(self.reasons):
+            raise ShapeMismatch(
+                f"a query needs one score and one reason an id, got {len(self.ids)} ids, "
+                f"{len(self.scores)} scores, {len(self.reasons)} reasons"
+            )
+
+    def __len__(self) -> int:
+        return len(self.ids)
