@@ -5,10 +5,7 @@ The rule: the vector that enters the classifier, and the outputs of the three st
 
 from collections.abc import Sequence
 
-import torchvision
 from torch import nn
-from torchvision.models.swin_transformer import PatchMerging, SwinTransformerBlock
-from torchvision.ops.misc import Permute
 
 from sisom.errors import LayerError, nearest_name
 from sisom.models import CifarResNet
@@ -48,14 +45,14 @@ def check_layers(model: nn.Module, layers: Sequence[str] | str) -> tuple[str, ..
 def auto_layers(model: nn.Module) -> tuple[str, ...]:
     """The layers of the rule above, for the nets of `MODELS`; raises `LayerError` for any other net."""
     net = unwrap(model)
-    if isinstance(net, CifarResNet | torchvision.models.ResNet):
+    if isinstance(net, CifarResNet) or _is_a(net, "resnet.ResNet"):
         return ("layer1", "layer2", "layer3", "avgpool")
-    if isinstance(net, torchvision.models.ConvNeXt):
+    if _is_a(net, "convnext.ConvNeXt"):
         return ("features.1", "features.3", "features.5", "classifier.0")
-    if isinstance(net, torchvision.models.SwinTransformer):
+    if _is_a(net, "swin_transformer.SwinTransformer"):
         return ("features.1", "features.3", "features.5", "avgpool")
-    if isinstance(net, torchvision.models.VisionTransformer):
-        blocks = [name for name, _ in net.encoder.layers.named_children()][-3:]
+    if _is_a(net, "vision_transformer.VisionTransformer"):
+        blocks = [name for name, _ in net.get_submodule("encoder.layers").named_children()][-3:]
         return (*(f"encoder.layers.{block}.ln_2" for block in blocks), "encoder.ln")
     raise LayerError(
         f"no automatic layers for {type(net).__name__}; name them, as model.named_modules() does"
@@ -68,7 +65,18 @@ def is_channels_last(module: nn.Module) -> bool:
     """
     if isinstance(module, nn.Sequential) and len(module):
         return is_channels_last(module[-1])
-    if isinstance(module, Permute):
-        return list(module.dims) == [0, 2, 3, 1]
+    if _is_a(module, "ops.misc.Permute"):
+        return list(getattr(module, "dims", ())) == [0, 2, 3, 1]
     norm = type(module) is nn.LayerNorm  # a subclass such as LayerNorm2d may move the channels back
-    return norm or isinstance(module, SwinTransformerBlock | PatchMerging | nn.Linear)
+    swin = _is_a(module, "swin_transformer.SwinTransformerBlock", "swin_transformer.PatchMerging")
+    return norm or swin or isinstance(module, nn.Linear)
+
+
+def _is_a(module: nn.Module, *names: str) -> bool:
+    """Whether the module is of a torchvision class, told by name: importing torchvision to ask would cost
+    every process that reads features more than a second.
+    """
+    kinds = [f"{kind.__module__}.{kind.__qualname__}" for kind in type(module).__mro__]
+    return any(
+        kind in (f"torchvision.{name}", f"torchvision.models.{name}") for kind in kinds for name in names
+    )

@@ -2,7 +2,6 @@
 
 import torch
 from jaxtyping import Float, Int
-from sklearn.metrics import roc_auc_score, roc_curve
 from torch import Tensor
 
 from sisom.errors import EmptyInput, InputError, NonFinite, ShapeMismatch
@@ -12,6 +11,8 @@ __all__ = ["accuracy", "auroc", "fpr_at_tpr", "per_class_accuracy"]
 
 def auroc(known: Float[Tensor, " n"], unknown: Float[Tensor, " u"]) -> float:
     """Chance that a random unknown image scores above a random known one, ties counting half; in [0, 1]."""
+    from sklearn.metrics import roc_auc_score  # a second of imports that only evaluation should pay for
+
     truth, values = _joined(known, unknown)
     return float(roc_auc_score(truth, values))
 
@@ -20,6 +21,8 @@ def fpr_at_tpr(known: Float[Tensor, " n"], unknown: Float[Tensor, " u"], tpr: fl
     """Smallest share of known images flagged at a threshold that catches at least `tpr` of the unknown; in
     [0, 1].
     """
+    from sklearn.metrics import roc_curve
+
     if not 0 < tpr <= 1:
         raise InputError(f"tpr must lie in (0, 1], got {tpr}")
     truth, values = _joined(known, unknown)

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
-import torchvision
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
@@ -75,6 +74,13 @@ class CifarResNet(nn.Module):
         return self.fc(self.dropout(self.avgpool(x).flatten(1)))  # type: ignore[no-any-return]
 
 
+def _torchvision(name: str, *, num_classes: int) -> nn.Module:
+    import torchvision  # on use: importing it costs every worker process more than a second
+
+    net: nn.Module = torchvision.models.get_model(name, weights=None, num_classes=num_classes)
+    return net
+
+
 Builder = Callable[..., nn.Module]
 
 # name -> builder taking num_classes
@@ -82,12 +88,12 @@ MODELS: dict[str, Builder] = {
     "resnet10_w16": partial(CifarResNet, (1, 1, 1, 1), 16),
     "cifar_resnet18": partial(CifarResNet, (2, 2, 2, 2), 64),
     "cifar_resnet34": partial(CifarResNet, (3, 4, 6, 3), 64),
-    "resnet18": partial(torchvision.models.resnet18, weights=None),
-    "resnet34": partial(torchvision.models.resnet34, weights=None),
-    "resnet50": partial(torchvision.models.resnet50, weights=None),
-    "convnext_tiny": partial(torchvision.models.convnext_tiny, weights=None),
-    "vit_b_16": partial(torchvision.models.vit_b_16, weights=None),
-    "swin_t": partial(torchvision.models.swin_t, weights=None),
+    "resnet18": partial(_torchvision, "resnet18"),
+    "resnet34": partial(_torchvision, "resnet34"),
+    "resnet50": partial(_torchvision, "resnet50"),
+    "convnext_tiny": partial(_torchvision, "convnext_tiny"),
+    "vit_b_16": partial(_torchvision, "vit_b_16"),
+    "swin_t": partial(_torchvision, "swin_t"),
 }
 
 
