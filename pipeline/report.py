@@ -164,10 +164,13 @@ def _known(value: object) -> bool:
 
 
 def _clean(value: Any) -> Any:
-    """Text without what no page may hold: lone surrogates and control characters; None as nothing."""
-    if type(value) is not str:
-        return "" if value is None else value
-    return re.sub(r"[\ud800-\udfff\x00-\x08\x0b-\x1f\x7f-\x9f]", "\ufffd", value)
+    """Text with a visible sign for each lone surrogate, control character and change of direction."""
+    return _UNSAFE.sub("\ufffd", value) if type(value) is str else value
+
+
+_UNSAFE = re.compile(
+    r"[\ud800-\udfff\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]"
+)
 
 
 def _percent(value: float | None) -> str:
@@ -309,7 +312,11 @@ def _learning_curve(axes: Axes, theme: _Theme, view: ReportView) -> None:
     axes.yaxis.set_major_formatter(lambda y, _: f"{y:.0f} %")
     axes.xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}")
     axes.locator_params(axis="y", nbins=6)
-    axes.locator_params(axis="x", nbins=6, integer=True)
+    totals = sorted({line.labeled_total for line in view.rounds})
+    if len(totals) <= 6:
+        axes.set_xticks(totals)
+    else:
+        axes.locator_params(axis="x", nbins=6, integer=True)
     axes.margins(x=0.06)
     axes.set_xlabel("labeled images")
     _legend(axes, theme)

@@ -41,8 +41,9 @@ MAX_VALUE_CHARS = 6000
 MAX_NAME_CHARS = 500
 BATCH = 100  # parameters MLflow takes at once; it would take 1000 metrics
 
-# How long a silent server can hold a caller up: two retries of 15 s each, then `TrackingUnavailable`.
-_PATIENCE = {
+# Set unless the user has set them. A silent server holds a caller up for three tries of 15 s, then comes
+# `TrackingUnavailable`. Nothing is printed.
+_MANNERS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
@@ -50,6 +51,7 @@ _PATIENCE = {
     "MLFLOW_SQLALCHEMYSTORE_POOLCLASS": "NullPool",  # no open SQLite handle once a session is over
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_LOGGING_LEVEL": "ERROR",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 _SQL_SCHEMES = ("sqlite", "postgresql", "mysql", "mssql")
 
@@ -117,7 +119,8 @@ def config_params(config: Config) -> dict[str, str]:
     """The resolved config as parameters: `train.lr: 0.1` is `train/lr = 0.1`; a list is shown as JSON."""
     values = flat(config.model_dump(mode="json"))
     return {
-        name: value if isinstance(value, str) else canonical(value).decode() for name, value in values.items()
+        name: mask(value) if isinstance(value, str) else canonical(value).decode()
+        for name, value in values.items()
     }
 
 
@@ -249,7 +252,7 @@ def _answering(uri: str) -> Iterator[None]:
 
 def _open_client(uri: str) -> MlflowClient:
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-    for name, value in _PATIENCE.items():
+    for name, value in _MANNERS.items():
         os.environ.setdefault(name, value)
     from mlflow import MlflowClient  # takes seconds: only where a store is opened
 

@@ -1,0 +1,232 @@
+"""The command line. Exit status: 0 done, 2 the user's mistake, 3 waiting for labels, 4 the lease is held, 1 else."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pipeline import __version__
+from pipeline.errors import PipelineError, UserError
+
+if TYPE_CHECKING:  # the rooms behind the commands import torch and Ray: only the chosen command pays for them
+    from pipeline.config import Config
+
+app = typer.Typer(
+    name="sisom",
+    help="A data engine for open-world image classification: one score for what is worth a label and what is strange.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+config_app = typer.Typer(help="Validate a config, or print it with its defaults.", no_args_is_help=True)
+app.add_typer(config_app, name="config")
+
+ConfigFile = Annotated[
+    str, typer.Argument(metavar="CONFIG", help="A YAML file, such as configs/quickstart.yaml.")
+]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY.PATH=VALUE", help="Override a value of the config; may be given again."
+    ),
+]
+
+
+@app.command(
+    epilog="Example: `sisom run configs/quickstart.yaml --rounds 1 --set workspace=s3://bucket/project`"
+)
+def run(
+    config: ConfigFile,
+    rounds: Annotated[
+        int | None, typer.Option(min=1, help="Stop when so many rounds are committed, in all.")
+    ] = None,
+    set_: Sets = None,
+) -> None:
+    """Run rounds: train, calibrate, score the pool, ask. Run again after anything: it goes on where it stopped."""
+    resolved = _load(config, set_)
+    from pipeline.loop import run as run_rounds
+    from pipeline.progress import Voice
+
+    run_rounds(resolved, Voice(), rounds=rounds)
+
+
+@app.command(
+    epilog="Example: `sisom score configs/quickstart.yaml --pool s3://bucket/new --out runs/verdicts`"
+)
+def score(
+    config: ConfigFile,
+    pool: Annotated[str, typer.Option(metavar="URI", help="Parquet files with ids and images.")],
+    out: Annotated[str, typer.Option(metavar="URI", help="Where the score files go.")],
+    round_: Annotated[
+        int | None, typer.Option("--round", min=0, help="A committed round; the last one by default.")
+    ] = None,
+    set_: Sets = None,
+) -> None:
+    """Give any images out-of-distribution scores and verdicts, with the network and bank of a committed round."""
+    resolved = _load(config, set_)
+    from pipeline.progress import Voice
+    from pipeline.verdicts import give_verdicts
+
+    typer.echo(json.dumps(give_verdicts(resolved, pool, out, Voice(), index=round_), indent=1))
+
+
+@app.command(epilog="Example: `sisom status configs/quickstart.yaml --json`")
+def status(
+    config: ConfigFile,
+    json_: Annotated[bool, typer.Option("--json", help="For programs: everything, as JSON.")] = False,
+    set_: Sets = None,
+) -> None:
+    """Say where things stand: committed rounds, the one in progress, labels, open questions."""
+    resolved = _load(config, set_)
+    from pipeline.status import status as find_status
+
+    found = find_status(resolved)
+    if json_:
+        typer.echo(json.dumps(found, indent=1))
+    else:
+        _print_status(found)
+
+
+@app.command(epilog="Example: `sisom report configs/quickstart.yaml --out report.html`")
+def report(
+    config: ConfigFile,
+    round_: Annotated[
+        int | None, typer.Option("--round", min=0, help="A committed round; the last one by default.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Copy the page to this file.")] = None,
+    set_: Sets = None,
+) -> None:
+    """Say where the HTML report of a round lies, or copy it to a file."""
+    resolved = _load(config, set_)
+    from pipeline.workspace import open_workspace, round_key
+
+    workspace = open_workspace(resolved)
+    committed = workspace.committed()
+    index = committed - 1 if round_ is None else round_
+    if not 0 <= index < committed:
+        have = f"rounds 0 to {committed - 1} are" if committed else "no round is"
+        raise UserError(
+            f"round {max(index, 0)} is not committed in {resolved.workspace} ({have}); see `sisom run`"
+        )
+    key = round_key(index, "report.html")
+    if out is not None:
+        out.write_bytes(workspace.store.get(key))
+    typer.echo(str(out) if out is not None else workspace.store.url(key))
+
+
+@config_app.command(
+    "check", epilog="Example: `sisom config check configs/quickstart.yaml --set query.size=50`"
+)
+def config_check(config: ConfigFile, set_: Sets = None) -> None:
+    """Validate a config: keys, types, catalogue names, and the layers of the model."""
+    resolved = _load(config, set_)
+    from pipeline.loop import check_model
+
+    check_model(resolved)
+    typer.echo(f"{config}: good")
+
+
+@config_app.command("show", epilog="Example: `sisom config show configs/quickstart.yaml`")
+def config_show(config: ConfigFile, set_: Sets = None) -> None:
+    """Print the resolved config as YAML, defaults included."""
+    import yaml
+
+    resolved = _load(config, set_)
+    typer.echo(
+        yaml.safe_dump(resolved.model_dump(mode="json"), sort_keys=False, allow_unicode=True), nl=False
+    )
+
+
+def _load(path: str, overrides: list[str] | None) -> Config:
+    from pipeline.config import load
+
+    return load(path, overrides or ())
+
+
+def _print_status(found: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    console.print(
+        f"{found['workspace']}: {found['committed']} of {found['wanted']} rounds committed", markup=False
+    )
+    if found["rounds"]:
+        table = Table(box=None, pad_edge=False)
+        names = list(found["rounds"][0])
+        for name in names:
+            table.add_column(name.replace("_", " "), justify="right")
+        for row in found["rounds"]:
+            values = [row[name] for name in names]
+            table.add_row(
+                *["-" if v is None else f"{v:.3f}" if isinstance(v, float) else str(v) for v in values]
+            )
+        console.print(table)
+    if found["in_progress"]:
+        now = found["in_progress"]
+        console.print(
+            f"round {now['round']:03d} in progress: {', '.join(now['done'])} done, next {now['next']}"
+        )
+    counts = ", ".join(f"{name} {n}" for name, n in found["labels"]["per_class"].items()) or "none"
+    console.print(f"labels: {counts}", markup=False)
+    if found["labels"]["refused"]:
+        refused = ", ".join(f"{name} {n}" for name, n in found["labels"]["refused"].items())
+        console.print(f"other answers: {refused}")
+    if found["open_questions"]:
+        console.print(f"{found['open_questions']} questions of the last query are open")
+    if found["lease"]:
+        lease = found["lease"]
+        console.print(f"process {lease['pid']} on {lease['hostname']} works here now", markup=False)
+
+
+@contextmanager
+def _one_sentence() -> Iterator[None]:
+    """Errors that we raise on purpose end in one message and their exit status; others keep their traceback."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo("interrupted; run the same command again to go on", err=True)
+        sys.exit(130)
+    except Exception as error:
+        ours = _ours(error)
+        if ours is None:
+            raise
+        typer.echo(f"sisom: {ours}", err=True)
+        sys.exit(ours.exit_code)
+
+
+def _ours(error: BaseException | None) -> PipelineError | None:
+    """The error of ours behind what Ray wrapped around it on its way home from a worker."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        inner = getattr(error, "cause", None)
+        if isinstance(inner, BaseException):
+            error = inner
+        elif isinstance(error, PipelineError):
+            return error
+        else:
+            error = error.__cause__
+    return None
+
+
+def main() -> None:
+    """Entry point of `sisom` and `python -m pipeline`."""
+    with _one_sentence():
+        app(prog_name="sisom")
+
+
+@app.callback(invoke_without_command=True)
+def _main(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit

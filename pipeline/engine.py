@@ -1,0 +1,83 @@
+"""Ray: starting or joining a cluster, and what of it each kind of work takes."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+
+import ray
+
+from pipeline.config import Config, Resources
+from pipeline.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What the joined cluster offers, and how the work is laid on it."""
+
+    cpus: int
+    gpus: int
+    device: str  # of scoring and training workers: "cpu" or "cuda"
+    max_actors: int
+    actor_cpus: float
+    actor_gpus: float
+    task_cpus: float
+
+
+def start(config: Config) -> Cluster:
+    """Join the cluster that RAY_ADDRESS names, as inside `ray job submit`; without one, start a local Ray.
+
+    Raises:
+        ConfigError: `resources.device: cuda` where the cluster has no GPU.
+    """
+    if not ray.is_initialized():
+        # Each report of a training worker waits for the controller's next look; look often.
+        os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
+        os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")  # the command line has its own
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its own log files keep the rest
+        os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+        _quiet()
+        environment = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"]}
+        if config.storage.endpoint:  # for the filesystems that Ray itself builds; never the credentials
+            os.environ["AWS_ENDPOINT_URL"] = environment["AWS_ENDPOINT_URL"] = config.storage.endpoint
+        if config.storage.region:
+            os.environ["AWS_DEFAULT_REGION"] = environment["AWS_DEFAULT_REGION"] = config.storage.region
+        ray.init(
+            # "local" on purpose: without an address Ray joins any cluster once recorded on this machine.
+            address=os.environ.get("RAY_ADDRESS", "local"),
+            runtime_env={"env_vars": environment},
+            log_to_driver=False,
+            logging_level=logging.WARNING,
+            include_dashboard=None if "RAY_ADDRESS" in os.environ else False,
+        )
+    total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return lay_out(config.resources, int(total.get("CPU", 1)), int(total.get("GPU", 0)))
+
+
+def _quiet() -> None:
+    """Leave the terminal to our own words: the engine's chatter of normal work is below a warning."""
+    for name in ("ray.data", "ray.train", "ray.tune", "ray._private.authentication", "optuna"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def lay_out(resources: Resources, cpus: int, gpus: int) -> Cluster:
+    """Integers in, plan out: how many actors of which size leave room for the tasks that feed them.
+
+    An actor pool that can take every CPU starves its own readers, for ever after a node loss. So actors get at
+    most half of the CPUs on a CPU cluster, and on one or two CPUs everything takes fractions.
+    """
+    if resources.device == "cuda" and not gpus:
+        raise ConfigError("resources.device: cuda, but the Ray cluster has no GPU; use auto or cpu")
+    on_gpu = gpus > 0 and resources.device != "cpu"
+    small = cpus <= 2
+    wanted = resources.actors or (int(gpus / resources.gpu_share) if on_gpu else max(1, (cpus + 1) // 2))
+    return Cluster(
+        cpus=cpus,
+        gpus=gpus,
+        device="cuda" if on_gpu else "cpu",
+        max_actors=max(1, min(wanted, cpus - 1)),
+        actor_cpus=0.5 if small else 1.0,
+        actor_gpus=resources.gpu_share if on_gpu else 0.0,
+        task_cpus=0.5 if small else 1.0,
+    )

@@ -1,0 +1,116 @@
+"""Errors of the pipeline. `exit_code` is what the command line ends with.
+
+PipelineError                  1
+  UserError                    2  the user's mistake; never retried
+    ConfigError                   the file asks for something impossible; carries .path
+    StorageError                  a URI that does not exist, or may not be read
+    PoolError                     a pool that is empty, or lacks a column
+    LabelError                    a label outside the taxonomy, an unknown id, an unreadable label file
+    WorkspaceMismatch             the workspace was made by another config
+  WaitingForLabels             3  the open query has not been answered
+  LeaseHeld                    4  another run works in this workspace
+  SystemFault                  1  not the user's mistake; a retry is safe
+    ArtefactMissing               an object that should be there is not; carries .uri
+    StoreUnavailable              storage kept failing after bounded retries; carries .uri
+    AccountError                  rows neither scored nor quarantined
+    QuarantineOverflow            more broken rows than the config tolerates
+    StageFailed                   a stage of the round failed; carries .stage
+
+Every class takes one message and keeps the rest as plain attributes, so all of them survive the pickling that
+brings an error home from a worker.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class PipelineError(Exception):
+    """Root of everything that the pipeline raises on purpose."""
+
+    exit_code = 1
+
+
+class UserError(PipelineError):
+    """Something the user can put right; the message says where and how."""
+
+    exit_code = 2
+
+
+class ConfigError(UserError):
+    """The config asks for something impossible; `path` is the dotted path of the offending value."""
+
+    path: str | None = None
+
+
+class StorageError(UserError):
+    """A URI that does not exist, has an unknown scheme, or may not be read."""
+
+
+class PoolError(UserError):
+    """A pool that is empty or lacks a column."""
+
+
+class LabelError(UserError):
+    """A label outside the taxonomy, an unknown id, or a label file that cannot be read."""
+
+
+class WorkspaceMismatch(UserError):
+    """The workspace was made by another config."""
+
+
+class WaitingForLabels(PipelineError):
+    """The open query has not been answered yet."""
+
+    exit_code = 3
+
+
+class LeaseHeld(PipelineError):
+    """Another run holds the lease of this workspace."""
+
+    exit_code = 4
+
+
+class SystemFault(PipelineError):
+    """Not the user's mistake: a retry of the same command is safe and may succeed."""
+
+
+class ArtefactMissing(SystemFault):
+    """An object that should be there is not."""
+
+    uri: str | None = None
+
+
+class StoreUnavailable(SystemFault):
+    """Storage kept failing after bounded retries."""
+
+    uri: str | None = None
+
+
+class AccountError(SystemFault):
+    """Some listed rows were neither scored nor quarantined, or were so twice."""
+
+
+class QuarantineOverflow(SystemFault):
+    """More rows are broken than `scoring.max_quarantined` tolerates."""
+
+
+class StageFailed(SystemFault):
+    """A stage of a round failed; `stage` says which."""
+
+    stage: str | None = None
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """A hint for a message: the nearest known word, or the list of them.
+
+    >>> nearest("trian", ["train", "tune"])
+    'did you mean train?'
+    """
+    names = sorted(known)
+    close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
+    if close:
+        return f"did you mean {close[0]}?"
+    shown = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "")
+    return f"known: {shown}" if names else "there are none"

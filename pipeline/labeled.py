@@ -1,0 +1,236 @@
+"""The labeled rows: found in the pool by id, read and decoded on workers, kept in Ray's object store.
+
+Only the rows that carry labels are read, and they stay where they were decoded: training workers and embedding
+tasks look at the same shared blocks, and the driver holds references.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray
+import ray.data
+import torch
+from numpy.typing import NDArray
+
+import sisom
+from pipeline.config import Config
+from pipeline.engine import Cluster
+from pipeline.errors import LabelError
+from pipeline.reading import BROKEN, ReadLabeled, find_ids, split_broken
+from pipeline.stages import Extractor, Network
+from pipeline.types import LABELED, Shard
+
+# ----------------------------------------------------------------------------------------------- locating
+
+
+def locate(ids: Sequence[str], shards: Sequence[Shard], config: Config) -> dict[str, tuple[int, int]]:
+    """Find (shard, row) of each id; only the id columns of the pool are read, on workers.
+
+    Raises:
+        LabelError: an id that is not in the pool, or is there twice.
+    """
+    wanted = ray.put(frozenset(ids))
+    find = ray.remote(num_cpus=0.25)(find_ids)
+    pieces = [list(shards[i : i + 64]) for i in range(0, len(shards), 64)]
+    found: dict[str, tuple[int, int]] = {}
+    for matches in ray.get([find.remote(piece, wanted, config.pool, config.storage) for piece in pieces]):
+        for name, shard, row in matches:
+            if name in found:
+                places = " and ".join(
+                    f"{shards[s].uri}#{shards[s].row_group}" for s in (found[name][0], shard)
+                )
+                raise LabelError(f"id {name!r} stands twice in the pool: in {places}; ids must be unique")
+            found[name] = (shard, row)
+    missing = sorted(set(ids) - set(found))
+    if missing:
+        raise LabelError(
+            f"{len(missing)} labeled ids are not in the pool {config.pool.uri}, the first is {missing[0]!r}"
+        )
+    return found
+
+
+def held_out(targets: NDArray[np.int32], ids: Sequence[str], share: float, seed: int) -> NDArray[np.bool_]:
+    """Choose the validation split: `share` of each class, at least one row of a class with four or more.
+
+    Depends on the ids and the seed, never on the order of the rows.
+    """
+    chosen = np.zeros(len(targets), np.bool_)
+    order = np.argsort(np.asarray(ids, dtype=object), kind="stable")
+    rng = np.random.default_rng([seed, 0x5E1D])
+    for target in np.unique(targets):
+        rows = order[targets[order] == target]
+        count = max(round(share * len(rows)), 1) if share > 0 and len(rows) >= 4 else 0
+        chosen[rng.permutation(rows)[:count]] = True
+    return chosen
+
+
+# ------------------------------------------------------------------------------------------------ reading
+
+
+@dataclass(frozen=True)
+class LabeledSet:
+    """Decoded labeled rows as references to shared blocks, and what could not be decoded."""
+
+    blocks: tuple[Any, ...]  # ObjectRefs of `DECODED` tables
+    rows: int
+    broken: pa.Table
+
+
+def read_labeled(labeled: pa.Table, shards: Sequence[Shard], config: Config, cluster: Cluster) -> LabeledSet:
+    """Stream the rows of a `LABELED` table out of the pool and decode them into the object store."""
+    by_shard: dict[int, list[dict[str, Any]]] = {}
+    for row in labeled.to_pylist():
+        by_shard.setdefault(row["shard"], []).append(row)
+    requests = [
+        pa.Table.from_pylist([{"shard": vars(shards[number]), "rows": rows}])
+        for number, rows in sorted(by_shard.items())
+    ]
+    read = ReadLabeled(config.pool, config.storage, config.model.image_size, config.scoring.max_pixels)
+    decoded = (
+        ray.data.from_arrow(requests)
+        .map_batches(read, batch_size=None, batch_format="pyarrow", num_cpus=cluster.task_cpus)
+        .materialize()
+    )
+    split: Any = ray.remote(num_cpus=0.25, num_returns=2)(split_broken)
+    pairs = [split.remote(block) for block in decoded.to_arrow_refs()]
+    broken = [table for table in ray.get([pair[1] for pair in pairs]) if table.num_rows]
+    broken_rows = pa.concat_tables(broken) if broken else BROKEN.empty_table()
+    return LabeledSet(tuple(pair[0] for pair in pairs), labeled.num_rows - broken_rows.num_rows, broken_rows)
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """Labeled rows in the order of their ids, as views of shared blocks: rows are copied only when taken."""
+
+    ids: tuple[str, ...]
+    targets: NDArray[np.int64]
+    held_out: NDArray[np.bool_]
+    _views: tuple[NDArray[np.uint8], ...]
+    _places: NDArray[np.int64]  # (n, 2): block, row
+
+    @classmethod
+    def of(cls, blocks: Sequence[pa.Table], size: int) -> Pixels:
+        """Order the rows of `DECODED` tables by id; the order of the blocks does not matter."""
+        views: list[NDArray[np.uint8]] = []
+        places: list[tuple[int, int]] = []
+        for block in blocks:
+            for chunk in block["pixels"].chunks:
+                places += [(len(views), row) for row in range(len(chunk))]
+                views.append(_view(chunk, size))
+        ids, targets, held = _columns(blocks)
+        order = sorted(range(len(ids)), key=lambda i: ids[i])
+        return cls(
+            tuple(ids[i] for i in order),
+            targets[order],
+            held[order],
+            tuple(views),
+            np.asarray(places, np.int64).reshape(-1, 2)[order],
+        )
+
+    def take(self, rows: NDArray[np.int64]) -> torch.Tensor:
+        """(len(rows), 3, s, s) uint8."""
+        found = [self._views[block][row] for block, row in self._places[rows]]
+        size = self._views[0].shape[-1] if self._views else 1
+        return torch.from_numpy(np.stack(found) if found else np.empty((0, 3, size, size), np.uint8))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def _columns(blocks: Sequence[pa.Table]) -> tuple[list[str], NDArray[np.int64], NDArray[np.bool_]]:
+    table = pa.concat_tables([block.select(["id", "target", "held_out"]) for block in blocks])
+    held = np.asarray(table["held_out"].to_pylist(), np.bool_)
+    return table["id"].to_pylist(), table["target"].to_numpy().astype(np.int64), held
+
+
+def _view(chunk: pa.LargeBinaryArray, size: int) -> NDArray[np.uint8]:
+    """(n, 3, s, s) pixels as a view of the Arrow buffer: values of one length lie without gaps."""
+    _, offsets, data = chunk.buffers()
+    if not len(chunk):
+        return np.empty((0, 3, size, size), np.uint8)
+    ends = np.frombuffer(offsets, np.int64)[chunk.offset : chunk.offset + len(chunk) + 1]
+    return np.frombuffer(data, np.uint8)[ends[0] : ends[-1]].reshape(-1, 3, size, size)
+
+
+# ---------------------------------------------------------------------------------------------- embedding
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """Features of the labeled rows, ordered by id; held by the driver, whose size the label budget bounds."""
+
+    ids: tuple[str, ...]
+    targets: torch.Tensor  # (n,) int64
+    held_out: torch.Tensor  # (n,) bool
+    features: sisom.Features
+
+
+def embed(labeled: LabeledSet, network: Network, config: Config, cluster: Cluster) -> Embedded:
+    """Extract the features of the labeled rows on workers, in batches fixed by the order of the ids."""
+    size = config.scoring.batch_size
+    shared = ray.put(network)
+    run = ray.remote(num_cpus=cluster.actor_cpus, num_gpus=cluster.actor_gpus)(_embed)
+    starts = range(0, max(labeled.rows, 1), size)
+    groups = [list(starts[i :: cluster.max_actors]) for i in range(min(cluster.max_actors, len(starts)))]
+    parts: dict[int, sisom.Features] = {}
+    pending = [
+        run.remote(labeled.blocks, shared, group, size, cluster.device, config.resources.threads)
+        for group in groups
+    ]
+    for found in ray.get(pending):
+        for start, arrays, dims in found:
+            parts[start] = sisom.Features.from_arrays(arrays, dims)
+    meta = ray.get(ray.remote(num_cpus=0.25)(_meta).remote(labeled.blocks))
+    ids, targets, held = meta
+    return Embedded(
+        ids,
+        torch.from_numpy(targets),
+        torch.from_numpy(held),
+        sisom.Features.concat([parts[s] for s in starts]),
+    )
+
+
+def _meta(blocks: Sequence[Any]) -> tuple[tuple[str, ...], NDArray[np.int64], NDArray[np.bool_]]:
+    ids, targets, held = _columns(ray.get(list(blocks)))
+    order = sorted(range(len(ids)), key=lambda i: ids[i])
+    return tuple(ids[i] for i in order), targets[order], held[order]
+
+
+def _embed(
+    blocks: Sequence[Any], network: Network, starts: Sequence[int], size: int, device: str, threads: int
+) -> list[tuple[int, Mapping[str, NDArray[Any]], tuple[tuple[str, int], ...]]]:
+    torch.set_num_threads(threads)
+    pixels = Pixels.of(ray.get(list(blocks)), network.model.image_size)
+    extract = Extractor(network, device, size)
+    found: list[tuple[int, Mapping[str, NDArray[Any]], tuple[tuple[str, int], ...]]] = []
+    for start in starts:
+        rows = np.arange(start, min(start + size, len(pixels)))
+        features = extract(pixels.take(rows).numpy())
+        found.append((start, features.to_arrays(), features.layer_dims))
+    return found
+
+
+def labeled_table(
+    ids: Sequence[str],
+    targets: Sequence[int],
+    places: Mapping[str, tuple[int, int]],
+    share: float,
+    seed: int,
+) -> pa.Table:
+    """The rows that carry labels, by id, with their places and the validation split: a round's frozen input."""
+    order = sorted(range(len(ids)), key=lambda i: ids[i])
+    names = [ids[i] for i in order]
+    classes = np.asarray([targets[i] for i in order], np.int32)
+    columns = {
+        "id": names,
+        "target": classes,
+        "held_out": held_out(classes, names, share, seed),
+        "shard": [places[name][0] for name in names],
+        "row": [places[name][1] for name in names],
+    }
+    return pa.table(columns, schema=LABELED)

@@ -1,0 +1,156 @@
+"""Rounds one after another until there are enough: checks first, then the lease, then Ray."""
+
+from __future__ import annotations
+
+import threading
+
+import pyarrow.parquet as pq
+
+import sisom
+from pipeline import demo_data, engine, oracle
+from pipeline.config import Config, Pool
+from pipeline.errors import ConfigError, LabelError, PoolError, UserError, nearest
+from pipeline.labels import PREFIX, batches, read_labels
+from pipeline.pool import list_shards
+from pipeline.progress import Voice
+from pipeline.rounds import Project, run_round, track
+from pipeline.storage import open_store
+from pipeline.tracking import open_tracker
+from pipeline.workspace import Lease, Workspace, open_workspace, round_key
+from sisom.subset import SUBSETS
+
+
+def run(config: Config, voice: Voice, *, rounds: int | None = None) -> int:
+    """Run rounds until `rounds` of them (default: the config's) are committed; gives how many were done now.
+
+    Safe to call again after anything: finished work is found, not done again.
+
+    Raises:
+        UserError, WaitingForLabels, LeaseHeld, SystemFault: see `pipeline.errors`.
+    """
+    wanted = rounds if rounds is not None else config.rounds
+    workspace = open_workspace(config)
+    preflight(config, voice)
+    with Lease(workspace.store) as lease:
+        workspace.claim(config)
+        first = workspace.committed()
+        untracked = [i for i in range(first) if not workspace.exists(round_key(i, "tracking.json"))]
+        if first >= wanted and not untracked:
+            voice.say(f"{first} of {wanted} rounds are committed in {config.workspace}: nothing to do")
+            return 0
+        tracker = open_tracker(config, workspace.store)
+        # MLflow's first look at its store takes seconds of migrations: meanwhile the round can start.
+        threading.Thread(target=tracker.warm, name="mlflow-warm", daemon=True).start()
+        voice.say(f"workspace {config.workspace}, rounds {first} to {wanted - 1}, MLflow at {tracker.uri}")
+        if first >= wanted:
+            cluster = engine.lay_out(config.resources, 1, 0)
+        else:
+            cluster = engine.start(config)
+            voice.say(
+                f"Ray with {cluster.cpus} CPUs and {cluster.gpus} GPUs: "
+                f"up to {cluster.max_actors} scoring actors on {cluster.device}"
+            )
+        project = Project(config, workspace, cluster, tracker, lease, voice)
+        for index in untracked:
+            track(project, index)
+        for index in range(first, wanted):
+            voice.say(f"round {index:03d}")
+            run_round(project, index)
+            voice.say(f"  {_headline(workspace, index)}")
+            if _nothing_left(workspace, index):
+                voice.say(f"round {index:03d} found nothing left to ask about: stopping here")
+                return index + 1 - first
+        voice.say(f"report: {workspace.store.url(round_key(wanted - 1, 'report.html'))}")
+        return wanted - first
+
+
+def _headline(workspace: Workspace, index: int) -> str:
+    found = workspace.read_json(round_key(index, "metrics.json"))
+    parts = [f"{found['labeled_total']} labels"]
+    if found["test_accuracy"] is not None:
+        parts.append(f"test accuracy {found['test_accuracy']:.1%}")
+    parts.append(f"r_avg {found['r_avg']:.3f}" if found["r_avg"] is not None else "no r_avg yet")
+    if found["ood_auroc"] is not None:
+        parts.append(f"unknown against known AUROC {found['ood_auroc']:.3f}, FPR95 {found['ood_fpr95']:.3f}")
+    account = f"{found['scored']} scored + {found['quarantined']} quarantined = {found['listed']} listed"
+    return ", ".join(parts) + f"; {account}; {found['query_size']} asked"
+
+
+def _nothing_left(workspace: Workspace, index: int) -> bool:
+    return bool(workspace.read_json(round_key(index, "metrics.json"))["query_size"] == 0)
+
+
+# ---------------------------------------------------------------------------------------------- preflight
+
+
+def preflight(config: Config, voice: Voice) -> None:
+    """Find the user's mistakes before anything expensive starts; makes the demo's data where they are missing.
+
+    Raises:
+        ConfigError: a layer that the model does not have, an unknown subset method.
+        PoolError, StorageError: a pool or test set that is not there, is empty, or lacks a column.
+        LabelError: labels or truths that do not fit the taxonomy.
+    """
+    check_model(config)
+    if config.demo is not None:
+        _check_demo(config)
+        if demo_data.ensure(config):
+            voice.say(f"made the demo's pool of handwritten digits at {config.pool.uri}")
+    next(iter(list_shards(config.pool, config.storage)))
+    _check_test(config)
+    if config.truth_uri is not None:
+        oracle.read_truth(config)
+    workspace = open_workspace(config)
+    if workspace.exists(f"{PREFIX}000-initial.parquet"):
+        read_labels(workspace, batches(workspace), config.taxonomy)
+    else:
+        oracle.initial(config)
+
+
+def check_model(config: Config) -> None:
+    """Refuse names that only the model itself can know to be wrong."""
+    model = sisom.build_model(config.model.name, len(config.taxonomy), seed=0)
+    try:
+        sisom.check_layers(model, config.model.layers)
+    except sisom.errors.LayerError as error:
+        wrong = ConfigError(f"model.layers: {error}")
+        wrong.path = "model.layers"
+        raise wrong from None
+    if config.bank.subset_method not in SUBSETS:
+        hint = nearest(config.bank.subset_method, SUBSETS)
+        raise ConfigError(f"bank.subset_method: unknown method {config.bank.subset_method!r}; {hint}")
+
+
+def _check_demo(config: Config) -> None:
+    if config.taxonomy != demo_data.KNOWN:
+        raise ConfigError(
+            f"taxonomy: the digits demo needs {list(demo_data.KNOWN)}, got {list(config.taxonomy)}"
+        )
+
+
+def _check_test(config: Config) -> None:
+    if config.test_uri is None:
+        return
+    columns = {"id_column": config.pool.id_column, "image_column": config.pool.image_column}
+    known = frozenset(config.taxonomy)
+    name = config.test.label_column
+    files = {shard.uri for shard in _listed(Pool(uri=config.test_uri, **columns), config, "test.uri")}
+    for uri in sorted(files):
+        with open_store(uri, config.storage).open("") as file:
+            parquet = pq.ParquetFile(file)
+            if name not in parquet.schema_arrow.names:
+                hint = nearest(name, parquet.schema_arrow.names)
+                raise PoolError(f"test.label_column: {uri} has no column {name!r}; {hint}")
+            for row, label in enumerate(parquet.read(columns=[name])[name].to_pylist()):
+                if str(label) not in known:
+                    hint = nearest(str(label), known)
+                    raise LabelError(
+                        f"test.uri: {uri}, row {row}: label {label!r} is not in the taxonomy; {hint}"
+                    )
+
+
+def _listed(source: Pool, config: Config, path: str) -> list:  # type: ignore[type-arg]
+    try:
+        return list(list_shards(source, config.storage))
+    except UserError as error:
+        raise type(error)(str(error).replace("pool.uri", path)) from None

@@ -1,0 +1,99 @@
+"""Who answers the query: a simulated annotator that looks truths up, or people who leave label files.
+
+This room and `evaluate` are the only ones that read truths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.config import Config
+from pipeline.errors import ConfigError, LabelError, nearest
+from pipeline.labels import check_batch, label_table, read_file
+from pipeline.types import Label, LabelStatus
+
+KINDS: Final = ("known", "unknown", "far")
+_STATUS: Final[Mapping[str, LabelStatus]] = {"unknown": "unknown-class", "far": "out-of-world"}
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What each pool id really is: its class name, and whether it is known, unknown or far."""
+
+    labels: Mapping[str, str]
+    kinds: Mapping[str, str]
+
+
+def read_truth(config: Config) -> Truth:
+    """The table of truths: columns id, label, kind.
+
+    Raises:
+        LabelError: a missing column or an unknown kind.
+    """
+    uri = config.truth_uri
+    assert uri is not None  # the config refuses a simulated oracle without it
+    table = read_file(uri, config)
+    for name in ("id", "label", "kind"):
+        if name not in table.column_names:
+            raise LabelError(
+                f"oracle.truth: {uri} has no column {name!r}; {nearest(name, table.column_names)}"
+            )
+    ids, labels, kinds = (table[name].to_pylist() for name in ("id", "label", "kind"))
+    strange = sorted(set(kinds) - set(KINDS), key=str)
+    if strange:
+        raise LabelError(f"oracle.truth: {uri} has kind {strange[0]!r}; {nearest(str(strange[0]), KINDS)}")
+    outside = sorted({a for a, k in zip(labels, kinds, strict=True) if k == "known"} - set(config.taxonomy))
+    if outside:
+        raise LabelError(
+            f"oracle.truth: {uri} calls {outside[0]!r} known, but it is not in the taxonomy; "
+            f"{nearest(outside[0], config.taxonomy)}"
+        )
+    return Truth(dict(zip(ids, labels, strict=True)), dict(zip(ids, kinds, strict=True)))
+
+
+def simulated(truth: Truth, ids: Sequence[str]) -> pa.Table:
+    """The simulated annotator's answers. Without a clock: equal queries give equal bytes."""
+    answers = []
+    for name in ids:
+        kind = truth.kinds.get(name)
+        if kind is None:
+            answers.append(Label(name, None, "skipped", "simulated"))
+        elif kind == "known":
+            answers.append(Label(name, truth.labels[name], "labeled", "simulated"))
+        else:
+            answers.append(Label(name, None, _STATUS[kind], "simulated"))
+    return label_table(answers)
+
+
+def initial(config: Config) -> pa.Table:
+    """The first labels: a given file, or `initial_per_class` truths of each class drawn by the seed.
+
+    Raises:
+        LabelError: the file is wrong, or a class has too few truths.
+    """
+    if config.oracle.initial is not None:
+        table = read_file(config.oracle.initial, config)
+        checked = check_batch(table, f"oracle.initial: {config.oracle.initial}", config.taxonomy)
+        return checked.sort_by("id")
+    if config.oracle.kind == "people":
+        raise ConfigError("oracle.initial: a table of id, label to start from is missing")
+    truth = read_truth(config)
+    rng = np.random.default_rng([config.seed, 0x1A81])
+    by_class: dict[str, list[str]] = {name: [] for name in config.taxonomy}
+    for name in sorted(truth.labels):
+        if truth.kinds[name] == "known":
+            by_class[truth.labels[name]].append(name)
+    chosen: list[str] = []
+    for label, names in by_class.items():
+        if len(names) < config.oracle.initial_per_class:
+            raise LabelError(
+                f"oracle.initial_per_class: {config.oracle.initial_per_class}, but class {label!r} "
+                f"has only {len(names)} truths"
+            )
+        chosen += rng.permutation(names)[: config.oracle.initial_per_class].tolist()
+    return simulated(truth, chosen)

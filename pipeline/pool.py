@@ -1,0 +1,94 @@
+"""The pool: what is listed, and how a listed piece is read. A shard is one Parquet row group."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.config import Pool, Storage
+from pipeline.errors import ArtefactMissing, PoolError, nearest
+from pipeline.storage import open_store
+from pipeline.types import SNAPSHOT, Shard
+
+
+def list_shards(pool: Pool, storage: Storage) -> Iterator[Shard]:
+    """List the pool, in the order of its keys; only the footers of the files are read.
+
+    Raises:
+        PoolError: nothing there, a file that is not Parquet, a missing or mistyped column.
+        StorageError: the URI may not be read.
+    """
+    store = open_store(pool.uri, storage)
+    number = 0
+    for entry in store.list():
+        if not (entry.key.endswith(".parquet") or entry.key == ""):
+            continue
+        uri = store.url(entry.key)
+        try:
+            with store.open(entry.key) as file:
+                parquet = pq.ParquetFile(file)
+                check_columns(parquet.schema_arrow, pool, uri)
+                groups = [parquet.metadata.row_group(i).num_rows for i in range(parquet.num_row_groups)]
+        except pa.ArrowInvalid as error:
+            raise PoolError(f"{uri}: not a Parquet file: {error}") from None
+        for group, rows in enumerate(groups):
+            yield Shard(number, uri, group, rows, entry.size, entry.etag)
+            number += 1
+    if number == 0:
+        raise PoolError(f"pool.uri: {pool.uri} does not exist or holds no Parquet file with rows")
+
+
+def check_columns(schema: pa.Schema, pool: Pool, uri: str) -> None:
+    """Refuse a file that lacks the configured columns or holds other types in them."""
+    for key, name in (("pool.id_column", pool.id_column), ("pool.image_column", pool.image_column)):
+        if name not in schema.names:
+            raise PoolError(f"{key}: {uri} has no column {name!r}; {nearest(name, schema.names)}")
+    kind = schema.field(pool.image_column).type
+    if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
+        raise PoolError(
+            f"pool.image_column: {pool.image_column!r} in {uri} is {kind}, expected encoded bytes"
+        )
+    kind = schema.field(pool.id_column).type
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_integer(kind)):
+        raise PoolError(f"pool.id_column: {pool.id_column!r} in {uri} is {kind}, expected text or integers")
+
+
+def snapshot_table(shards: Sequence[Shard]) -> pa.Table:
+    """The listing as the table that a round freezes."""
+    columns = {name: [getattr(shard, name) for shard in shards] for name in SNAPSHOT.names}
+    return pa.table(columns, schema=SNAPSHOT)
+
+
+def shards_of(table: pa.Table) -> list[Shard]:
+    """The listing back from its table."""
+    return [Shard(**row) for row in table.to_pylist()]
+
+
+def read_shard(shard: Shard, pool: Pool, storage: Storage, *, images: bool = True) -> pa.Table:
+    """The rows of a shard as columns `id` (string) and, unless only ids are wanted, `image` (bytes).
+
+    A row without an id gets its place as one, so that it can be accounted for.
+
+    Raises:
+        ArtefactMissing: the object has vanished since it was listed.
+    """
+    columns = [pool.id_column, *([pool.image_column] if images else [])]
+    with open_store(shard.uri, storage).open("") as file:
+        parquet = pq.ParquetFile(file)
+        if shard.row_group >= parquet.num_row_groups:
+            raise ArtefactMissing(
+                f"{shard.uri}: row group {shard.row_group} is gone since the pool was listed"
+            )
+        table = parquet.read_row_group(shard.row_group, columns=columns)
+    ids = table[pool.id_column].cast(pa.string())
+    if ids.null_count:
+        place = f"{shard.uri}#{shard.row_group}:"
+        ids = pa.array(
+            [v if v is not None else f"{place}{i}" for i, v in enumerate(ids.to_pylist())], pa.string()
+        )
+    found = {"id": ids}
+    if images:
+        found["image"] = table[pool.image_column]
+    return pa.table(found)

@@ -1,0 +1,126 @@
+"""Reading and decoding, as plain callables for CPU tasks: no torch, so that their workers start fast.
+
+A batch travels as one row of an Arrow table, so that no engine can cut or join it: the pixels that the model sees
+together depend on the shard alone, and so do the scores, to the bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.config import Pool, Storage
+from pipeline.decode import BadImage, decode
+from pipeline.pool import read_shard
+from pipeline.types import Shard
+
+# One row a batch. `bad` rows could not be decoded; they are carried along to the account.
+BATCH = pa.schema(
+    [
+        ("shard", pa.int32()),
+        ("uri", pa.string()),
+        ("rows", pa.list_(pa.int32())),
+        ("ids", pa.list_(pa.string())),
+        ("pixels", pa.large_binary()),
+        ("bad_rows", pa.list_(pa.int32())),
+        ("bad_ids", pa.list_(pa.string())),
+        ("bad_reasons", pa.list_(pa.string())),
+    ]
+)
+# Decoded labeled rows; `pixels` is (3, s, s) uint8.
+DECODED = pa.schema(
+    [("id", pa.string()), ("target", pa.int32()), ("held_out", pa.bool_()), ("pixels", pa.large_binary())]
+)
+BROKEN = pa.schema([("id", pa.string()), ("uri", pa.string()), ("reason", pa.string())])
+
+
+@dataclass(frozen=True)
+class ReadShards:
+    """Reads shards and decodes their images, `batch_size` rows at a time."""
+
+    pool: Pool
+    storage: Storage
+    image_size: int
+    max_pixels: int
+    batch_size: int
+
+    def __call__(self, shards: pa.Table) -> Iterator[pa.Table]:
+        for record in shards.to_pylist():
+            shard = Shard(**record)
+            table = read_shard(shard, self.pool, self.storage)
+            for start in range(0, table.num_rows, self.batch_size):
+                yield self.batch(shard, start, table.slice(start, self.batch_size))
+
+    def batch(self, shard: Shard, start: int, table: pa.Table) -> pa.Table:
+        """Decode consecutive rows of a shard, the first of which is row `start`, into one `BATCH` row."""
+        good: list[int] = []
+        bad: list[int] = []
+        reasons: list[str] = []
+        pixels = np.empty((table.num_rows, 3, self.image_size, self.image_size), np.uint8)
+        for i, data in enumerate(table["image"].to_pylist()):
+            try:
+                pixels[len(good)] = decode(data, self.image_size, max_pixels=self.max_pixels)
+                good.append(i)
+            except BadImage as error:
+                bad.append(i)
+                reasons.append(str(error))
+        ids = table["id"].to_pylist()
+        columns = {
+            "shard": [shard.shard],
+            "uri": [shard.uri],
+            "rows": [[start + i for i in good]],
+            "ids": [[ids[i] for i in good]],
+            "pixels": pa.array([pixels[: len(good)].tobytes()], pa.large_binary()),
+            "bad_rows": [[start + i for i in bad]],
+            "bad_ids": [[ids[i] for i in bad]],
+            "bad_reasons": [reasons],
+        }
+        return pa.table(columns, schema=BATCH)
+
+
+class ReadLabeled:
+    """Reads the requested rows of shards and decodes them."""
+
+    def __init__(self, pool: Pool, storage: Storage, size: int, max_pixels: int) -> None:
+        self._pool, self._storage, self._size, self._max_pixels = pool, storage, size, max_pixels
+
+    def __call__(self, requests: pa.Table) -> pa.Table:
+        found: list[dict[str, Any]] = []
+        for request in requests.to_pylist():
+            shard = Shard(**request["shard"])
+            images = read_shard(shard, self._pool, self._storage)["image"]
+            for row in request["rows"]:
+                record = {
+                    "id": row["id"],
+                    "target": row["target"],
+                    "held_out": row["held_out"],
+                    "uri": shard.uri,
+                }
+                try:
+                    pixels = decode(images[row["row"]].as_py(), self._size, max_pixels=self._max_pixels)
+                    found.append(record | {"pixels": pixels.tobytes(), "reason": None})
+                except BadImage as error:
+                    found.append(record | {"pixels": None, "reason": str(error)})
+        schema = pa.schema([*DECODED, ("uri", pa.string()), ("reason", pa.string())])
+        return pa.Table.from_pylist(found, schema=schema)
+
+
+def split_broken(block: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """Decoded labeled rows apart from those that could not be decoded."""
+    good = block.filter(block["reason"].is_null())
+    return good.select(DECODED.names), block.filter(block["reason"].is_valid()).select(BROKEN.names)
+
+
+def find_ids(
+    shards: Sequence[Shard], wanted: frozenset[str], pool: Pool, storage: Storage
+) -> list[tuple[str, int, int]]:
+    """(id, shard, row) of the wanted ids in these shards; images are not read."""
+    matches = []
+    for shard in shards:
+        ids = read_shard(shard, pool, storage, images=False)["id"].to_pylist()
+        matches += [(name, shard.shard, row) for row, name in enumerate(ids) if name in wanted]
+    return matches

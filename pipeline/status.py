@@ -1,0 +1,76 @@
+"""Where a project stands, read from its workspace alone: no Ray, no MLflow."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+from pipeline.config import Config
+from pipeline.errors import ArtefactMissing
+from pipeline.labels import batches, read_labels
+from pipeline.workspace import LEASE, open_workspace, round_key
+
+STEPS = (
+    ("plan", "plan.json"),
+    ("train", "model/model.json"),
+    ("evaluate", "evaluation.json"),
+    ("slopes", "slopes.json"),
+    ("bank", "bank.safetensors"),
+    ("score", "account.json"),
+    ("select", "query.parquet"),
+    ("report", "report.html"),
+    ("commit", "round.json"),
+)
+SHOWN = (
+    "labeled_total",
+    "test_accuracy",
+    "r_avg",
+    "ood_auroc",
+    "ood_fpr95",
+    "listed",
+    "scored",
+    "quarantined",
+    "query_size",
+)
+
+
+def status(config: Config) -> dict[str, Any]:
+    """Committed rounds with their metrics, the round in progress, labels, open questions, and who works here."""
+    workspace = open_workspace(config)
+    committed = workspace.committed()
+    rounds = []
+    for index in range(committed):
+        metrics = workspace.read_json(round_key(index, "metrics.json"))
+        rounds.append({"round": index, **{name: metrics[name] for name in SHOWN}})
+    done = [step for step, key in STEPS if workspace.exists(round_key(committed, key))]
+    answers = read_labels(workspace, batches(workspace), config.taxonomy)
+    asked: list[str] = []
+    if committed:
+        asked = workspace.read_table(round_key(committed - 1, "query.parquet"), ["id"])["id"].to_pylist()
+    return {
+        "workspace": config.workspace,
+        "committed": committed,
+        "wanted": config.rounds,
+        "rounds": rounds,
+        "in_progress": {"round": committed, "done": done, "next": _next(done)} if done else None,
+        "labels": {"per_class": answers.counts(), "refused": answers.refused()},
+        "open_questions": len(set(asked) - answers.answered()),
+        "lease": _lease(config),
+    }
+
+
+def _next(done: list[str]) -> str:
+    return next(step for step, _ in STEPS if step not in done)
+
+
+def _lease(config: Config) -> dict[str, Any] | None:
+    try:
+        held = json.loads(open_workspace(config).store.get(LEASE))
+    except ArtefactMissing:
+        return None
+    if held["expires"] <= time.time():
+        return None
+    return {name: held[name] for name in ("hostname", "pid", "fence")} | {
+        "seconds_left": held["expires"] - time.time()
+    }

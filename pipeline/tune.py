@@ -1,0 +1,119 @@
+"""Searching the slopes with Ray Tune: each trial tries one slope a layer and reports r_avg.
+
+The labeled set's saliencies go once into the object store. The objective is the library's `average_ratio`, the
+paper's: alpha* = argmin r_avg(alpha), leave-one-out over the labeled rows with their true labels.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from typing import Any
+
+import ray
+import ray.tune
+import torch
+from ray.tune.search import ConcurrencyLimiter
+from ray.tune.search.optuna import OptunaSearch
+
+import sisom
+from pipeline.config import Config
+from pipeline.engine import Cluster
+from pipeline.errors import StageFailed
+
+CONCURRENT = 4  # fixed, so that Optuna sees the same history on any cluster
+
+
+def search(
+    features: sisom.Features, targets: torch.Tensor, config: Config, cluster: Cluster, *, seed: int
+) -> dict[str, Any]:
+    """Find the slopes for this round's feature space.
+
+    Returns:
+        What `slopes.json` records: `slopes` by layer, `r_avg` of them, `default_r_avg`, `method`, `trials` (slopes
+        and r_avg of each, in a fixed order), and `note`, which says why a search was skipped.
+    """
+    default = config.slope_defaults()
+    found: dict[str, Any] = {
+        "slopes": default, "r_avg": None, "default_r_avg": None, "method": config.slopes.search,
+        "trials": [], "note": None,
+    }  # fmt: skip
+    try:
+        found["r_avg"] = found["default_r_avg"] = _r_avg(features, targets, default, config)
+    except sisom.errors.TooFewLabels as error:
+        return found | {"note": f"search skipped: {error}"}
+    if config.slopes.search == "off":
+        return found | {"note": "search is off: the default slopes stand"}
+    trials = _trials(features, targets, config, cluster, seed)
+    found["trials"] = trials
+    # Ties to the smaller slopes, that is to the smaller saturation. The default stands unless it is beaten.
+    best = min(trials, key=lambda trial: (trial["r_avg"], sum(trial["slopes"].values())))
+    if best["r_avg"] < found["default_r_avg"]:
+        return found | {"slopes": best["slopes"], "r_avg": best["r_avg"]}
+    return found | {"note": "no trial beat the default slopes"}
+
+
+def _r_avg(
+    features: sisom.Features, targets: torch.Tensor, slopes: Mapping[str, float], config: Config
+) -> float:
+    return sisom.average_ratio(features, targets, slopes, outer=config.bank.outer, rank=config.bank.rank)
+
+
+def _trials(
+    features: sisom.Features, targets: torch.Tensor, config: Config, cluster: Cluster, seed: int
+) -> list[dict[str, Any]]:
+    slopes = config.slopes
+    space: dict[str, Any]
+    if slopes.search == "grid":
+        space = {layer: ray.tune.grid_search(list(slopes.grid[layer])) for layer in config.model.layers}
+        algorithm, samples = None, 1
+    else:
+        space = {layer: ray.tune.loguniform(slopes.low, slopes.high) for layer in config.model.layers}
+        searcher = OptunaSearch(seed=seed, points_to_evaluate=[_within(config)])
+        # In whole batches: what Optuna proposes may not depend on which trial happened to end first.
+        algorithm, samples = (
+            ConcurrencyLimiter(searcher, max_concurrent=CONCURRENT, batch=True),
+            slopes.trials,
+        )
+    with tempfile.TemporaryDirectory(prefix="sisom-tune-") as folder:
+        results = ray.tune.Tuner(
+            ray.tune.with_resources(
+                ray.tune.with_parameters(
+                    _trial,
+                    arrays=features.to_arrays(),
+                    layer_dims=features.layer_dims,
+                    targets=targets.numpy(),
+                    config=config,
+                ),
+                {"CPU": min(1.0, cluster.cpus / (CONCURRENT + 1))},
+            ),
+            param_space=space,
+            tune_config=ray.tune.TuneConfig(
+                metric="r_avg", mode="min", search_alg=algorithm, num_samples=samples,
+                max_concurrent_trials=None if algorithm else CONCURRENT, reuse_actors=True,
+            ),
+            run_config=ray.tune.RunConfig(name="slopes", storage_path=folder, verbose=0),
+        ).fit()  # fmt: skip
+    if results.errors:
+        failed = StageFailed(f"{len(results.errors)} trials of the slope search failed: {results.errors[0]}")
+        failed.stage = "slopes"
+        raise failed
+    trials = []
+    for i in range(len(results)):
+        found, metrics = results[i].config or {}, results[i].metrics or {}
+        slopes_of = {layer: float(found[layer]) for layer in config.model.layers}
+        trials.append({"slopes": slopes_of, "r_avg": float(metrics["r_avg"])})
+    return sorted(trials, key=lambda trial: (trial["r_avg"], sorted(trial["slopes"].items())))
+
+
+def _within(config: Config) -> dict[str, float]:
+    """The default slopes, moved into the searched range."""
+    low, high = config.slopes.low, config.slopes.high
+    return {layer: min(max(slope, low), high) for layer, slope in config.slope_defaults().items()}
+
+
+def _trial(space: dict[str, float], *, arrays: Any, layer_dims: Any, targets: Any, config: Config) -> None:
+    torch.set_num_threads(1)
+    features = sisom.Features.from_arrays(arrays, layer_dims)
+    slopes = {layer: space[layer] for layer in config.model.layers}
+    ray.tune.report({"r_avg": _r_avg(features, torch.as_tensor(targets.copy()), slopes, config)})

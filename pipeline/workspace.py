@@ -1,0 +1,240 @@
+"""The workspace: all state of one project under one URI, and the lease that lets one writer in.
+
+Keys are fixed here and nowhere else. Artefacts are whole objects, written atomically; their presence is the
+promise that they are finished.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import json
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.config import Config, canonical
+from pipeline.errors import ArtefactMissing, LeaseHeld, StoreUnavailable, WorkspaceMismatch
+from pipeline.storage import Store, open_store
+
+PROJECT = "project.json"
+LEASE = "lease.json"
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Typed reads and writes of artefacts by key."""
+
+    store: Store
+
+    def exists(self, key: str) -> bool:
+        """Whether the artefact is finished."""
+        return self.store.exists(key)
+
+    def read_json(self, key: str) -> Any:
+        """A JSON artefact."""
+        return json.loads(self.store.get(key))
+
+    def write_json(self, key: str, value: Any) -> None:
+        """A JSON artefact, with sorted keys so that equal values are equal bytes."""
+        self.store.put(key, to_json(value))
+
+    def read_table(self, key: str, columns: list[str] | None = None) -> pa.Table:
+        """A Parquet artefact."""
+        with self.store.open(key) as file:
+            return pq.read_table(file, columns=columns)
+
+    def write_table(self, key: str, table: pa.Table) -> None:
+        """A Parquet artefact, Zstandard."""
+        self.store.put(key, to_parquet(table))
+
+    def keys(self, prefix: str) -> list[str]:
+        """The artefacts below a prefix, sorted."""
+        return sorted(entry.key for entry in self.store.list(prefix))
+
+    def tables(self, prefix: str, columns: list[str] | None = None) -> Iterator[pa.Table]:
+        """The Parquet artefacts below a prefix, one after another: memory for one at a time."""
+        for key in self.keys(prefix):
+            if key.endswith(".parquet"):
+                yield self.read_table(key, columns)
+
+    def digest(self, key: str) -> str:
+        """SHA-256 of an artefact."""
+        return hashlib.sha256(self.store.get(key)).hexdigest()
+
+    def committed(self) -> int:
+        """How many rounds are committed; they are numbered from 0 without gaps."""
+        index = 0
+        while self.exists(round_key(index, "round.json")):
+            index += 1
+        return index
+
+    def claim(self, config: Config) -> None:
+        """Make the workspace this config's, or check that it is.
+
+        Raises:
+            WorkspaceMismatch: another config made it; the message names the first key that differs.
+        """
+        ours = {"format": 1, "digest": config.digest(), "config": config.identity()}
+        if self.store.put_if_absent(PROJECT, to_json(ours)):
+            return
+        theirs = self.read_json(PROJECT)
+        if theirs["digest"] == ours["digest"]:
+            return
+        path, was, now = _first_difference(theirs["config"], ours["config"])
+        raise WorkspaceMismatch(
+            f"{self.store.uri} was made with {path} = {json.dumps(was)}, but the config says {json.dumps(now)}; "
+            f"set it back, or give `workspace` another place"
+        )
+
+
+def open_workspace(config: Config) -> Workspace:
+    """The workspace of a config; nothing is written."""
+    return Workspace(open_store(config.workspace, config.storage))
+
+
+def round_key(index: int, name: str) -> str:
+    """Key of an artefact of a round."""
+    return f"rounds/{index:03d}/{name}"
+
+
+def to_json(value: Any) -> bytes:
+    """JSON for people and digests: sorted keys, one a line, no NaN."""
+    text = json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False)
+    return text.encode() + b"\n"
+
+
+def to_parquet(table: pa.Table) -> bytes:
+    """A table as Zstandard Parquet bytes; equal tables are equal bytes."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
+
+
+def _first_difference(was: Any, now: Any, path: str = "") -> tuple[str, Any, Any]:
+    if isinstance(was, Mapping) and isinstance(now, Mapping):
+        for key in sorted(set(was) | set(now)):
+            if was.get(key) != now.get(key):
+                return _first_difference(was.get(key), now.get(key), f"{path}.{key}" if path else key)
+    return path, was, now
+
+
+# -------------------------------------------------------------------------------------------------- lease
+
+
+class Lease:
+    """One writer at a time. A context manager that takes the lease, renews it, and gives it back.
+
+    A lease whose owner is known to be dead (same machine, process gone) or that has run out is taken over. Each
+    taking raises `fence`, which commits carry.
+    """
+
+    def __init__(self, store: Store, *, ttl_s: float = 60.0) -> None:
+        self._store = store
+        self._ttl_s = ttl_s
+        self._owner = uuid.uuid4().hex
+        self._tag = ""
+        self._stop = threading.Event()
+        self._lost: str | None = None
+        self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
+        self.fence = 0
+
+    def __enter__(self) -> Lease:
+        self._take()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+        if self._lost is None:
+            # Expired rather than deleted: the fence must go on rising, whoever comes next.
+            self._store.put_if_match(LEASE, self._record(expires=0.0), self._tag)
+
+    def check(self) -> None:
+        """Raise `LeaseHeld` when the lease was lost; called before every commit."""
+        if self._lost is not None:
+            raise LeaseHeld(
+                f"{self._store.uri}: the lease was lost ({self._lost}); another run may be working here"
+            )
+
+    def _record(self, expires: float) -> bytes:
+        return to_json(
+            {
+                "owner": self._owner,
+                "fence": self.fence,
+                "expires": expires,
+                "host": _host(),
+                "hostname": socket.gethostname(),
+                "pid": os.getpid(),
+                "pid_started": psutil.Process().create_time(),
+            }
+        )
+
+    def _take(self) -> None:
+        self.fence = 1
+        if self._store.put_if_absent(LEASE, self._record(time.time() + self._ttl_s)):
+            self._tag = self._store.get_tagged(LEASE)[1]
+            return
+        data, tag = self._store.get_tagged(LEASE)
+        held = json.loads(data)
+        if held["expires"] > time.time() and not _dead(held):
+            left = held["expires"] - time.time()
+            raise LeaseHeld(
+                f"{self._store.uri}: another run works here (process {held['pid']} on {held['hostname']}); "
+                f"its lease runs out in {left:.0f} s unless renewed"
+            )
+        self.fence = held["fence"] + 1
+        if not self._store.put_if_match(LEASE, self._record(time.time() + self._ttl_s), tag):
+            raise LeaseHeld(f"{self._store.uri}: another run took the lease just now")
+        self._tag = self._store.get_tagged(LEASE)[1]
+
+    def _renew(self) -> None:
+        renewed = time.monotonic()
+        while not self._stop.wait(self._ttl_s / 4):
+            try:
+                if not self._store.put_if_match(LEASE, self._record(time.time() + self._ttl_s), self._tag):
+                    self._lost = "taken over"
+                    return
+                self._tag = self._store.get_tagged(LEASE)[1]
+                renewed = time.monotonic()
+            except (StoreUnavailable, ArtefactMissing, OSError) as error:
+                if time.monotonic() - renewed > self._ttl_s:
+                    self._lost = f"not renewed: {error}"
+                    return
+
+
+def _dead(held: Mapping[str, Any]) -> bool:
+    """Whether the owner ran on this machine and is gone, so that nobody need wait for the expiry."""
+    if held["host"] != _host():
+        return False
+    try:
+        return bool(psutil.Process(held["pid"]).create_time() != held["pid_started"])
+    except psutil.NoSuchProcess:
+        return True
+
+
+@functools.cache
+def _host() -> str:
+    """This machine and its space of process ids: boot and pid namespace, not the name alone."""
+    parts = [socket.gethostname()]
+    with contextlib.suppress(OSError):
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+    with contextlib.suppress(OSError):
+        parts.append(Path("/proc/self/ns/pid").readlink().as_posix())
+    return hashlib.sha256(canonical(parts)).hexdigest()[:16]
