@@ -9,6 +9,7 @@ from torch import Tensor
 from sisom.checks import check_features, check_labels
 from sisom.enhance import Slopes, enhance, resolve_slopes
 from sisom.errors import InputError, TooFewLabels
+from sisom.gallery import Gallery
 from sisom.ratios import Anchors, Ratios, anchor_table, average_and_deviation, ratios
 from sisom.state import FeatureBank, Fusion, Outer
 from sisom.subset import subset as choose
@@ -62,8 +63,9 @@ def fit_bank(
     kept = kept[labels[kept].argsort(stable=True)]
     enhanced = enhance(features.saliency, features.layer_dims, pairs)
     points, point_labels = enhanced[kept], labels[kept]
-    anchors = _anchors(points, point_labels, kept, outer)
-    found = _leave_one_out(enhanced, labels, points, point_labels, kept, outer, rank, neighbors, anchors)
+    gallery = Gallery.of(points, point_labels)
+    anchors = _anchors(gallery, kept, outer)
+    found = _leave_one_out(enhanced, labels, gallery, kept, outer, rank, neighbors, anchors)
     mean, deviation = _statistics(found, given=r_avg)
     energy = energy_of(features.logits)
     energy_mean, energy_std = average_and_deviation(energy)
@@ -115,24 +117,24 @@ def average_ratio(
     order = labels.argsort(stable=True)
     points, labels = points[order], labels[order]
     rows = torch.arange(len(points), device=points.device)
-    anchors = _anchors(points, labels, rows, outer)
-    found = _leave_one_out(points, labels, points, labels, rows, outer, rank, neighbors, anchors)
+    gallery = Gallery.of(points, labels)
+    anchors = _anchors(gallery, rows, outer)
+    found = _leave_one_out(points, labels, gallery, rows, outer, rank, neighbors, anchors)
     return _statistics(found, given=None)[0]
 
 
-def _anchors(points: Tensor, labels: Tensor, source: Tensor, outer: Outer) -> Anchors | None:
-    if int(labels.min()) == int(labels.max()):
+def _anchors(gallery: Gallery, source: Tensor, outer: Outer) -> Anchors | None:
+    if int(gallery.labels[0]) == int(gallery.labels[-1]):
         raise TooFewLabels(
             "the bank needs points of at least two classes: with one there is no outer distance"
         )
-    return anchor_table(points, labels, source) if outer == "anchor" else None
+    return anchor_table(gallery, source) if outer == "anchor" else None
 
 
 def _leave_one_out(
     queries: Tensor,
     classes: Tensor,
-    points: Tensor,
-    labels: Tensor,
+    gallery: Gallery,
     source: Tensor,
     outer: Outer,
     rank: int,
@@ -143,8 +145,7 @@ def _leave_one_out(
     return ratios(
         queries,
         classes,
-        points,
-        labels,
+        gallery,
         source,
         outer=outer,
         rank=rank,

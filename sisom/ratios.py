@@ -6,7 +6,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from sisom.distances import neighbors
+from sisom.distances import Backend, neighbors
+from sisom.gallery import Gallery
 from sisom.state import Outer
 
 __all__ = ["CEILING", "Anchors", "Ratios", "anchor_table", "average_and_deviation", "ratios"]
@@ -42,8 +43,7 @@ class Ratios:
 def ratios(
     queries: Float[Tensor, "n d"],
     classes: Int[Tensor, " n"],
-    points: Float[Tensor, "m d"],
-    labels: Int[Tensor, " m"],
+    gallery: Gallery,
     source: Int[Tensor, " m"],
     *,
     outer: Outer,
@@ -51,6 +51,7 @@ def ratios(
     count: int,
     anchors: Anchors | None = None,
     exclude: Int[Tensor, " n"] | None = None,
+    backend: Backend = "torch",
 ) -> Ratios:
     """r of every query: the mean of `count` inner distances from `rank` on, over the mean of `count` outer
     ones.
@@ -62,11 +63,11 @@ def ratios(
     near = neighbors(
         queries,
         classes,
-        points,
-        labels,
+        gallery,
         inner=rank + count - 1,
         outer=count if outer == "sample" else 0,
         exclude=positions,
+        backend=backend,
     )
     # A class with fewer than `rank` points answers with the farthest that it has.
     inside = near.inner_index >= 0
@@ -87,11 +88,9 @@ def ratios(
     return _divide(d_in, d_out, used.any(dim=1))
 
 
-def anchor_table(
-    points: Float[Tensor, "m d"], labels: Int[Tensor, " m"], source: Int[Tensor, " m"]
-) -> Anchors:
+def anchor_table(gallery: Gallery, source: Int[Tensor, " m"]) -> Anchors:
     """Each point's two nearest points of other classes: the second serves when the nearest is left out."""
-    near = neighbors(points, labels, points, labels, inner=0, outer=2)
+    near = neighbors(gallery.points, gallery.labels, gallery, inner=0, outer=2)
     nearest = near.outer_index[:, 0]
     return Anchors(near.outer, torch.where(nearest >= 0, source[nearest.clamp(min=0)], -1))
 

@@ -46,8 +46,7 @@ def score(bank: FeatureBank, features: Features, *, exclude: Int[Tensor, " n"] |
     found = ratios(
         queries,
         predicted,
-        bank.points,
-        bank.labels,
+        bank.gallery,
         bank.source,
         outer=bank.outer,
         rank=bank.rank,

@@ -9,6 +9,7 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +23,7 @@ from torch import Tensor
 
 from sisom.arrays import as_tensor
 from sisom.errors import BankFormatError
+from sisom.gallery import Gallery
 
 __all__ = ["FeatureBank", "Fusion", "Outer", "load_bank"]
 
@@ -85,6 +87,11 @@ class FeatureBank:
 
     def __len__(self) -> int:
         return len(self.points)
+
+    @cached_property
+    def gallery(self) -> Gallery:
+        """The points as the search wants them: a function of the bank alone, so it is computed once."""
+        return Gallery.of(self.points, self.labels)
 
     @property
     def layers(self) -> tuple[str, ...]:

@@ -8,23 +8,24 @@ import pytest
 import torch
 
 from sisom.bank import energy_of
-from sisom.ratios import Anchors, anchor_table, average_and_deviation, ratios
+from sisom.gallery import Gallery
+from sisom.ratios import anchor_table, average_and_deviation, ratios
 from sisom.scoring import _fuse
 
 POINTS = torch.tensor([[0.0, 0.0], [1.0, 0.0], [3.0, 0.0], [3.0, 4.0]])
 LABELS = torch.tensor([0, 0, 1, 1])
+GALLERY = Gallery.of(POINTS, LABELS)
 SOURCE = torch.arange(4)
 QUERY = torch.tensor([[1.0, 1.0]])
 ZERO = torch.tensor([0])
 
 
 def found(queries=QUERY, classes=ZERO, *, outer="sample", rank=1, count=1, exclude=None):
-    anchors: Anchors | None = anchor_table(POINTS, LABELS, SOURCE) if outer == "anchor" else None
+    anchors = anchor_table(GALLERY, SOURCE) if outer == "anchor" else None
     return ratios(
         queries,
         classes,
-        POINTS,
-        LABELS,
+        GALLERY,
         SOURCE,
         outer=outer,
         rank=rank,
