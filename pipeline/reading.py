@@ -49,6 +49,7 @@ class ReadShards:
     batch_size: int
 
     def __call__(self, shards: pa.Table) -> Iterator[pa.Table]:
+        """`SNAPSHOT` rows in, one-row `BATCH` tables out."""
         for record in shards.to_pylist():
             shard = Shard(**record)
             table = read_shard(shard, self.pool, self.storage)
@@ -89,6 +90,7 @@ class ReadLabeled:
         self._pool, self._storage, self._size, self._max_pixels = pool, storage, size, max_pixels
 
     def __call__(self, requests: pa.Table) -> pa.Table:
+        """Rows of (shard, its wanted rows) in, `DECODED` columns with `uri` and `reason` out."""
         found: list[dict[str, Any]] = []
         for request in requests.to_pylist():
             shard = Shard(**request["shard"])

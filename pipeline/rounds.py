@@ -425,7 +425,7 @@ def _view(work: _Work, view: evaluate.PoolView, metrics: Mapping[str, Any]) -> R
     names = ("labeled_total", "test_accuracy", "r_avg", "ood_auroc", "ood_fpr95")
     slopes = workspace.read_json(work.key("slopes.json"))
     return ReportView(
-        project=work.config.tracking.experiment,
+        project=work.config.workspace.rstrip("/").rpartition("/")[2],
         index=work.index,
         rounds=tuple(RoundLine(line["round"], *(line[name] for name in names)) for line in lines),
         metrics=metrics,

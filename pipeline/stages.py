@@ -91,6 +91,7 @@ class Scorer:
         self._score = score
 
     def __call__(self, batches: pa.Table) -> pa.Table:
+        """`BATCH` rows in, `SCORED` rows out."""
         tables = [self._scored(row) for row in _rows(batches)]
         return pa.concat_tables(tables) if tables else SCORED.empty_table()
 

@@ -13,8 +13,6 @@ from typing import Any
 import ray
 import ray.tune
 import torch
-from ray.tune.search import ConcurrencyLimiter
-from ray.tune.search.optuna import OptunaSearch
 
 import sisom
 from pipeline.config import Config
@@ -69,6 +67,9 @@ def _trials(
         algorithm, samples = None, 1
     else:
         space = {layer: ray.tune.loguniform(slopes.low, slopes.high) for layer in config.model.layers}
+        from ray.tune.search import ConcurrencyLimiter  # here: every trial's process imports this module
+        from ray.tune.search.optuna import OptunaSearch
+
         searcher = OptunaSearch(seed=seed, points_to_evaluate=[_within(config)])
         # In whole batches: what Optuna proposes may not depend on which trial happened to end first.
         algorithm, samples = (
