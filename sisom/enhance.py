@@ -13,17 +13,20 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sisom.errors import LayerError, SlopeError, nearest_name
+from sisom.presets import preset_slopes
 
 __all__ = ["Slopes", "columns_of", "enhance", "resolve_slopes"]
 
-Slopes = float | Mapping[str, float]
+Slopes = float | Mapping[str, float] | str
 
 
 def resolve_slopes(slopes: Slopes, layers: Sequence[str]) -> tuple[tuple[str, float], ...]:
-    """One slope a layer, in the layers' order. A single number serves all layers.
+    """One slope a layer, in the layers' order. A single number serves all layers; a name is a preset's.
 
     Raises `SlopeError` for a missing or unknown layer and for a slope that is negative or not finite.
     """
+    if isinstance(slopes, str):
+        slopes = preset_slopes(slopes, layers)
     if isinstance(slopes, Mapping):
         unknown = [name for name in slopes if name not in layers]
         if unknown:

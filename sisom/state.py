@@ -57,6 +57,8 @@ class FeatureBank:
     r_avg, r_std       mean and unbiased standard deviation of the leave-one-out ratio
     energy_mean, energy_std   the same of the energy
     pruned             layers whose share of the squared distance was too small to matter, with that share
+    fixed_r_avg        whether r_avg was given instead of measured
+    held_out           whether the statistics come from other rows than the fitted ones
     counted, skipped   how many ratios are behind r_avg, and how many had no leave-one-out value
     """
 
@@ -82,6 +84,8 @@ class FeatureBank:
     counted: int = 0
     skipped: int = 0
     fitted: int = 0
+    fixed_r_avg: bool = False
+    held_out: bool = False
     subset_method: str = "all"
     radius: float | None = None
 
