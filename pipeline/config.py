@@ -109,9 +109,10 @@ class Train(Section):
 class Slopes(Section):
     """The sigmoid steepness, one a layer: `default` without a search, else searched from there."""
 
-    search: Literal["optuna", "grid", "off"] = "optuna"
+    search: Literal["optuna", "grid", "none"] = "optuna"
     default: float | dict[str, float] = 1.0
     trials: Annotated[int, Field(ge=1, le=10_000)] = 32
+    parallel: Annotated[int, Field(ge=1, le=1000)] = 4
     low: Positive = 1e-3
     high: Positive = 1e5
     grid: dict[str, tuple[Positive, ...]] = {}

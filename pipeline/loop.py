@@ -42,20 +42,19 @@ def run(config: Config, voice: Voice, *, rounds: int | None = None) -> int:
         # MLflow's first look at its store takes seconds of migrations: meanwhile the round can start.
         threading.Thread(target=tracker.warm, name="mlflow-warm", daemon=True).start()
         voice.say(f"workspace {config.workspace}, rounds {first} to {wanted - 1}, MLflow at {tracker.uri}")
-        if first >= wanted:
-            cluster = engine.lay_out(config.resources, 1, 0)
-        else:
-            cluster = engine.start(config)
-            voice.say(
-                f"Ray with {cluster.cpus} CPUs and {cluster.gpus} GPUs: "
-                f"up to {cluster.max_actors} scoring actors on {cluster.device}"
-            )
-        project = Project(config, workspace, cluster, tracker, lease, voice)
+        project = Project(config, workspace, tracker, lease, voice)
         for index in untracked:
             track(project, index)
+        if first >= wanted:
+            return 0
+        cluster = engine.start(config)
+        voice.say(
+            f"Ray with {cluster.cpus} CPUs and {cluster.gpus} GPUs: "
+            f"up to {cluster.max_actors} scoring actors on {cluster.device}"
+        )
         for index in range(first, wanted):
             voice.say(f"round {index:03d}")
-            run_round(project, index)
+            run_round(project, cluster, index)
             voice.say(f"  {_headline(workspace, index)}")
             if _nothing_left(workspace, index):
                 voice.say(f"round {index:03d} found nothing left to ask about: stopping here")

@@ -45,13 +45,12 @@ class Project:
 
     config: Config
     workspace: Workspace
-    cluster: Cluster
     tracker: Tracker
     lease: Lease
     voice: Voice
 
 
-def run_round(project: Project, index: int) -> Round:
+def run_round(project: Project, cluster: Cluster, index: int) -> Round:
     """Do, or finish, one round; returns when it is committed.
 
     Raises:
@@ -59,8 +58,9 @@ def run_round(project: Project, index: int) -> Round:
         UserError: the pool or the labels are not what the config says.
         SystemFault: a stage failed; running again goes on where it stopped.
     """
-    work = _Work(project, index)
+    work = _Work(project, cluster, index)
     _plan(work)
+    torch.set_num_threads(work.plan["threads"])  # the last bit of a sum depends on it
     _train(work)
     _evaluate(work)
     _search_slopes(work)
@@ -75,11 +75,11 @@ def run_round(project: Project, index: int) -> Round:
 class _Work:
     """A round in progress: its keys, its frozen inputs, and what several steps read, each read once."""
 
-    def __init__(self, project: Project, index: int) -> None:
+    def __init__(self, project: Project, cluster: Cluster, index: int) -> None:
         self.project = project
         self.config = project.config
         self.workspace = project.workspace
-        self.cluster = project.cluster
+        self.cluster = cluster
         self.index = index
 
     def key(self, name: str) -> str:
@@ -249,7 +249,13 @@ def _search_slopes(work: _Work) -> None:
         work.embedded  # noqa: B018 - computed here, so that its time is its own
     with work.timed("slopes"):
         found = tune.search(
-            work.embedded.features, work.embedded.targets, work.config, work.cluster, seed=work.plan["seed"]
+            work.embedded.features,
+            work.embedded.targets,
+            work.config,
+            work.cluster,
+            storage_path=work.workspace.store.url("tune"),
+            name=f"round-{work.index:03d}",
+            seed=work.plan["seed"],
         )
         work.workspace.write_json(work.key("slopes.json"), found)
 
@@ -259,18 +265,20 @@ def _fit_bank(work: _Work) -> None:
     if work.done("bank.safetensors"):
         return
     with work.timed("bank"):
-        torch.set_num_threads(work.plan["threads"])
         config, rows = work.config, work.embedded
+        found = work.workspace.read_json(work.key("slopes.json"))
         bank = sisom.fit_bank(
             rows.features,
             rows.targets,
-            slopes=work.workspace.read_json(work.key("slopes.json"))["slopes"],
+            slopes=found["slopes"],
             subset=config.bank.subset,
             subset_method=config.bank.subset_method,
             seed=work.plan["seed"],
             outer=config.bank.outer,
             fusion=config.bank.fusion,
             rank=config.bank.rank,
+            # Too few labels for a leave-one-out value: 1.0 makes SISOMe the energy score, which needs none.
+            r_avg=1.0 if found["r_avg"] is None else None,
             num_classes=len(config.taxonomy),
         )
         usable = rows.held_out if int(rows.held_out.sum()) >= MIN_HELD_OUT else torch.ones_like(rows.held_out)

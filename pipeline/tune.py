@@ -6,7 +6,6 @@ paper's: alpha* = argmin r_avg(alpha), leave-one-out over the labeled rows with 
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,13 +18,27 @@ from pipeline.config import Config
 from pipeline.engine import Cluster
 from pipeline.errors import StageFailed
 
-CONCURRENT = 4  # fixed, so that Optuna sees the same history on any cluster
-
 
 def search(
-    features: sisom.Features, targets: torch.Tensor, config: Config, cluster: Cluster, *, seed: int
+    features: sisom.Features,
+    targets: torch.Tensor,
+    config: Config,
+    cluster: Cluster,
+    *,
+    storage_path: str,
+    name: str,
+    seed: int,
 ) -> dict[str, Any]:
     """Find the slopes for this round's feature space.
+
+    Args:
+        features: of the labeled rows.
+        targets: (n,) int64, their true classes.
+        config: the run's config.
+        cluster: where the trials run.
+        storage_path: where Ray Tune keeps its trials, a path or `s3://` URI.
+        name: of the search below `storage_path`.
+        seed: of Optuna's proposals.
 
     Returns:
         What `slopes.json` records: `slopes` by layer, `r_avg` of them, `default_r_avg`, `method`, `trials` (slopes
@@ -40,9 +53,9 @@ def search(
         found["r_avg"] = found["default_r_avg"] = _r_avg(features, targets, default, config)
     except sisom.errors.TooFewLabels as error:
         return found | {"note": f"search skipped: {error}"}
-    if config.slopes.search == "off":
-        return found | {"note": "search is off: the default slopes stand"}
-    trials = _trials(features, targets, config, cluster, seed)
+    if config.slopes.search == "none":
+        return found | {"note": "no search was asked for: the default slopes stand"}
+    trials = _trials(features, targets, config, cluster, storage_path, name, seed)
     found["trials"] = trials
     # Ties to the smaller slopes, that is to the smaller saturation. The default stands unless it is beaten.
     best = min(trials, key=lambda trial: (trial["r_avg"], sum(trial["slopes"].values())))
@@ -58,7 +71,13 @@ def _r_avg(
 
 
 def _trials(
-    features: sisom.Features, targets: torch.Tensor, config: Config, cluster: Cluster, seed: int
+    features: sisom.Features,
+    targets: torch.Tensor,
+    config: Config,
+    cluster: Cluster,
+    storage_path: str,
+    name: str,
+    seed: int,
 ) -> list[dict[str, Any]]:
     slopes = config.slopes
     space: dict[str, Any]
@@ -67,34 +86,37 @@ def _trials(
         algorithm, samples = None, 1
     else:
         space = {layer: ray.tune.loguniform(slopes.low, slopes.high) for layer in config.model.layers}
+        import optuna
         from ray.tune.search import ConcurrencyLimiter  # here: every trial's process imports this module
         from ray.tune.search.optuna import OptunaSearch
 
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
         searcher = OptunaSearch(seed=seed, points_to_evaluate=[_within(config)])
         # In whole batches: what Optuna proposes may not depend on which trial happened to end first.
         algorithm, samples = (
-            ConcurrencyLimiter(searcher, max_concurrent=CONCURRENT, batch=True),
+            ConcurrencyLimiter(searcher, max_concurrent=slopes.parallel, batch=True),
             slopes.trials,
         )
-    with tempfile.TemporaryDirectory(prefix="sisom-tune-") as folder:
-        results = ray.tune.Tuner(
-            ray.tune.with_resources(
-                ray.tune.with_parameters(
-                    _trial,
-                    arrays=features.to_arrays(),
-                    layer_dims=features.layer_dims,
-                    targets=targets.numpy(),
-                    config=config,
-                ),
-                {"CPU": min(1.0, cluster.cpus / (CONCURRENT + 1))},
-            ),
-            param_space=space,
-            tune_config=ray.tune.TuneConfig(
-                metric="r_avg", mode="min", search_alg=algorithm, num_samples=samples,
-                max_concurrent_trials=None if algorithm else CONCURRENT, reuse_actors=True,
-            ),
-            run_config=ray.tune.RunConfig(name="slopes", storage_path=folder, verbose=0),
-        ).fit()  # fmt: skip
+    trial = ray.tune.with_parameters(  # into the object store once, whatever the number of trials
+        _trial,
+        arrays=features.to_arrays(),
+        layer_dims=features.layer_dims,
+        targets=targets.numpy(),
+        config=config,
+    )
+    results = ray.tune.Tuner(
+        ray.tune.with_resources(trial, {"CPU": min(1.0, cluster.cpus / (slopes.parallel + 1))}),
+        param_space=space,
+        tune_config=ray.tune.TuneConfig(
+            metric="r_avg",
+            mode="min",
+            search_alg=algorithm,
+            num_samples=samples,
+            max_concurrent_trials=None if algorithm else slopes.parallel,
+            reuse_actors=True,
+        ),
+        run_config=ray.tune.RunConfig(name=name, storage_path=storage_path, verbose=0),
+    ).fit()
     if results.errors:
         failed = StageFailed(f"{len(results.errors)} trials of the slope search failed: {results.errors[0]}")
         failed.stage = "slopes"

@@ -1,0 +1,83 @@
+"""`ray job submit`: a real head node, the job API, with token authentication on and off."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import ROOT, Terminal
+
+pytestmark = pytest.mark.ray
+TOKEN = "b64e0c1f8d3a49d2a7b0c5e6f1029384"
+AUTH: dict[str, Mapping[str, str]] = {
+    "token": {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN},
+    "disabled": {"RAY_AUTH_MODE": "disabled"},
+}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.mark.parametrize("mode", AUTH)
+def test_the_quickstart_runs_as_a_job(mode: str, tmp_path: Path) -> None:
+    terminal = Terminal(tmp_path)
+    environment = terminal.environment(AUTH[mode])
+    ray = str(Path(sys.executable).with_name("ray"))
+    dashboard, gcs = free_port(), free_port()
+    temporary = Path(tempfile.mkdtemp(prefix="sisom-"))  # Unix sockets want short paths
+    head = [ray, "start", "--head", "--num-cpus=4", f"--port={gcs}", f"--dashboard-port={dashboard}"]
+    head += [
+        "--dashboard-host=127.0.0.1",
+        "--node-ip-address=127.0.0.1",
+        f"--temp-dir={temporary}",
+        "--block",
+    ]
+    with (tmp_path / "head.log").open("w") as log:
+        process = subprocess.Popen(head, env=environment, stdout=log, stderr=log, start_new_session=True)
+        try:
+            # Like a person's `ray job submit`; --working-dir sends the code and the configs along.
+            submit = [ray, "job", "submit", f"--address=http://127.0.0.1:{dashboard}", "--working-dir=."]
+            excludes = {"excludes": [".git", ".venv", "runs", "tests"]}
+            submit += ["--runtime-env-json", json.dumps(excludes), "--"]
+            submit += [sys.executable, "-m", "pipeline", "run", "configs/quickstart.yaml", "--rounds", "1"]
+            submit += ["--set", f"workspace={tmp_path}/work", "--set", f"pool.uri={tmp_path}/data/pool"]
+            _wait_for(dashboard, process, tmp_path / "head.log")
+            done = subprocess.run(
+                submit, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=400
+            )
+            assert done.returncode == 0, done.stdout + done.stderr
+            assert "succeeded" in done.stdout
+            assert (tmp_path / "work/rounds/000/round.json").is_file()
+            if mode == "token":
+                stranger = {k: v for k, v in environment.items() if k != "RAY_AUTH_TOKEN"}
+                refused = subprocess.run(
+                    submit, env=stranger, cwd=ROOT, capture_output=True, text=True, timeout=120
+                )
+                assert refused.returncode != 0, "a submitter without the token must be refused"
+        finally:
+            os.killpg(process.pid, 9)
+            process.wait()
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    for _ in range(600):
+        assert process.poll() is None, log.read_text()
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.1)
+    pytest.fail("the dashboard never came up:\n" + log.read_text())

@@ -1,0 +1,60 @@
+"""A driver that is killed anywhere and started again ends with the query of an uninterrupted run."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from tests.e2e.conftest import QUICKSTART, Demo, Terminal
+
+pytestmark = pytest.mark.ray
+
+
+def kill_when(terminal: Terminal, due: Callable[[Path], bool], *arguments: str) -> None:
+    """Start a run, and SIGKILL the driver as soon as `due(round folder)` holds."""
+    folder = terminal.folder / "runs/quickstart/rounds/000"
+    process = terminal.start(*arguments)
+    deadline = time.monotonic() + 180
+    while not due(folder):
+        assert process.poll() is None, f"ended before it could be killed: {process.communicate()}"
+        assert time.monotonic() < deadline, "the moment never came"
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def in_training(folder: Path) -> bool:
+    """A checkpoint of training is there, the model is not."""
+    saved = folder.parents[1].glob("train/round-000-*/checkpoint_*")
+    return any(saved) and not (folder / "model").exists()
+
+
+def in_scoring(folder: Path) -> bool:
+    """Some shards are finished, some are not."""
+    return any(folder.glob("scores/*.parquet")) and not (folder / "account.json").exists()
+
+
+def test_killed_in_training_and_in_scoring_the_query_is_the_same(demo: Demo, tmp_path: Path) -> None:
+    terminal = Terminal(tmp_path)
+    command = ("run", str(QUICKSTART), "--rounds", "1")
+    kill_when(terminal, in_training, *command)
+    kill_when(terminal, in_scoring, *command)
+    round_ = tmp_path / "runs/quickstart/rounds/000"
+    finished = {path.name: path.stat().st_mtime_ns for path in round_.glob("scores/*.parquet")}
+    assert len(finished) > 0
+    terminal.run(*command)
+    for name, modified in finished.items():
+        assert (round_ / "scores" / name).stat().st_mtime_ns == modified, "a finished shard was scored again"
+    whole = demo.workspace / "rounds/000"
+    for name in ("model/model.safetensors", "slopes.json", "bank.safetensors"):
+        assert (round_ / name).read_bytes() == (whole / name).read_bytes(), name
+    ours, theirs = (pq.read_table(f / "query.parquet").drop_columns("uri") for f in (round_, whole))
+    assert ours == theirs
+    status = terminal.run("status", str(QUICKSTART)).stdout
+    assert "1 of 3 rounds committed" in status
