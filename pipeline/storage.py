@@ -7,17 +7,19 @@ found again there by the standard AWS variables, and never enter a pickle.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
+import functools
 import hashlib
 import os
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import unquote, urlparse
+from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
 import pyarrow.fs
@@ -37,7 +39,11 @@ class Entry:
 
 
 class Store(Protocol):
-    """Objects by key. Writes are atomic: an object is there whole, or not at all."""
+    """Objects by key. Writes are atomic: an object is there whole, or not at all.
+
+    Keys are pieces joined by slashes. Objects below a piece that starts with a dot are nobody's data (a writer's
+    leftovers, a tool's notes) and are never listed.
+    """
 
     @property
     def uri(self) -> str:
@@ -62,7 +68,7 @@ class Store(Protocol):
         """Whether the object is there."""
 
     def list(self, prefix: str = "") -> Iterator[Entry]:
-        """All objects whose key starts with `prefix`, in the order of their keys."""
+        """All objects whose key starts with `prefix`, in the order of their keys' bytes."""
 
     def delete(self, key: str) -> None:
         """Remove the object; nothing happens without it."""
@@ -74,12 +80,19 @@ class Store(Protocol):
         """The full URI of a key."""
 
 
+def _checked(key: str) -> str:
+    """A key that disk and S3 understand alike, and that can't leave its store."""
+    if "\0" in key or any(piece in ("", ".", "..") for piece in key.split("/")):
+        raise StorageError(f"{key!r} is not a key: its pieces may not be empty, '.' or '..'")
+    return key
+
+
 # -------------------------------------------------------------------------------------------------- local
 
 
 @dataclass(frozen=True)
 class LocalStore:
-    """A directory. Names that start with a dot are its own and are never listed."""
+    """A directory."""
 
     uri: str
 
@@ -89,48 +102,53 @@ class LocalStore:
         return Path(self.uri)
 
     def path(self, key: str) -> Path:
-        """Where a key lies; a key can't leave the directory."""
-        if not key or key.startswith("/") or ".." in key.split("/"):
-            raise StorageError(f"{key!r} is not a key below {self.uri}")
-        return self.root / key
+        """Where a key lies."""
+        return self.root / _checked(key)
 
     def get(self, key: str) -> bytes:
-        try:
+        with _on_disk(self.url(key)):
             return self.path(key).read_bytes()
-        except FileNotFoundError:
-            raise _missing(self.url(key)) from None
 
     def get_tagged(self, key: str) -> tuple[bytes, str]:
         data = self.get(key)
         return data, hashlib.sha256(data).hexdigest()
 
-    def _staged(self, target: Path, data: bytes) -> Path:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        staged = target.parent / f".{target.name}.{uuid.uuid4().hex}.tmp"
-        with staged.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        return staged
+    @contextlib.contextmanager
+    def _staged(self, key: str, data: bytes) -> Iterator[tuple[Path, Path]]:
+        """The bytes on disk under a name of their own, beside their target."""
+        target = self.path(key)
+        staged = target.parent / f".{uuid.uuid4().hex}.tmp"
+        with _on_disk(self.url(key), writing=True):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with staged.open("wb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                yield staged, target
+            finally:
+                staged.unlink(missing_ok=True)
 
     def put(self, key: str, data: bytes) -> None:
-        target = self.path(key)
-        self._staged(target, data).replace(target)
+        with self._staged(key, data) as (staged, target):
+            staged.replace(target)
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
-        target = self.path(key)
-        staged = self._staged(target, data)
-        try:
-            os.link(staged, target)  # unlike rename, fails when the target exists
-        except FileExistsError:
-            return False
-        finally:
-            staged.unlink()
+        with self._staged(key, data) as (staged, target):
+            try:
+                os.link(staged, target)  # unlike rename, fails when the target exists
+            except FileExistsError:
+                return False
         return True
 
     def put_if_match(self, key: str, data: bytes, etag: str) -> bool:
         target = self.path(key)
-        with (target.parent / f".{target.name}.lock").open("w") as lock:
+        if not self.exists(key):
+            return False
+        with (
+            _on_disk(self.url(key), writing=True),
+            (target.parent / f".{target.name}.lock").open("w") as lock,
+        ):
             fcntl.flock(lock, fcntl.LOCK_EX)
             with contextlib.suppress(ArtefactMissing):
                 if self.get_tagged(key)[1] == etag:
@@ -142,47 +160,80 @@ class LocalStore:
         return self.path(key).is_file()
 
     def list(self, prefix: str = "") -> Iterator[Entry]:
-        if self.root.is_file():  # a URI may name one object
-            stat = self.root.stat()
-            yield Entry("", stat.st_size, _local_etag(stat))
-            return
-        folder = self.root / prefix if (self.root / prefix).is_dir() else (self.root / prefix).parent
-        for directory, folders, files in os.walk(folder):
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
-            for name in sorted(files):
-                path = Path(directory, name)
-                key = path.relative_to(self.root).as_posix()
-                if not name.startswith(".") and key.startswith(prefix):
-                    stat = path.stat()
-                    yield Entry(key, stat.st_size, _local_etag(stat))
+        if ".." in prefix.split("/"):
+            raise StorageError(f"{prefix!r} leads out of {self.uri}")
+        with _on_disk(self.uri):
+            if self.root.is_file():  # a URI may name one object
+                if not prefix:
+                    yield _entry("", self.root.stat())
+            elif self.root.is_dir():
+                yield from self._below("", prefix)
+
+    def _below(self, folder: str, prefix: str) -> Iterator[Entry]:
+        """What lies in a folder, in the order that S3 has: `a-b`, `a/b`, `a0`."""
+        with os.scandir(self.root / folder) as items:
+            shown = [item for item in items if not item.name.startswith(".")]
+        names = {f"{item.name}/" if item.is_dir() else item.name: item for item in shown}
+        for name in sorted(names):
+            key = folder + name
+            if name.endswith("/"):
+                if key.startswith(prefix) or prefix.startswith(key):
+                    yield from self._below(key, prefix)
+            elif key.startswith(prefix):
+                try:
+                    stat = names[name].stat()
+                except FileNotFoundError:  # deleted since, or a link to nowhere
+                    continue
+                yield _entry(key, stat)
 
     def delete(self, key: str) -> None:
-        self.path(key).unlink(missing_ok=True)
+        with _on_disk(self.url(key), writing=True):
+            self.path(key).unlink(missing_ok=True)
 
     def open(self, key: str) -> pa.NativeFile:
         path = self.path(key) if key else self.root
-        try:
+        with _on_disk(self.url(key)):
+            if not path.is_file():
+                raise FileNotFoundError
             return pa.memory_map(str(path)) if path.stat().st_size else pa.BufferReader(b"")
-        except FileNotFoundError:
-            raise _missing(self.url(key)) from None
 
     def url(self, key: str) -> str:
         return f"{self.uri}/{key}" if key else self.uri
 
 
-def _local_etag(stat: os.stat_result) -> str:
-    return f"{stat.st_mtime_ns:x}-{stat.st_size:x}"
+def _entry(key: str, stat: os.stat_result) -> Entry:
+    return Entry(key, stat.st_size, f"{stat.st_mtime_ns:x}-{stat.st_size:x}")
+
+
+# What no retry can change: another path, or other permissions, are for the user to give.
+_USERS_OWN = (
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG
+)  # fmt: skip
+
+
+@contextlib.contextmanager
+def _on_disk(uri: str, *, writing: bool = False) -> Iterator[None]:
+    """Turn what the disk says into our errors: the user's faults apart from the machine's."""
+    try:
+        yield
+    except OSError as error:
+        if not writing and isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError):
+            raise _missing(uri) from None
+        if error.errno in _USERS_OWN:
+            raise StorageError(f"{uri}: {error.strerror}") from None
+        raise _unavailable(uri, error) from error
 
 
 # ----------------------------------------------------------------------------------------------------- S3
 
-# Truncated bodies and resets surface while the body is read, where boto3 itself no longer retries.
-_patient = tenacity.retry(
+# All patience is here: boto3's own would multiply with it, and knows nothing of bodies that break off.
+_PATIENCE = tenacity.Retrying(
     retry=tenacity.retry_if_exception_type(StoreUnavailable),
-    stop=tenacity.stop_after_attempt(6),
+    stop=tenacity.stop_after_attempt(8),
     wait=tenacity.wait_random_exponential(multiplier=0.2, max=10),
     reraise=True,
 )
+_patient = _PATIENCE.wraps
 
 
 @dataclass(frozen=True)
@@ -199,34 +250,19 @@ class S3Store:
     @cached_property
     def bucket(self) -> str:
         """The bucket's name."""
-        return urlparse(self.uri).netloc
+        return self.uri.removeprefix("s3://").partition("/")[0]
 
     @cached_property
     def prefix(self) -> str:
-        """Key prefix below the bucket, ending in a slash unless empty."""
-        path = unquote(urlparse(self.uri).path).strip("/")
+        """Key prefix below the bucket, ending in a slash unless empty; as it stands, `%`, `#` and `?` too."""
+        path = self.uri.removeprefix("s3://").partition("/")[2].strip("/")
         return f"{path}/" if path else ""
 
-    @cached_property
+    @property
     def client(self) -> Any:
         """The boto3 client of this process."""
-        import boto3
-        from botocore.config import Config as BotoConfig
-
         with _client_lock:  # building clients is the one thing in boto3 that threads may not share
-            return boto3.session.Session().client(
-                "s3",
-                endpoint_url=self.endpoint,
-                region_name=self.region,
-                config=BotoConfig(
-                    retries={"mode": "standard", "max_attempts": 6},
-                    connect_timeout=10,
-                    read_timeout=60,
-                    max_pool_connections=32,
-                    request_checksum_calculation="when_required",
-                    response_checksum_validation="when_required",
-                ),
-            )
+            return _client(self.endpoint, self.region, _surroundings())
 
     def get(self, key: str) -> bytes:
         return self.get_tagged(key)[0]
@@ -234,13 +270,13 @@ class S3Store:
     @_patient
     def get_tagged(self, key: str) -> tuple[bytes, str]:
         with self._speaking(key):
-            answer = self.client.get_object(Bucket=self.bucket, Key=self.prefix + key)
+            answer = self.client.get_object(Bucket=self.bucket, Key=self.prefix + _checked(key))
             return answer["Body"].read(), answer["ETag"]
 
     @_patient
     def put(self, key: str, data: bytes) -> None:
         with self._speaking(key):
-            self.client.put_object(Bucket=self.bucket, Key=self.prefix + key, Body=data)
+            self.client.put_object(Bucket=self.bucket, Key=self.prefix + _checked(key), Body=data)
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
         return self._conditional(key, data, IfNoneMatch="*")
@@ -248,18 +284,34 @@ class S3Store:
     def put_if_match(self, key: str, data: bytes, etag: str) -> bool:
         return self._conditional(key, data, IfMatch=etag)
 
-    @_patient
     def _conditional(self, key: str, data: bytes, **condition: str) -> bool:
+        for attempt in _PATIENCE.copy():
+            with attempt:
+                if self._put_once(key, data, condition):
+                    return True
+                # An earlier attempt may have been carried out, and only its answer lost on the way.
+                return attempt.retry_state.attempt_number > 1 and self._holds(key, data)
+        raise AssertionError  # the last attempt has raised
+
+    def _put_once(self, key: str, data: bytes, condition: Mapping[str, str]) -> bool:
         from botocore.exceptions import ClientError
 
         with self._speaking(key):
             try:
-                self.client.put_object(Bucket=self.bucket, Key=self.prefix + key, Body=data, **condition)
+                self.client.put_object(
+                    Bucket=self.bucket, Key=self.prefix + _checked(key), Body=data, **condition
+                )
             except ClientError as error:
-                if error.response["ResponseMetadata"]["HTTPStatusCode"] in (404, 409, 412):
+                if error.response["Error"]["Code"] in ("PreconditionFailed", "NoSuchKey", "412"):
                     return False
                 raise
             return True
+
+    def _holds(self, key: str, data: bytes) -> bool:
+        try:
+            return self.get(key) == data
+        except ArtefactMissing:
+            return False
 
     @_patient
     def exists(self, key: str) -> bool:
@@ -267,7 +319,7 @@ class S3Store:
 
         with self._speaking(key):
             try:
-                self.client.head_object(Bucket=self.bucket, Key=self.prefix + key)
+                self.client.head_object(Bucket=self.bucket, Key=self.prefix + _checked(key))
             except ClientError as error:
                 if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
                     return False
@@ -275,52 +327,45 @@ class S3Store:
             return True
 
     def list(self, prefix: str = "") -> Iterator[Entry]:
-        with self._speaking(prefix):
-            whole = self.prefix.rstrip("/")
-            if not prefix and whole:  # a URI may name one object
-                first = self.client.list_objects_v2(Bucket=self.bucket, Prefix=whole, MaxKeys=1)
-                for item in first.get("Contents", []):
-                    if item["Key"] == whole:
-                        yield Entry("", item["Size"], item["ETag"])
-                        return
-            pages = self.client.get_paginator("list_objects_v2").paginate(
-                Bucket=self.bucket, Prefix=self.prefix + prefix
-            )
-            for page in pages:
-                for item in page.get("Contents", []):
-                    key = item["Key"][len(self.prefix) :]
-                    if key and not key.endswith("/"):
-                        yield Entry(key, item["Size"], item["ETag"])
+        if ".." in prefix.split("/"):
+            raise StorageError(f"{prefix!r} leads out of {self.uri}")
+        whole = self.prefix.rstrip("/")
+        if not prefix and whole:  # a URI may name one object
+            first = self._page(Prefix=whole, MaxKeys=1).get("Contents", [])
+            if first and first[0]["Key"] == whole:
+                yield Entry("", first[0]["Size"], first[0]["ETag"])
+                return
+        more: dict[str, str] = {}
+        while True:
+            page = self._page(Prefix=self.prefix + prefix, **more)
+            for item in page.get("Contents", []):
+                key = item["Key"][len(self.prefix) :]
+                hidden = any(piece.startswith(".") for piece in key.split("/"))
+                if key and not key.endswith("/") and not hidden:
+                    yield Entry(key, item["Size"], item["ETag"])
+            if not page.get("IsTruncated"):
+                return
+            more = {"ContinuationToken": page["NextContinuationToken"]}
+
+    @_patient
+    def _page(self, **wanted: Any) -> Mapping[str, Any]:
+        with self._speaking(""):
+            page: Mapping[str, Any] = self.client.list_objects_v2(Bucket=self.bucket, **wanted)
+            return page
 
     @_patient
     def delete(self, key: str) -> None:
         with self._speaking(key):
-            self.client.delete_object(Bucket=self.bucket, Key=self.prefix + key)
+            self.client.delete_object(Bucket=self.bucket, Key=self.prefix + _checked(key))
 
     def open(self, key: str) -> pa.NativeFile:
-        path = f"{self.bucket}/{(self.prefix + key).rstrip('/') if key else self.prefix.rstrip('/')}"
-        try:
-            return self._arrow.open_input_file(path)
-        except FileNotFoundError:
-            raise _missing(self.url(key)) from None
-        except OSError as error:
-            raise _unavailable(self.url(key), error) from error
+        path = f"{self.bucket}/{self.prefix}{_checked(key)}" if key else f"{self.bucket}/{self.prefix}"
+        with reading(self.url(key)):
+            return self._arrow.open_input_file(path.rstrip("/"))
 
-    @cached_property
+    @property
     def _arrow(self) -> pyarrow.fs.S3FileSystem:
-        # Built where it is used: pickled, it would lose its retry strategy and carry the secret in clear.
-        options: dict[str, Any] = {}
-        if endpoint := self.endpoint or os.environ.get("AWS_ENDPOINT_URL"):
-            parts = urlparse(endpoint)
-            options |= {"endpoint_override": parts.netloc, "scheme": parts.scheme}
-        if region := self.region or os.environ.get("AWS_DEFAULT_REGION") or os.environ.get("AWS_REGION"):
-            options["region"] = region
-        return pyarrow.fs.S3FileSystem(
-            request_timeout=60,
-            connect_timeout=10,
-            retry_strategy=pyarrow.fs.AwsStandardS3RetryStrategy(max_attempts=8),
-            **options,
-        )
+        return _filesystem(self.endpoint, self.region, _surroundings())
 
     def url(self, key: str) -> str:
         return f"s3://{self.bucket}/{self.prefix}{key}".rstrip("/")
@@ -328,27 +373,103 @@ class S3Store:
     @contextlib.contextmanager
     def _speaking(self, key: str) -> Iterator[None]:
         """Turn what boto3 raises into our errors: the user's faults apart from the network's."""
-        from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+        from botocore import exceptions as boto
+        from botocore.parsers import ResponseParserError
+
+        network = (boto.HTTPClientError, boto.IncompleteReadError, ResponseParserError)
 
         try:
             yield
-        except ClientError as error:
+        except boto.ClientError as error:
             status = error.response["ResponseMetadata"].get("HTTPStatusCode", 0)
             code = error.response.get("Error", {}).get("Code", "")
             if code in ("NoSuchKey", "404"):
                 raise _missing(self.url(key)) from None
-            if code == "NoSuchBucket" or status in (400, 401, 403, 404):
+            if status < 500 and status != 429 and code not in _PASSING:
                 raise StorageError(f"{self.url(key)}: S3 says {code or status}") from None
             raise _unavailable(self.url(key), error) from error
-        except NoCredentialsError:
+        except boto.NoCredentialsError:
             raise StorageError(
                 f"{self.url(key)}: no AWS credentials found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
             ) from None
-        except (BotoCoreError, ConnectionError, TimeoutError) as error:
+        except (*network, ConnectionError, TimeoutError) as error:
             raise _unavailable(self.url(key), error) from error
+        except (
+            boto.BotoCoreError,
+            ValueError,
+        ) as error:  # a profile, region, endpoint or bucket that can't be
+            raise StorageError(f"{self.url(key)}: {' '.join(str(error).split())}") from None
 
 
+# Refusals that pass by themselves, whatever their status says.
+_PASSING = (
+    "ConditionalRequestConflict", "OperationAborted", "RequestTimeout", "SlowDown", "Throttling",
+    "ThrottlingException", "TooManyRequests",
+)  # fmt: skip
 _client_lock = threading.Lock()
+
+
+def _surroundings() -> tuple[Any, ...]:
+    """What decides how S3 is spoken to: the standard variables, and the process, since sockets belong to one."""
+    return os.getpid(), *sorted((name, v) for name, v in os.environ.items() if name.startswith("AWS_"))
+
+
+@functools.lru_cache(maxsize=8)  # one a process, not one a store: a pool has a store for every shard
+def _client(endpoint: str | None, region: str | None, surroundings: tuple[Any, ...]) -> Any:  # noqa: ARG001
+    import boto3
+    from botocore.config import Config as BotoConfig
+
+    return boto3.session.Session().client(
+        "s3",
+        endpoint_url=endpoint,
+        region_name=region,
+        config=BotoConfig(
+            retries={"mode": "standard", "total_max_attempts": 1},
+            connect_timeout=10,
+            read_timeout=60,
+            max_pool_connections=32,
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+        ),
+    )
+
+
+@functools.lru_cache(maxsize=8)
+def _filesystem(
+    endpoint: str | None,
+    region: str | None,
+    surroundings: tuple[Any, ...],  # noqa: ARG001
+) -> pyarrow.fs.S3FileSystem:
+    # Built where it is used: pickled, it would lose its retry strategy and carry the secret in clear.
+    options: dict[str, Any] = {}
+    found = os.environ.get
+    if endpoint := endpoint or found("AWS_ENDPOINT_URL_S3") or found("AWS_ENDPOINT_URL"):
+        parts = urlsplit(endpoint)
+        options |= {"endpoint_override": parts.netloc, "scheme": parts.scheme}
+    if region := region or found("AWS_DEFAULT_REGION") or found("AWS_REGION"):
+        options["region"] = region
+    return pyarrow.fs.S3FileSystem(
+        request_timeout=60,
+        connect_timeout=10,
+        retry_strategy=pyarrow.fs.AwsStandardS3RetryStrategy(max_attempts=8),
+        **options,
+    )
+
+
+@contextlib.contextmanager
+def reading(uri: str) -> Iterator[None]:
+    """Turn what Arrow says of storage, while it opens or reads an object, into our errors; the rest passes."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise _missing(uri) from None
+    except OSError as error:
+        text = str(error)
+        if "AWS Error ACCESS_DENIED" in text or "HTTP status 403" in text:
+            raise StorageError(f"{uri}: S3 says AccessDenied") from None
+        if "AWS Error" in text:
+            raise _unavailable(uri, error) from error
+        raise
 
 
 def _missing(uri: str) -> ArtefactMissing:
@@ -369,13 +490,15 @@ def open_store(uri: str, storage: Storage) -> Store:
     Raises:
         StorageError: another scheme, or no bucket.
     """
-    parts = urlparse(uri)
-    if parts.scheme == "s3":
-        if not parts.netloc:
+    scheme, separator, rest = uri.partition("://")
+    if "\0" in uri:
+        raise StorageError(f"{uri!r}: a null byte is part of no place")
+    if scheme == "s3" and separator:
+        if not rest.partition("/")[0]:
             raise StorageError(f"{uri}: write it as s3://bucket/prefix")
         return S3Store(uri.rstrip("/"), storage.endpoint, storage.region)
-    if parts.scheme == "file":
-        return LocalStore(str(Path(unquote(parts.path)).absolute()))
-    if "://" in uri:
-        raise StorageError(f"{uri}: {parts.scheme}:// is not known here; use a path or s3://bucket/prefix")
+    if scheme == "file" and separator:
+        return LocalStore(str(Path(unquote(rest.removeprefix("localhost"))).absolute()))
+    if separator and scheme.isidentifier():
+        raise StorageError(f"{uri}: {scheme}:// is not known here; use a path or s3://bucket/prefix")
     return LocalStore(str(Path(uri).absolute()))
