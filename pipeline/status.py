@@ -9,7 +9,7 @@ from typing import Any
 from pipeline.config import Config
 from pipeline.errors import ArtefactMissing
 from pipeline.labels import batches, read_labels
-from pipeline.workspace import LEASE, open_workspace, round_key
+from pipeline.workspace import LEASE, in_force, open_workspace, round_key
 
 STEPS = (
     ("plan", "plan.json"),
@@ -69,7 +69,7 @@ def _lease(config: Config) -> dict[str, Any] | None:
         held = json.loads(open_workspace(config).store.get(LEASE))
     except ArtefactMissing:
         return None
-    if held["expires"] <= time.time():
+    if not in_force(held):
         return None
     return {name: held[name] for name in ("hostname", "pid", "fence")} | {
         "seconds_left": held["expires"] - time.time()

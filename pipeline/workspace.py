@@ -15,7 +15,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -26,7 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.config import Config, canonical
-from pipeline.errors import ArtefactMissing, LeaseHeld, StoreUnavailable, WorkspaceMismatch
+from pipeline.errors import LeaseHeld, PipelineError, WorkspaceMismatch
 from pipeline.storage import Store, open_store
 
 PROJECT = "project.json"
@@ -95,7 +95,7 @@ class Workspace:
             return
         path, was, now = _first_difference(theirs["config"], ours["config"])
         raise WorkspaceMismatch(
-            f"{self.store.uri} was made with {path} = {json.dumps(was)}, but the config says {json.dumps(now)}; "
+            f"{self.store.uri} was made with {path} = {_shown(was)}, but the config says {_shown(now)}; "
             f"set it back, or give `workspace` another place"
         )
 
@@ -124,12 +124,21 @@ def to_parquet(table: pa.Table) -> bytes:
     return data
 
 
+_ABSENT = object()  # a key that another version of the config has, apart from one that is null
+
+
 def _first_difference(was: Any, now: Any, path: str = "") -> tuple[str, Any, Any]:
     if isinstance(was, Mapping) and isinstance(now, Mapping):
         for key in sorted(set(was) | set(now)):
-            if was.get(key) != now.get(key):
-                return _first_difference(was.get(key), now.get(key), f"{path}.{key}" if path else key)
+            before, after = was.get(key, _ABSENT), now.get(key, _ABSENT)
+            if before != after:
+                return _first_difference(before, after, f"{path}.{key}" if path else key)
     return path, was, now
+
+
+def _shown(value: Any) -> str:
+    text = "nothing" if value is _ABSENT else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 # -------------------------------------------------------------------------------------------------- lease
@@ -139,7 +148,8 @@ class Lease:
     """One writer at a time. A context manager that takes the lease, renews it, and gives it back.
 
     A lease whose owner is known to be dead (same machine, process gone) or that has run out is taken over. Each
-    taking raises `fence`, which commits carry.
+    taking raises `fence`, which commits carry. A lease that could not be renewed in time counts as lost, whether
+    or not somebody took it.
     """
 
     def __init__(self, store: Store, *, ttl_s: float = 60.0) -> None:
@@ -147,6 +157,7 @@ class Lease:
         self._ttl_s = ttl_s
         self._owner = uuid.uuid4().hex
         self._tag = ""
+        self._expires = 0.0
         self._stop = threading.Event()
         self._lost: str | None = None
         self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
@@ -163,14 +174,19 @@ class Lease:
         self._stop.set()
         self._thread.join()
         if self._lost is None:
-            # Expired rather than deleted: the fence must go on rising, whoever comes next.
-            self._store.put_if_match(LEASE, self._record(expires=0.0), self._tag)
+            # Expired rather than deleted: the fence must go on rising, whoever comes next. Where storage is away,
+            # the lease runs out by itself: no reason to hide what ended the work.
+            with contextlib.suppress(PipelineError):
+                self._store.put_if_match(LEASE, self._record(expires=0.0), self._tag)
 
     def check(self) -> None:
         """Raise `LeaseHeld` when the lease was lost; called before every commit."""
-        if self._lost is not None:
+        lost = self._lost
+        if lost is None and time.time() >= self._expires:  # a process that was stopped has not noticed yet
+            lost = "not renewed in time"
+        if lost is not None:
             raise LeaseHeld(
-                f"{self._store.uri}: the lease was lost ({self._lost}); another run may be working here"
+                f"{self._store.uri}: the lease was lost ({lost}); another run may be working here"
             )
 
     def _record(self, expires: float) -> bytes:
@@ -188,35 +204,52 @@ class Lease:
 
     def _take(self) -> None:
         self.fence = 1
-        if self._store.put_if_absent(LEASE, self._record(time.time() + self._ttl_s)):
-            self._tag = self._store.get_tagged(LEASE)[1]
+        if self._write(lambda record: self._store.put_if_absent(LEASE, record)):
             return
         data, tag = self._store.get_tagged(LEASE)
         held = json.loads(data)
-        if held["expires"] > time.time() and not _dead(held):
+        if in_force(held):
             left = held["expires"] - time.time()
             raise LeaseHeld(
                 f"{self._store.uri}: another run works here (process {held['pid']} on {held['hostname']}); "
                 f"its lease runs out in {left:.0f} s unless renewed"
             )
         self.fence = held["fence"] + 1
-        if not self._store.put_if_match(LEASE, self._record(time.time() + self._ttl_s), tag):
+        if not self._write(lambda record: self._store.put_if_match(LEASE, record, tag)):
             raise LeaseHeld(f"{self._store.uri}: another run took the lease just now")
-        self._tag = self._store.get_tagged(LEASE)[1]
+
+    def _write(self, put: Callable[[bytes], bool]) -> bool:
+        """Put a record that holds from now on; true when the lease is ours by it."""
+        expires = time.time() + self._ttl_s
+        record = self._record(expires)
+        if not put(record):
+            return False
+        found, tag = self._store.get_tagged(LEASE)
+        if found != record:  # this process slept past its own expiry between the two calls
+            return False
+        self._tag, self._expires = tag, expires
+        return True
 
     def _renew(self) -> None:
-        renewed = time.monotonic()
         while not self._stop.wait(self._ttl_s / 4):
             try:
-                if not self._store.put_if_match(LEASE, self._record(time.time() + self._ttl_s), self._tag):
+                if not self._write(lambda record: self._store.put_if_match(LEASE, record, self._tag)):
                     self._lost = "taken over"
                     return
-                self._tag = self._store.get_tagged(LEASE)[1]
-                renewed = time.monotonic()
-            except (StoreUnavailable, ArtefactMissing, OSError) as error:
-                if time.monotonic() - renewed > self._ttl_s:
+            except PipelineError as error:  # storage may come back before the lease runs out
+                if time.time() >= self._expires:
                     self._lost = f"not renewed: {error}"
                     return
+
+
+def in_force(held: Mapping[str, Any]) -> bool:
+    """Whether a lease record still keeps others out: not run out, and its owner not known to be dead."""
+    return bool(held["expires"] > time.time()) and not _dead(held)
+
+
+# Two processes may see one start time differently by as much as the clock was set meanwhile. Taking a living owner
+# for dead would let two writers in; taking a dead one for living only costs the wait for its expiry.
+_SAME_START_S = 60.0
 
 
 def _dead(held: Mapping[str, Any]) -> bool:
@@ -224,7 +257,10 @@ def _dead(held: Mapping[str, Any]) -> bool:
     if held["host"] != _host():
         return False
     try:
-        return bool(psutil.Process(held["pid"]).create_time() != held["pid_started"])
+        process = psutil.Process(held["pid"])
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return True
+        return bool(abs(process.create_time() - held["pid_started"]) > _SAME_START_S)
     except psutil.NoSuchProcess:
         return True
 
