@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from pipeline.config import Pool, Storage
 from pipeline.errors import ArtefactMissing, PoolError, nearest
-from pipeline.storage import open_store
+from pipeline.storage import open_store, reading
 from pipeline.types import SNAPSHOT, Shard
 
 
@@ -27,15 +27,16 @@ def list_shards(pool: Pool, storage: Storage) -> Iterator[Shard]:
             continue
         uri = store.url(entry.key)
         try:
-            with store.open(entry.key) as file:
+            with reading(uri), store.open(entry.key) as file:
                 parquet = pq.ParquetFile(file)
                 check_columns(parquet.schema_arrow, pool, uri)
                 groups = [parquet.metadata.row_group(i).num_rows for i in range(parquet.num_row_groups)]
-        except pa.ArrowInvalid as error:
-            raise PoolError(f"{uri}: not a Parquet file: {error}") from None
+        except (pa.ArrowException, OSError) as error:
+            raise PoolError(f"{uri}: not a Parquet file: {_line(error)}") from None
         for group, rows in enumerate(groups):
-            yield Shard(number, uri, group, rows, entry.size, entry.etag)
-            number += 1
+            if rows:
+                yield Shard(number, uri, group, rows, entry.size, entry.etag)
+                number += 1
     if number == 0:
         raise PoolError(f"pool.uri: {pool.uri} does not exist or holds no Parquet file with rows")
 
@@ -45,13 +46,17 @@ def check_columns(schema: pa.Schema, pool: Pool, uri: str) -> None:
     for key, name in (("pool.id_column", pool.id_column), ("pool.image_column", pool.image_column)):
         if name not in schema.names:
             raise PoolError(f"{key}: {uri} has no column {name!r}; {nearest(name, schema.names)}")
+        if schema.names.count(name) > 1:
+            raise PoolError(f"{key}: {uri} has {schema.names.count(name)} columns {name!r}")
+    types = pa.types
     kind = schema.field(pool.image_column).type
-    if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
+    if not (types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind)):
         raise PoolError(
             f"pool.image_column: {pool.image_column!r} in {uri} is {kind}, expected encoded bytes"
         )
     kind = schema.field(pool.id_column).type
-    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_integer(kind)):
+    text = types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
+    if not (text or types.is_integer(kind)):
         raise PoolError(f"pool.id_column: {pool.id_column!r} in {uri} is {kind}, expected text or integers")
 
 
@@ -72,23 +77,35 @@ def read_shard(shard: Shard, pool: Pool, storage: Storage, *, images: bool = Tru
     A row without an id gets its place as one, so that it can be accounted for.
 
     Raises:
-        ArtefactMissing: the object has vanished since it was listed.
+        ArtefactMissing: the object has vanished or changed since it was listed.
+        PoolError: its bytes are broken.
     """
     columns = [pool.id_column, *([pool.image_column] if images else [])]
-    with open_store(shard.uri, storage).open("") as file:
-        parquet = pq.ParquetFile(file)
-        if shard.row_group >= parquet.num_row_groups:
-            raise ArtefactMissing(
-                f"{shard.uri}: row group {shard.row_group} is gone since the pool was listed"
-            )
-        table = parquet.read_row_group(shard.row_group, columns=columns)
+    place = f"{shard.uri}#{shard.row_group}"
+    try:
+        with reading(shard.uri), open_store(shard.uri, storage).open("") as file:
+            parquet = pq.ParquetFile(file)
+            if _rows(parquet, shard.row_group) != shard.rows:
+                raise ArtefactMissing(
+                    f"{place}: its {shard.rows} rows have changed since the pool was listed"
+                )
+            table = parquet.read_row_group(shard.row_group, columns=columns)
+    except (pa.ArrowException, OSError) as error:
+        raise PoolError(f"{place}: cannot be read: {_line(error)}") from None
     ids = table[pool.id_column].cast(pa.string())
     if ids.null_count:
-        place = f"{shard.uri}#{shard.row_group}:"
         ids = pa.array(
-            [v if v is not None else f"{place}{i}" for i, v in enumerate(ids.to_pylist())], pa.string()
+            [v if v is not None else f"{place}:{i}" for i, v in enumerate(ids.to_pylist())], pa.string()
         )
     found = {"id": ids}
     if images:
         found["image"] = table[pool.image_column]
     return pa.table(found)
+
+
+def _rows(parquet: pq.ParquetFile, group: int) -> int | None:
+    return parquet.metadata.row_group(group).num_rows if group < parquet.num_row_groups else None
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300]
