@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.config import Config
 from pipeline.errors import LabelError, nearest
-from pipeline.storage import open_store
+from pipeline.storage import open_store, reading
 from pipeline.types import LABEL_STATUSES, LABELS, Label
 from pipeline.workspace import Workspace
 
@@ -64,7 +67,12 @@ def read_labels(workspace: Workspace, keys: Sequence[str], taxonomy: Sequence[st
     Raises:
         LabelError: a missing column, an unknown status, a class outside the taxonomy; says the file and the row.
     """
-    tables = [check_batch(workspace.read_table(key), workspace.store.url(key), taxonomy) for key in keys]
+    tables = []
+    for key in keys:
+        place = workspace.store.url(key)
+        with _parquet(place):
+            table = workspace.read_table(key)
+        tables.append(check_batch(table, place, taxonomy))
     rows = pa.concat_tables(tables) if tables else LABELS.empty_table()
     last = {name: i for i, name in enumerate(rows["id"].to_pylist())}
     return Labels(rows.take(sorted(last.values())).sort_by("id"))
@@ -95,15 +103,37 @@ def check_batch(table: pa.Table, place: str, taxonomy: Sequence[str]) -> pa.Tabl
             raise LabelError(
                 f"{where}: label {label!r} is not in the taxonomy; {nearest(str(label), taxonomy)}"
             )
-        rows.append(Label(str(name), label, status, annotator or "", at))
-    return pa.table({n: [getattr(row, n) for row in rows] for n in LABELS.names}, schema=LABELS)
+        rows.append(Label(str(name), label, status, str(annotator or ""), at))
+    checked: dict[str, Any] = {n: [getattr(row, n) for row in rows] for n in LABELS.names}
+    checked["at"] = _times(checked["at"], place)
+    return pa.table(checked, schema=LABELS)
+
+
+def _times(values: Sequence[Any], place: str) -> pa.Array:
+    """Times, or ISO 8601 text; one without a zone is UTC."""
+    try:
+        times = [datetime.fromisoformat(value) if isinstance(value, str) else value for value in values]
+        aware = [t.replace(tzinfo=UTC) if t is not None and t.tzinfo is None else t for t in times]
+        return pa.array(aware, LABELS.field("at").type)
+    except (pa.ArrowException, ValueError, TypeError, AttributeError) as error:
+        raise LabelError(f"{place}: column 'at' does not hold times: {error}") from None
+
+
+@contextmanager
+def _parquet(place: str) -> Iterator[None]:
+    """Label files come from people: one that can't be read is theirs to put right."""
+    try:
+        with reading(place):
+            yield
+    except (pa.ArrowException, OSError) as error:
+        raise LabelError(f"{place}: not a Parquet file: {' '.join(str(error).split())[:300]}") from None
 
 
 def read_file(uri: str, config: Config) -> pa.Table:
     """A table of labels or truths below any URI: one Parquet object, or all of a folder.
 
     Raises:
-        LabelError: nothing there.
+        LabelError: nothing there, or nothing that can be read.
     """
     store = open_store(uri, config.storage)
     tables = []
@@ -111,7 +141,11 @@ def read_file(uri: str, config: Config) -> pa.Table:
         if entry.key == "" or entry.key.endswith(".parquet"):
             if entry.size > MAX_LABEL_BYTES:
                 raise LabelError(f"{store.url(entry.key)}: {entry.size} bytes is too large for a label file")
-            tables.append(Workspace(store).read_table(entry.key))
+            with _parquet(store.url(entry.key)):
+                tables.append(Workspace(store).read_table(entry.key))
     if not tables:
         raise LabelError(f"{uri}: does not exist or holds no Parquet file")
-    return pa.concat_tables(tables, promote_options="default")
+    try:
+        return pa.concat_tables(tables, promote_options="permissive")
+    except pa.ArrowException as error:
+        raise LabelError(f"{uri}: its files do not fit together: {' '.join(str(error).split())}") from None

@@ -5,12 +5,14 @@ This room and `evaluate` are the only ones that read truths.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.config import Config
 from pipeline.errors import ConfigError, LabelError, nearest
@@ -33,7 +35,8 @@ def read_truth(config: Config) -> Truth:
     """The table of truths: columns id, label, kind.
 
     Raises:
-        LabelError: a missing column or an unknown kind.
+        LabelError: a missing column, an unknown kind, an id that is missing or stands twice, a known class outside
+            the taxonomy.
     """
     uri = config.truth_uri
     assert uri is not None  # the config refuses a simulated oracle without it
@@ -43,17 +46,23 @@ def read_truth(config: Config) -> Truth:
             raise LabelError(
                 f"oracle.truth: {uri} has no column {name!r}; {nearest(name, table.column_names)}"
             )
-    ids, labels, kinds = (table[name].to_pylist() for name in ("id", "label", "kind"))
-    strange = sorted(set(kinds) - set(KINDS), key=str)
+    if table["id"].null_count:
+        raise LabelError(f"oracle.truth: {uri} has {table['id'].null_count} rows without an id")
+    ids, labels, kinds = ([str(v) for v in table[name].to_pylist()] for name in ("id", "label", "kind"))
+    truth = Truth(dict(zip(ids, labels, strict=True)), dict(zip(ids, kinds, strict=True)))
+    if len(truth.kinds) < len(ids):
+        twice, _ = Counter(ids).most_common(1)[0]
+        raise LabelError(f"oracle.truth: {uri} has id {twice!r} more than once")
+    strange = sorted(set(kinds) - set(KINDS))
     if strange:
-        raise LabelError(f"oracle.truth: {uri} has kind {strange[0]!r}; {nearest(str(strange[0]), KINDS)}")
+        raise LabelError(f"oracle.truth: {uri} has kind {strange[0]!r}; {nearest(strange[0], KINDS)}")
     outside = sorted({a for a, k in zip(labels, kinds, strict=True) if k == "known"} - set(config.taxonomy))
     if outside:
         raise LabelError(
             f"oracle.truth: {uri} calls {outside[0]!r} known, but it is not in the taxonomy; "
             f"{nearest(outside[0], config.taxonomy)}"
         )
-    return Truth(dict(zip(ids, labels, strict=True)), dict(zip(ids, kinds, strict=True)))
+    return truth
 
 
 def simulated(truth: Truth, ids: Sequence[str]) -> pa.Table:
@@ -79,6 +88,8 @@ def initial(config: Config) -> pa.Table:
     if config.oracle.initial is not None:
         table = read_file(config.oracle.initial, config)
         checked = check_batch(table, f"oracle.initial: {config.oracle.initial}", config.taxonomy)
+        if not pc.any(pc.equal(checked["status"], "labeled")).as_py():
+            raise LabelError(f"oracle.initial: {config.oracle.initial} holds no label to start from")
         return checked.sort_by("id")
     if config.oracle.kind == "people":
         raise ConfigError("oracle.initial: a table of id, label to start from is missing")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ import torch
 
 import sisom
 from pipeline.config import QueryPlan
+from pipeline.errors import PoolError
 from pipeline.types import QUERY
 
 
@@ -43,6 +45,9 @@ def select(tables: Iterable[pa.Table], answered: frozenset[str], plan: QueryPlan
 
     Returns:
         A `QUERY` table, most wanted first. It depends on the rows alone, not on their order or their files.
+
+    Raises:
+        PoolError: the query would ask about one id twice.
     """
     selector = sisom.SELECTORS[plan.strategy]()
     strange = sisom.SELECTORS["sisome"]()
@@ -68,6 +73,10 @@ def select(tables: Iterable[pa.Table], answered: frozenset[str], plan: QueryPlan
     if plan.strategy == "random":
         reasons[False] = "random"
     picks = [*usual, *odd]
+    twice, times = Counter(pick.id for pick in picks).most_common(1)[0] if picks else ("", 1)
+    if times > 1:  # refused before somebody spends an hour on answers that fit no row
+        places = " and ".join(sorted({pick.uri for pick in picks if pick.id == twice}))
+        raise PoolError(f"id {twice!r} stands more than once in the pool: in {places}; ids must be unique")
     columns = {
         "rank": range(len(picks)),
         "id": [pick.id for pick in picks],
