@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -21,7 +22,7 @@ MAX_CONFIG_BYTES = 1 << 20
 MAX_CLASSES = 100_000
 
 Name = Annotated[str, Field(min_length=1, max_length=512)]
-Uri = Annotated[str, Field(min_length=1, max_length=4096)]
+Uri = Annotated[str, Field(min_length=1, max_length=4096, pattern=r"^[^\x00-\x1f\x7f]*$")]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 
@@ -110,7 +111,7 @@ class Slopes(Section):
     """The sigmoid steepness, one a layer: `default` without a search, else searched from there."""
 
     search: Literal["optuna", "grid", "none"] = "optuna"
-    default: float | dict[str, float] = 1.0
+    default: Positive | dict[str, Positive] = 1.0
     trials: Annotated[int, Field(ge=1, le=10_000)] = 32
     parallel: Annotated[int, Field(ge=1, le=1000)] = 4
     low: Positive = 1e-3
@@ -212,7 +213,7 @@ class Config(Section):
     def _classes(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         if not 2 <= len(names) <= MAX_CLASSES:
             raise ValueError(f"needs 2 to {MAX_CLASSES} class names, got {len(names)}")
-        twice = sorted({n for n in names if names.count(n) > 1}) if len(set(names)) < len(names) else []
+        twice = sorted(name for name, times in Counter(names).items() if times > 1)
         if twice:
             raise ValueError(f"class names must differ; twice: {', '.join(twice[:5])}")
         return names
@@ -276,7 +277,11 @@ def _beside(uri: str, name: str) -> str:
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML that refuses a key given twice, and reads 1e-3 as a number."""
+    """Safe YAML that refuses a key given twice, reads 1e-3 as a number, and a date as the text it is."""
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes what `_Loader` reads back."""
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
@@ -295,10 +300,19 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     return loader.construct_mapping(node, deep=True)
 
 
-_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
+# Only what JSON can say too: no dates, sets or binaries.
+_TAGS = [f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "float", "str", "seq")]
+_constructors: dict[Any, Any] = {tag: yaml.SafeLoader.yaml_constructors[tag] for tag in _TAGS}
+_constructors[None] = yaml.SafeLoader.construct_undefined
+_constructors["tag:yaml.org,2002:timestamp"] = yaml.SafeLoader.construct_yaml_str
+_constructors[yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG] = _mapping
+_Loader.yaml_constructors = _constructors
+for _side in (_Loader, _Dumper):
+    _side.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
+        list("-+0123456789"),
+    )
 
 
 def _parse(text: str, where: str) -> Any:
@@ -309,7 +323,9 @@ def _parse(text: str, where: str) -> Any:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"{where}, line {mark.line + 1}, column {mark.column + 1}" if mark else where
-        raise ConfigError(f"{place}: {getattr(error, 'problem', None) or error}") from None
+        raise ConfigError(f"{place}: {getattr(error, 'problem', None) or _line(error)}") from None
+    except ValueError as error:  # 5000 digits, or a tag that promises a number
+        raise ConfigError(f"{where}: not a number: {_line(error)}") from None
     except RecursionError:
         raise ConfigError(f"{where}: nested too deeply") from None
 
@@ -340,10 +356,19 @@ def _fields_at(path: Sequence[int | str]) -> list[str]:
     return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
 
 
+def _above(place: tuple[int | str, ...], other: tuple[int | str, ...]) -> bool:
+    return len(place) < len(other) and other[: len(place)] == place
+
+
 def _explain(error: ValidationError, where: str) -> ConfigError:
-    first = error.errors(include_url=False)[0]
-    location = tuple(first["loc"])
-    path = ".".join(str(part) for part in location if part not in ("float", "dict[str,float]"))
+    found: dict[tuple[int | str, ...], Any] = {}
+    for each in error.errors(include_url=False):
+        place = tuple(part for part in each["loc"] if not str(part).startswith(("constrained-", "dict[")))
+        found.setdefault(place, each)
+    # Where a value may be of two kinds, the fault of the kind that it nearly is lies deeper: that one is told.
+    faults = [place for place in found if not any(_above(place, other) for other in found)]
+    location, first = faults[0], found[faults[0]]
+    path = ".".join(str(part) for part in location)
     value = first.get("input")
     shown = f" (got {str(value)[:80]!r})" if not isinstance(value, dict | list) else ""
     if first["type"] == "extra_forbidden":
@@ -352,9 +377,13 @@ def _explain(error: ValidationError, where: str) -> ConfigError:
         text = f"{path}: missing, and it has no default"
     elif first["type"] == "value_error":
         text = (f"{path}: " if path else "") + first["msg"].removeprefix("Value error, ")
+    elif first["type"] == "json_invalid":
+        text = "holds text that is not valid Unicode, or is nested too deeply"
+    elif first["type"] == "string_pattern_mismatch":
+        text = f"{path}: holds control characters{shown}"
     else:
         text = f"{path}: {first['msg'][0].lower()}{first['msg'][1:]}{shown}"
-    more = error.error_count() - 1
+    more = len(faults) - 1
     result = ConfigError(f"{where}: {text}" + (f" (and {more} more)" if more else ""))
     result.path = path
     return result
@@ -388,14 +417,26 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Read a config file; see `parse`."""
     file = Path(path)
     try:
-        size = file.stat().st_size
-        if size > MAX_CONFIG_BYTES:
-            raise ConfigError(f"{path}: {size} bytes is too large for a config (at most {MAX_CONFIG_BYTES})")
-        text = file.read_text(encoding="utf-8")
+        with file.open("rb") as opened:
+            data = opened.read(MAX_CONFIG_BYTES + 1)
+        if len(data) > MAX_CONFIG_BYTES:
+            raise ConfigError(f"{path}: too large for a config (at most {MAX_CONFIG_BYTES} bytes)")
+        text = data.decode()
     except FileNotFoundError:
         siblings = [p.name for p in file.parent.glob("*.yaml")] if file.parent.is_dir() else []
         hint = f" ({nearest(file.name, siblings)})" if siblings else ""
         raise ConfigError(f"{path}: no such file{hint}") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a null byte in the path
         raise ConfigError(f"{path}: cannot be read: {error}") from None
     return parse(text, str(path), overrides)
+
+
+def dump(config: Config) -> str:
+    """The resolved config as YAML, defaults included; `parse` gives an equal config back."""
+    data = config.model_dump(mode="json")
+    text: str = yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
+    return text
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200]
