@@ -9,15 +9,19 @@ Tensors in, tensors out: nothing here knows where it runs.
 
 from sisom import errors, metrics, selectors
 from sisom.bank import average_ratio, fit_bank
+from sisom.batches import class_balanced, greedy
 from sisom.catalog import DETECTORS, SELECTORS
-from sisom.errors import SisomError
+from sisom.errors import LayerError, SisomError, TooFewLabels
 from sisom.features import extract
 from sisom.layers import auto_layers, check_layers
 from sisom.models import MODELS, build_model, load_weights, save_weights
-from sisom.scoring import score, threshold
-from sisom.slopes import search_slopes
+from sisom.prepare import prepare_model
+from sisom.scoring import score
+from sisom.slopes import reduced_slopes, search_slopes, sweep_slopes
 from sisom.state import load_bank
 from sisom.types import FeatureBank, Features, Query, Scores
+from sisom.updates import add_labeled, merge_banks, raise_classes, remove_rows
+from sisom.verdicts import confidence, is_ood, p_values, threshold
 
 __all__ = [
     "DETECTORS",
@@ -25,22 +29,36 @@ __all__ = [
     "SELECTORS",
     "FeatureBank",
     "Features",
+    "LayerError",
     "Query",
     "Scores",
     "SisomError",
+    "TooFewLabels",
+    "add_labeled",
     "auto_layers",
     "average_ratio",
     "build_model",
     "check_layers",
+    "class_balanced",
+    "confidence",
     "errors",
     "extract",
     "fit_bank",
+    "greedy",
+    "is_ood",
     "load_bank",
     "load_weights",
+    "merge_banks",
     "metrics",
+    "p_values",
+    "prepare_model",
+    "raise_classes",
+    "reduced_slopes",
+    "remove_rows",
     "save_weights",
     "score",
     "search_slopes",
     "selectors",
+    "sweep_slopes",
     "threshold",
 ]

