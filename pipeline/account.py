@@ -63,7 +63,8 @@ def account(workspace: Workspace, prefix: str, shards: Sequence[Shard], config: 
         top = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))[:3]
         raise QuarantineOverflow(
             f"{quarantined} of {scored + quarantined} rows are broken, more than scoring.max_quarantined "
-            f"({config.scoring.max_quarantined:g}) tolerates; most often: "
+            f"({config.scoring.max_quarantined:g}) tolerates; raise it, or mend the "
+            f"rows in {workspace.store.url(prefix + 'quarantine')}; most often: "
             + "; ".join(f"{reason} ({count})" for reason, count in top)
         )
     return scored, quarantined

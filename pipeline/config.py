@@ -254,7 +254,9 @@ class Config(Section):
 
     def identity(self) -> dict[str, Any]:
         """What makes a workspace this project's: all but how long it runs and what it runs on."""
-        return self.model_dump(mode="json", exclude={"rounds", "resources", "tracking", "storage"})
+        free: dict[str, Any] = dict.fromkeys(("rounds", "resources", "tracking", "storage"), True)
+        # May be raised once a round has stopped at it: it decides whether to go on, not what comes out.
+        return self.model_dump(mode="json", exclude=free | {"scoring": {"max_quarantined"}})
 
     def digest(self) -> str:
         """SHA-256 of `identity()` in canonical JSON."""

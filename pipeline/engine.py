@@ -17,6 +17,7 @@ class Cluster:
     """What the joined cluster offers, and how the work is laid on it."""
 
     cpus: int
+    node_cpus: int  # of the smallest node that has any
     gpus: int
     device: str  # of scoring and training workers: "cpu" or "cuda"
     max_actors: int
@@ -52,7 +53,9 @@ def start(config: Config) -> Cluster:
             include_dashboard=None if "RAY_ADDRESS" in os.environ else False,
         )
     total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    return lay_out(config.resources, int(total.get("CPU", 1)), int(total.get("GPU", 0)))
+    nodes = [int(n["Resources"].get("CPU", 0)) for n in ray.nodes() if n["Alive"]]  # type: ignore[no-untyped-call]
+    smallest = min((cpus for cpus in nodes if cpus), default=1)
+    return lay_out(config.resources, int(total.get("CPU", 1)), int(total.get("GPU", 0)), smallest)
 
 
 def _quiet() -> None:
@@ -61,7 +64,7 @@ def _quiet() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
-def lay_out(resources: Resources, cpus: int, gpus: int) -> Cluster:
+def lay_out(resources: Resources, cpus: int, gpus: int, node_cpus: int | None = None) -> Cluster:
     """Integers in, plan out: how many actors of which size leave room for the tasks that feed them.
 
     An actor pool that can take every CPU starves its own readers, for ever after a node loss. So actors get at
@@ -74,6 +77,7 @@ def lay_out(resources: Resources, cpus: int, gpus: int) -> Cluster:
     wanted = resources.actors or (int(gpus / resources.gpu_share) if on_gpu else max(1, (cpus + 1) // 2))
     return Cluster(
         cpus=cpus,
+        node_cpus=cpus if node_cpus is None else node_cpus,
         gpus=gpus,
         device="cuda" if on_gpu else "cpu",
         max_actors=max(1, min(wanted, cpus - 1)),

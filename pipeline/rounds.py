@@ -176,7 +176,7 @@ def _plan(work: _Work) -> None:
                 "rows": sum(shard.rows for shard in shards),
                 "digest": workspace.digest(work.key(SNAPSHOT_KEY)),
             },
-            "threads": max(1, work.cluster.cpus - 1) // config.train.num_workers or 1,
+            "threads": max(1, (work.cluster.node_cpus - 1) // config.train.num_workers),
         }
         workspace.write_json(work.key("plan.json"), plan)
 

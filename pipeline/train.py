@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from pipeline.config import Augment, Config, Model, Train
 from pipeline.engine import Cluster
-from pipeline.errors import StageFailed
+from pipeline.errors import ConfigError, StageFailed
 from pipeline.labeled import LabeledSet, Pixels
 from pipeline.stages import normalise
 from sisom.models import build_model, load_weights, save_weights
@@ -75,6 +75,10 @@ def train(
         "threads": threads,
     }
     workers = config.train.num_workers
+    if workers * threads > cluster.cpus:
+        raise ConfigError(
+            f"train.num_workers: {workers} workers with {threads} CPUs each, but the Ray cluster has {cluster.cpus}"
+        )
     gpu = cluster.device == "cuda" and cluster.gpus >= workers
     trainer = ray.train.torch.TorchTrainer(
         _worker,
@@ -82,8 +86,7 @@ def train(
         scaling_config=ray.train.ScalingConfig(
             num_workers=workers,
             use_gpu=gpu,
-            resources_per_worker={"CPU": min(1.0, max(cluster.cpus - 1, 0.5) / workers)}
-            | ({"GPU": 1} if gpu else {}),
+            resources_per_worker={"CPU": threads} | ({"GPU": 1} if gpu else {}),
         ),
         run_config=ray.train.RunConfig(
             name=name,
