@@ -11,9 +11,10 @@ from pipeline import demo_data, engine, oracle
 from pipeline.config import Config, Pool
 from pipeline.errors import ConfigError, LabelError, PoolError, UserError, nearest
 from pipeline.labels import PREFIX, batches, read_labels
+from pipeline.outcome import track
 from pipeline.pool import list_shards
 from pipeline.progress import Voice
-from pipeline.rounds import Project, run_round, track
+from pipeline.rounds import Project, run_round
 from pipeline.storage import open_store
 from pipeline.tracking import open_tracker
 from pipeline.workspace import Lease, Workspace, open_workspace, round_key
@@ -44,7 +45,7 @@ def run(config: Config, voice: Voice, *, rounds: int | None = None) -> int:
         voice.say(f"workspace {config.workspace}, rounds {first} to {wanted - 1}, MLflow at {tracker.uri}")
         project = Project(config, workspace, tracker, lease, voice)
         for index in untracked:
-            track(project, index)
+            track(workspace, config, tracker, voice, index)
         if first >= wanted:
             return 0
         cluster = engine.start(config)

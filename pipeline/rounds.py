@@ -17,21 +17,21 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import torch
 
 import sisom
-from pipeline import evaluate, gallery, labeled, oracle, scoring, selection, train, tune
+from pipeline import evaluate, labeled, oracle, scoring, selection, train, tune
 from pipeline.config import Config
 from pipeline.engine import Cluster
 from pipeline.errors import WaitingForLabels
 from pipeline.labels import PREFIX, Labels, batches, read_labels
+from pipeline.outcome import answers_key, metrics_of, stored_bank, stored_network, track, view_of
+from pipeline.plots import plots
 from pipeline.pool import list_shards, shards_of, snapshot_table
 from pipeline.progress import Voice
-from pipeline.report import Histogram, QueryCard, ReportView, RoundLine, plots, render
+from pipeline.report import render
 from pipeline.stages import Network
-from pipeline.tracking import RoundRecord, Tracker, TrackingUnavailable, config_params
-from pipeline.tracking import key as metric_key
+from pipeline.tracking import Tracker
 from pipeline.types import Round, Shard
 from pipeline.workspace import Lease, Workspace, round_key
 
@@ -323,7 +323,7 @@ def _select(work: _Work) -> None:
 
 def _ask(work: _Work) -> None:
     """Let the simulated oracle answer at once; people answer in their own time."""
-    key = f"{PREFIX}{work.index + 1:03d}-round-{work.index:03d}.parquet"
+    key = answers_key(work.index)
     if work.config.oracle.kind == "simulated" and not work.workspace.exists(key):
         assert work.truth is not None
         ids = work.workspace.read_table(work.key("query.parquet"), ["id"])["id"].to_pylist()
@@ -340,9 +340,9 @@ def _report(work: _Work) -> None:
             work.truth,
             work.labels.answered(),
         )
-        metrics = _metrics(work, view)
+        metrics = metrics_of(work.workspace, work.index, work.config, work.labels, view)
         work.workspace.write_json(work.key("metrics.json"), metrics)
-        page = _view(work, view, metrics)
+        page = view_of(work.workspace, work.index, work.config, work.shards, view, metrics)
         for name, png in plots(page).items():
             work.workspace.store.put(work.key(f"plots/{name}"), png)
         work.workspace.store.put(work.key("report.html"), render(page).encode())
@@ -350,8 +350,8 @@ def _report(work: _Work) -> None:
 
 def _commit(work: _Work) -> Round:
     """Record the round in MLflow, then write the manifest: from here on the round exists."""
-    track(work.project, work.index)
     workspace = work.workspace
+    track(workspace, work.config, work.project.tracker, work.project.voice, work.index)
     names = ["plan.json", "labeled.parquet", SNAPSHOT_KEY, "model/model.safetensors", "slopes.json"]
     names += ["bank.safetensors", "account.json", "query.parquet"]
     manifest = Round(
@@ -365,155 +365,3 @@ def _commit(work: _Work) -> Round:
     work.project.lease.check()
     workspace.write_json(work.key("round.json"), {**asdict(manifest), "artefacts": dict(manifest.artefacts)})
     return manifest
-
-
-# ------------------------------------------------------------------------------------- what a round leaves
-
-
-def stored_network(workspace: Workspace, index: int, config: Config) -> Network:
-    """The network of a round, as a value that workers can share."""
-    weights = workspace.store.get(round_key(index, "model/model.safetensors"))
-    return Network(config.model, len(config.taxonomy), np.frombuffer(weights, np.uint8))
-
-
-def stored_bank(workspace: Workspace, index: int) -> sisom.FeatureBank:
-    """The bank of a round."""
-    return sisom.FeatureBank.from_bytes(workspace.store.get(round_key(index, "bank.safetensors")))
-
-
-def _metrics(work: _Work, view: evaluate.PoolView) -> dict[str, Any]:
-    workspace = work.workspace
-    evaluation = workspace.read_json(work.key("evaluation.json"))
-    slopes = workspace.read_json(work.key("slopes.json"))
-    bank = stored_bank(workspace, work.index)
-    stages = {}
-    for key in workspace.keys(work.key("timings/")):
-        stages[key.rpartition("/")[2].removesuffix(".json")] = workspace.read_json(key)
-    query = workspace.read_table(work.key("query.parquet"), ["id"])
-    return {
-        **workspace.read_json(work.key("account.json")),
-        "round": work.index,
-        "test_accuracy": evaluation.get("accuracy"),
-        "per_class_accuracy": evaluation.get("per_class", {}),
-        "held_out_accuracy": workspace.read_json(work.key("model/model.json"))["training"][
-            "held_out_accuracy"
-        ],
-        "r_avg": bank.r_avg,
-        "threshold": bank.threshold,
-        "bank_points": len(bank.labels),
-        "slopes": slopes["slopes"],
-        "ood_auroc": view.ood_auroc,
-        "ood_fpr95": view.ood_fpr95,
-        "marked_ood": view.is_ood,
-        "labeled_total": sum(work.labels.counts().values()),
-        "labels_per_class": {name: work.labels.counts().get(name, 0) for name in work.config.taxonomy},
-        "refused": work.labels.refused(),
-        "query_size": query.num_rows,
-        "seconds": {stage: found["seconds"] for stage, found in stages.items()},
-        "images_per_s": {
-            s: found["images"] / found["seconds"] for s, found in stages.items() if found["images"]
-        },
-    }
-
-
-def _view(work: _Work, view: evaluate.PoolView, metrics: Mapping[str, Any]) -> ReportView:
-    workspace = work.workspace
-    query = workspace.read_table(work.key("query.parquet")).to_pylist()
-    pictures = gallery.thumbnails(query, work.shards, work.config)
-    answers: dict[str, str] = {}
-    answered = f"{PREFIX}{work.index + 1:03d}-round-{work.index:03d}.parquet"
-    if workspace.exists(answered):
-        rows = workspace.read_table(answered).to_pylist()
-        answers = {row["id"]: row["label"] or row["status"] for row in rows}
-    reasons: dict[tuple[str, str], int] = {}
-    for table in workspace.tables(work.key("quarantine/"), ["stage", "reason"]):
-        for row in table.to_pylist():
-            reasons[row["stage"], row["reason"]] = reasons.get((row["stage"], row["reason"]), 0) + 1
-    lines = [workspace.read_json(round_key(i, "metrics.json")) for i in range(work.index)] + [metrics]
-    names = ("labeled_total", "test_accuracy", "r_avg", "ood_auroc", "ood_fpr95")
-    slopes = workspace.read_json(work.key("slopes.json"))
-    return ReportView(
-        project=work.config.workspace.rstrip("/").rpartition("/")[2],
-        index=work.index,
-        rounds=tuple(RoundLine(line["round"], *(line[name] for name in names)) for line in lines),
-        metrics=metrics,
-        score=work.config.scoring.score,
-        threshold=metrics["threshold"],
-        histogram=Histogram(view.edges, view.counts),
-        query=tuple(
-            QueryCard(
-                rank=row["rank"],
-                id=row["id"],
-                score=row["score"],
-                predicted=row["predicted"],
-                reason=row["reason"],
-                answer=answers.get(row["id"]),
-                thumbnail=pictures.get(row["id"]),
-            )
-            for row in query
-        ),
-        labels=metrics["labels_per_class"],
-        other_answers=metrics["refused"],
-        quarantine=tuple((stage, reason, count) for (stage, reason), count in sorted(reasons.items())),
-        slopes=slopes["slopes"],
-        slopes_note=slopes["note"],
-        default_r_avg=slopes["default_r_avg"],
-    )
-
-
-# ------------------------------------------------------------------------------------------------- MLflow
-
-
-def track(project: Project, index: int) -> None:
-    """Record a round in MLflow, once. A tracker that does not answer never stops a round: it is told later."""
-    workspace = project.workspace
-    marker = round_key(index, "tracking.json")
-    if workspace.exists(marker):
-        return
-    began = time.perf_counter()
-    try:
-        logged = project.tracker.log_round(_record(project, index))
-    except TrackingUnavailable as error:
-        project.voice.say(f"  tracking  not now: {error} (kept, and sent by the next run)")
-        return
-    workspace.write_json(marker, asdict(logged))
-    project.voice.say(f"  {'track':<9} {time.perf_counter() - began:6.1f} s")
-
-
-def _record(project: Project, index: int) -> RoundRecord:
-    workspace = project.workspace
-    metrics = workspace.read_json(round_key(index, "metrics.json"))
-    earlier = [workspace.read_json(round_key(i, "metrics.json")) for i in range(index)]
-    plain = ("test_accuracy", "held_out_accuracy", "r_avg", "ood_auroc", "ood_fpr95", "threshold")
-    counts = ("listed", "scored", "quarantined", "labeled_total", "query_size", "marked_ood", "bank_points")
-    values = {name: metrics[name] for name in (*plain, *counts) if metrics[name] is not None}
-    for group, label in (
-        ("slopes", "slope"),
-        ("labels_per_class", "labels"),
-        ("seconds", "seconds"),
-        ("images_per_s", "images_per_s"),
-    ):
-        values |= {metric_key(label, name): value for name, value in metrics[group].items()}
-    files = {
-        name: workspace.store.get(round_key(index, name))
-        for name in ("query.parquet", "slopes.json", "report.html")
-    }
-    for key in workspace.keys(round_key(index, "plots/")):
-        files[f"plots/{key.rpartition('/')[2]}"] = workspace.store.get(key)
-    model = {
-        n: workspace.store.get(round_key(index, f"model/{n}")) for n in ("model.safetensors", "model.json")
-    }
-    return RoundRecord(
-        index=index,
-        params=config_params(project.config),
-        metrics={name: float(value) for name, value in values.items()},
-        artefacts=files,
-        model=model,
-        best=all(_goodness(metrics) > _goodness(other) for other in earlier),
-    )
-
-
-def _goodness(metrics: Mapping[str, Any]) -> float:
-    """What makes a model the best so far: test accuracy, or held-out accuracy without a test set."""
-    found = metrics["test_accuracy"] if metrics["test_accuracy"] is not None else metrics["held_out_accuracy"]
-    return -1.0 if found is None else float(found)

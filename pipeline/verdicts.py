@@ -9,9 +9,9 @@ import pyarrow.compute as pc
 from pipeline import engine, scoring
 from pipeline.config import Config
 from pipeline.errors import UserError, WorkspaceMismatch
+from pipeline.outcome import stored_bank, stored_network
 from pipeline.pool import list_shards, snapshot_table
 from pipeline.progress import Voice
-from pipeline.rounds import stored_bank, stored_network
 from pipeline.storage import open_store
 from pipeline.workspace import Workspace, open_workspace, round_key, to_json
 

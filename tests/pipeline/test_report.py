@@ -17,16 +17,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.report import (
-    GALLERY,
-    Histogram,
-    QueryCard,
-    ReportView,
-    RoundLine,
-    plots,
-    render,
-    thumbnail,
-)
+from pipeline.plots import plots
+from pipeline.report import GALLERY, render, thumbnail
+from pipeline.report_view import Histogram, QueryCard, ReportView, RoundLine
 
 PLOTS = {"learning_curve.png", "scores.png", "label_balance.png"}
 HOSTILE = "\"><script>window.pwned=1</script><img src=x onerror='window.pwned=1'>\u202e{{ 7 * 7 }}"
