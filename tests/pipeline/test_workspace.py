@@ -1,0 +1,111 @@
+"""The workspace over disk and S3: artefacts, committed rounds, and whose it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pyarrow as pa
+import pytest
+
+from pipeline.config import Config
+from pipeline.errors import ArtefactMissing, WorkspaceMismatch
+from pipeline.storage import Store
+from pipeline.workspace import PROJECT, Workspace, open_workspace, round_key, to_json, to_parquet
+
+MakeConfig = Callable[..., Config]
+
+
+@pytest.fixture
+def workspace(store: Store) -> Workspace:
+    return Workspace(store)
+
+
+def test_keys_are_the_contracts() -> None:
+    assert round_key(0, "round.json") == "rounds/000/round.json"
+    assert round_key(42, "pool/00000.parquet") == "rounds/042/pool/00000.parquet"
+
+
+def test_json_comes_back_and_equal_values_are_equal_bytes(workspace: Workspace) -> None:
+    workspace.write_json("a.json", {"b": [1, None, "ü"], "a": 0.1})
+    assert workspace.read_json("a.json") == {"a": 0.1, "b": [1, None, "ü"]}
+    assert to_json({"b": 1, "a": 2}) == to_json({"a": 2, "b": 1})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        to_json({"a": float("nan")})
+
+
+def test_tables_come_back_in_the_order_of_their_keys(workspace: Workspace) -> None:
+    for n in (2, 0, 1):
+        workspace.write_table(f"scores/{n:06d}.parquet", pa.table({"n": [n], "m": ["x"]}))
+    workspace.write_json("scores/other.json", {})
+    assert [t["n"].to_pylist() for t in workspace.tables("scores/")] == [[0], [1], [2]]
+    assert [t.column_names for t in workspace.tables("scores/", ["m"])] == [["m"]] * 3
+    with pytest.raises(ArtefactMissing):
+        workspace.read_table("scores/000003.parquet")
+
+
+def test_equal_tables_are_equal_bytes() -> None:
+    table = pa.table({"n": [1, 2]})
+    assert to_parquet(table) == to_parquet(
+        pa.concat_tables([table.slice(0, 1), table.slice(1)]).combine_chunks()
+    )
+    assert to_parquet(table) != to_parquet(pa.table({"n": [2, 1]}))
+
+
+def test_rounds_count_up_to_the_first_that_is_not_committed(workspace: Workspace) -> None:
+    assert workspace.committed() == 0
+    for index in (0, 1, 3):
+        workspace.write_json(round_key(index, "round.json"), {})
+    workspace.write_json(round_key(2, "metrics.json"), {})
+    assert workspace.committed() == 2
+
+
+def test_the_first_config_makes_the_workspace_its_own(workspace: Workspace, make_config: MakeConfig) -> None:
+    workspace.claim(make_config())
+    first = workspace.store.get(PROJECT)
+    workspace.claim(make_config())
+    workspace.claim(make_config(rounds=99, resources={"actors": 3}, tracking={"experiment": "other"}))
+    assert workspace.store.get(PROJECT) == first
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seed": 1}, "seed = 0, but the config says 1;"),
+        ({"train": {"lr": 0.5}}, "train.lr = 0.1, but the config says 0.5;"),
+        ({"train": {"augment": {"pad": 0}}, "seed": 3}, "seed = 0, but the config says 3;"),
+        ({"train": {"augment": {"pad": 0}}}, "train.augment.pad = 4, but the config says 0;"),
+        ({"taxonomy": ["cat", "dög"]}, 'taxonomy = ["cat", "dog"], but the config says ["cat", "dög"];'),
+        ({"test": {"uri": "x"}}, 'test.uri = null, but the config says "x";'),
+    ],
+)
+def test_another_config_is_refused_by_the_first_key_that_differs(
+    workspace: Workspace, make_config: MakeConfig, changes: dict[str, object], message: str
+) -> None:
+    workspace.claim(make_config())
+    with pytest.raises(WorkspaceMismatch) as raised:
+        workspace.claim(make_config(**changes))
+    assert message in str(raised.value)
+    assert workspace.store.uri in str(raised.value)
+
+
+def test_the_message_of_a_long_difference_is_short(workspace: Workspace, make_config: MakeConfig) -> None:
+    workspace.claim(make_config(taxonomy=[f"class {n}" for n in range(1000)]))
+    with pytest.raises(WorkspaceMismatch, match="taxonomy") as raised:
+        workspace.claim(make_config())
+    assert len(str(raised.value)) < 1000
+
+
+def test_a_key_that_an_older_version_did_not_know_is_named(
+    workspace: Workspace, make_config: MakeConfig
+) -> None:
+    older = make_config().identity()
+    del older["test"]["uri"]  # null in this version: as good as absent to a careless comparison
+    workspace.write_json(PROJECT, {"format": 1, "digest": "older", "config": older})
+    with pytest.raises(WorkspaceMismatch, match=r"test\.uri = nothing, but the config says null"):
+        workspace.claim(make_config())
+
+
+def test_opening_writes_nothing(base_uri: str, make_config: MakeConfig) -> None:
+    workspace = open_workspace(make_config(workspace=base_uri))
+    assert workspace.committed() == 0
+    assert workspace.keys("") == []
