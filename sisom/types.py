@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
@@ -90,7 +91,7 @@ class Features:
         }
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, np.ndarray], layer_dims: Sequence[tuple[str, int]]) -> Features:
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray], layer_dims: Sequence[Sequence[Any]]) -> Features:
         """The inverse of `to_arrays`; read-only arrays are used in place."""
         return cls(
             as_tensor(arrays["saliency"]),

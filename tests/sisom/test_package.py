@@ -1,0 +1,109 @@
+"""The public face: names, errors, models, and what must not be imported."""
+
+import pickle
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import sisom
+from sisom import MODELS, build_model, errors, load_weights, save_weights
+
+
+def test_exports_are_sorted_and_real():
+    assert len(set(sisom.__all__)) == len(sisom.__all__)
+    assert all(hasattr(sisom, name) for name in sisom.__all__)
+    for name in ("extract", "fit_bank", "score", "search_slopes", "load_bank", "DETECTORS", "SELECTORS"):
+        assert name in sisom.__all__
+
+
+def test_functions_are_not_shadowed_by_modules():
+    import importlib
+    import pkgutil
+
+    for module in pkgutil.iter_modules(sisom.__path__):
+        importlib.import_module(f"sisom.{module.name}")
+    assert all(callable(getattr(sisom, name)) for name in ("score", "threshold", "extract", "greedy"))
+
+
+def test_the_algorithm_does_not_know_its_engine():
+    code = "import sys, sisom; print([m for m in ('ray', 'mlflow', 'boto3', 'pipeline', 'faiss') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.NonFinite("bad", (1, 2)),
+        errors.LayerError("bad", "layr", "layer"),
+        errors.UnknownName("bad", "x", "y"),
+        errors.DegenerateSlopes("bad", ("why",)),
+        *(getattr(errors, name)("bad") for name in errors.__all__ if name[0].isupper()),
+    ],
+    ids=lambda e: type(e).__name__,
+)
+def test_errors_travel(error):
+    back = pickle.loads(pickle.dumps(error))
+    assert type(back) is type(error) and str(back) == str(error) and vars(back) == vars(error)
+    assert isinstance(back, sisom.SisomError)
+    assert type(error).__name__ in errors.__doc__
+
+
+def test_builds_are_seeded_and_leave_the_global_state_alone():
+    before = torch.get_rng_state()
+    one, two, other = (build_model("resnet10_w16", 4, seed=s) for s in (3, 3, 4))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(one.fc.weight, two.fc.weight) and not torch.equal(one.fc.weight, other.fc.weight)
+
+
+@pytest.mark.parametrize("name", ["resnet10_w16", "cifar_resnet18", "cifar_resnet34"])
+def test_cifar_nets_have_the_usual_widths(name):
+    model = build_model(name, 10, seed=0)
+    dims = dict(sisom.extract(model, torch.zeros(1, 3, 32, 32), tile=1).layer_dims)
+    width = 16 if name == "resnet10_w16" else 64
+    assert dims == {"layer1": width, "layer2": 2 * width, "layer3": 4 * width, "avgpool": 8 * width}
+    count = sum(p.numel() for p in model.parameters())
+    assert {"cifar_resnet18": 11173962, "cifar_resnet34": 21282122}.get(name, count) == count
+
+
+def test_every_model_of_the_table_knows_its_layers():
+    for name in MODELS:
+        assert len(sisom.check_layers(build_model(name, 3, seed=0), "auto")) == 4
+
+
+def test_weights_round_trip():
+    one, two = build_model("resnet10_w16", 4, seed=0), build_model("resnet10_w16", 4, seed=1)
+    one(torch.randn(4, 3, 8, 8))  # moves the running statistics
+    load_weights(two, save_weights(one))
+    assert all(torch.equal(v, two.state_dict()[k]) for k, v in one.state_dict().items())
+
+
+def test_weights_that_do_not_fit():
+    model = build_model("resnet10_w16", 4, seed=0)
+    with pytest.raises(errors.WeightsError, match="another network"):
+        load_weights(model, save_weights(build_model("resnet10_w16", 5, seed=0)))
+    with pytest.raises(errors.WeightsError, match="safetensors"):
+        load_weights(model, b"nonsense")
+    with pytest.raises(errors.UnknownName, match="'cifar_resnet18'"):
+        build_model("cifar_resnet19", 4, seed=0)
+
+
+def test_openood_adapter(trained):
+    from sisom.openood import SisomPostprocessor
+
+    model, images, labels, strangers = trained
+    loader = [{"data": images[i : i + 100], "label": labels[i : i + 100]} for i in range(0, 300, 100)]
+    post = SisomPostprocessor(
+        by="sisom", slopes={"layer1": 1.0, "layer2": 1.0, "layer3": 1e3, "avgpool": 30.0}
+    )
+    with pytest.raises(errors.InputError, match="setup"):
+        post.postprocess(model, images[:2])
+    post.setup(model, {"train": loader}, {})
+    predicted, known = post.postprocess(model, images[600:700])
+    assert float((predicted == labels[600:700]).double().mean()) > 0.8
+    _, unknown = post.postprocess(model, strangers[:100])
+    assert float(known.mean()) > float(unknown.mean())
+    with pytest.raises(errors.InputError):
+        SisomPostprocessor(by="energy")

@@ -1,0 +1,78 @@
+"""Thresholds, p-values and metrics, by hand and by resampling."""
+
+import pytest
+import torch
+
+from sisom import confidence, errors, is_ood, metrics, p_values, threshold
+
+
+def test_threshold_by_hand():
+    scores = torch.arange(1.0, 100.0)  # 99 scores: the 95th of 100 places
+    assert threshold(scores) == 95.0
+    assert threshold(scores, keep=1.0) == 99.0
+    assert threshold(scores[:5], keep=0.5) == 3.0
+    assert threshold(torch.tensor([2.0])) == 2.0
+    assert is_ood(torch.tensor([94.9, 95.0, 95.1]), 95.0).tolist() == [False, False, True]
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 19, 20, 39, 100, 333])
+@pytest.mark.parametrize("keep", [0.5, 0.9, 0.95, 0.999])
+def test_at_least_the_share_is_kept(n, keep):
+    scores = torch.randn(n, generator=torch.Generator().manual_seed(n)).round(decimals=1)
+    assert float((~is_ood(scores, threshold(scores, keep))).double().mean()) >= keep
+
+
+def test_false_alarms_stay_below_what_was_asked():
+    g = torch.Generator().manual_seed(0)
+    alarms, low = [], []
+    for _ in range(400):
+        known, new = torch.randn(59, generator=g), torch.randn(200, generator=g)
+        alarms.append(is_ood(new, threshold(known, 0.9)).double().mean())
+        low.append((p_values(known, new) <= 0.1).double().mean())
+    assert float(torch.stack(alarms).mean()) <= 0.1 + 0.01
+    assert float(torch.stack(low).mean()) <= 0.1 + 0.01
+
+
+def test_p_values_by_hand():
+    known = torch.tensor([1.0, 2.0, 2.0, 3.0])
+    assert p_values(known, torch.tensor([0.0, 2.0, 2.5, 9.0])).tolist() == [1.0, 0.8, 0.4, 0.2]
+
+
+def test_confidence_turns_the_sign():
+    assert confidence(torch.tensor([1.0, -2.0])).tolist() == [-1.0, 2.0]
+
+
+@pytest.mark.parametrize("call", [threshold, lambda s: p_values(s, torch.zeros(1))])
+def test_refusals(call):
+    with pytest.raises(errors.EmptyInput):
+        call(torch.zeros(0))
+    with pytest.raises(errors.NonFinite):
+        call(torch.tensor([0.0, torch.nan]))
+    with pytest.raises(errors.InputError):
+        threshold(torch.zeros(3), keep=0.0)
+
+
+def test_metrics_by_hand():
+    known, unknown = torch.tensor([0.1, 0.4, 0.35, 0.8]), torch.tensor([0.4, 0.9, 0.7, 0.2])
+    assert metrics.auroc(known, unknown) == pytest.approx((1 + 2.5 + 4 + 3) / 16)
+    assert metrics.fpr_at_tpr(known, unknown, tpr=0.75) == pytest.approx(0.5)
+    assert metrics.fpr_at_tpr(torch.tensor([0.0, 1.0]), torch.tensor([2.0, 3.0])) == 0.0
+    assert metrics.auroc(torch.zeros(3), torch.zeros(3)) == 0.5
+    predicted, labels = torch.tensor([0, 1, 1, 2]), torch.tensor([0, 1, 2, 2])
+    assert metrics.accuracy(predicted, labels) == 0.75
+    assert metrics.per_class_accuracy(predicted, labels) == {0: 1.0, 1: 1.0, 2: 0.5}
+
+
+def test_metrics_refuse_what_has_no_value():
+    one, none = torch.zeros(1), torch.zeros(0)
+    for call in (metrics.auroc, metrics.fpr_at_tpr):
+        with pytest.raises(errors.EmptyInput):
+            call(one, none)
+        with pytest.raises(errors.NonFinite):
+            call(one, one * torch.nan)
+    with pytest.raises(errors.InputError):
+        metrics.fpr_at_tpr(one, one, tpr=0.0)
+    with pytest.raises(errors.EmptyInput):
+        metrics.accuracy(none.long(), none.long())
+    with pytest.raises((errors.ShapeMismatch, TypeError)):
+        metrics.accuracy(one.long(), none.long())
