@@ -21,8 +21,9 @@ from pipeline.errors import ConfigError, nearest
 MAX_CONFIG_BYTES = 1 << 20
 MAX_CLASSES = 100_000
 
-Name = Annotated[str, Field(min_length=1, max_length=512)]
-Uri = Annotated[str, Field(min_length=1, max_length=4096, pattern=r"^[^\x00-\x1f\x7f]*$")]
+_CLEAN = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$"  # no line breaks or terminal codes in names that are shown
+Name = Annotated[str, Field(min_length=1, max_length=512, pattern=_CLEAN)]
+Uri = Annotated[str, Field(min_length=1, max_length=4096, pattern=_CLEAN)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 
