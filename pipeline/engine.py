@@ -33,29 +33,40 @@ def start(config: Config) -> Cluster:
         ConfigError: `resources.device: cuda` where the cluster has no GPU.
     """
     if not ray.is_initialized():
-        # Each report of a training worker waits for the controller's next look; look often.
-        os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")
-        os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")  # the command line has its own
-        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its own log files keep the rest
-        os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-        _quiet()
-        environment = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"]}
-        if config.storage.endpoint:  # for the filesystems that Ray itself builds; never the credentials
-            os.environ["AWS_ENDPOINT_URL"] = environment["AWS_ENDPOINT_URL"] = config.storage.endpoint
-        if config.storage.region:
-            os.environ["AWS_DEFAULT_REGION"] = environment["AWS_DEFAULT_REGION"] = config.storage.region
-        ray.init(
-            # "local" on purpose: without an address Ray joins any cluster once recorded on this machine.
-            address=os.environ.get("RAY_ADDRESS", "local"),
-            runtime_env={"env_vars": environment},
-            log_to_driver=False,
-            logging_level=logging.WARNING,
-            include_dashboard=None if "RAY_ADDRESS" in os.environ else False,
-        )
+        _join(config)
     total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     nodes = [int(n["Resources"].get("CPU", 0)) for n in ray.nodes() if n["Alive"]]  # type: ignore[no-untyped-call]
     smallest = min((cpus for cpus in nodes if cpus), default=1)
     return lay_out(config.resources, int(total.get("CPU", 1)), int(total.get("GPU", 0)), smallest)
+
+
+def _join(config: Config) -> None:
+    if config.storage.endpoint:  # for the filesystems that Ray itself builds; never the credentials
+        os.environ["AWS_ENDPOINT_URL"] = config.storage.endpoint
+    if config.storage.region:
+        os.environ["AWS_DEFAULT_REGION"] = config.storage.region
+    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")  # the command line has its own
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    _quiet()
+    if "RAY_ADDRESS" in os.environ:
+        passed = {n: os.environ[n] for n in ("AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION") if n in os.environ}
+        ray.init(runtime_env={"env_vars": passed} if passed else None, log_to_driver=False)
+        return
+    local = {
+        "RAY_BACKEND_LOG_LEVEL": "fatal",
+        # Each report of a training worker waits for the controller's next look: look often. Inherited by the
+        # processes of this Ray and gone again from ours, since what Ray Train finds here it would hand to workers
+        # as a runtime environment of their own, and so start new processes where warm ones wait.
+        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+    }
+    added = {name: value for name, value in local.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        # "local" on purpose: without an address Ray joins any cluster once recorded on this machine.
+        ray.init(address="local", log_to_driver=False, logging_level=logging.WARNING, include_dashboard=False)
+    finally:
+        for name in added:
+            del os.environ[name]
 
 
 def _quiet() -> None:
