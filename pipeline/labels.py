@@ -40,6 +40,13 @@ class Labels:
 
     table: pa.Table
 
+    @classmethod
+    def of(cls, tables: Sequence[pa.Table]) -> Labels:
+        """The last answer to each id in checked batches, sorted by id."""
+        rows = pa.concat_tables(tables) if tables else LABELS.empty_table()
+        last = {name: i for i, name in enumerate(rows["id"].to_pylist())}
+        return cls(rows.take(pa.array(sorted(last.values()), pa.int64())).sort_by("id"))
+
     def labeled(self) -> tuple[list[str], list[str]]:
         """Ids and class names of the rows that may train."""
         chosen = self.table.filter(pc.equal(self.table["status"], "labeled"))
@@ -73,9 +80,7 @@ def read_labels(workspace: Workspace, keys: Sequence[str], taxonomy: Sequence[st
         with _parquet(place):
             table = workspace.read_table(key)
         tables.append(check_batch(table, place, taxonomy))
-    rows = pa.concat_tables(tables) if tables else LABELS.empty_table()
-    last = {name: i for i, name in enumerate(rows["id"].to_pylist())}
-    return Labels(rows.take(sorted(last.values())).sort_by("id"))
+    return Labels.of(tables)
 
 
 def check_batch(table: pa.Table, place: str, taxonomy: Sequence[str]) -> pa.Table:
