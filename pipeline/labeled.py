@@ -8,20 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import ray
-import ray.data
 import torch
 from numpy.typing import NDArray
 
 import sisom
+from pipeline import reading
 from pipeline.config import Config
 from pipeline.engine import Cluster
 from pipeline.errors import LabelError
-from pipeline.reading import BROKEN, ReadLabeled, find_ids, split_broken
+from pipeline.reading import BROKEN, find_ids
 from pipeline.stages import Extractor, Network
 from pipeline.types import LABELED, Shard
 
@@ -74,33 +75,38 @@ def held_out(targets: NDArray[np.int32], ids: Sequence[str], share: float, seed:
 
 @dataclass(frozen=True)
 class LabeledSet:
-    """Decoded labeled rows as references to shared blocks, and what could not be decoded."""
+    """Decoded labeled rows as references to shared blocks that workers are filling, or have filled."""
 
     blocks: tuple[Any, ...]  # ObjectRefs of `DECODED` tables
-    rows: int
-    broken: pa.Table
+    _broken: tuple[Any, ...]  # ObjectRefs of `BROKEN` tables
+    _asked: int
+
+    @cached_property
+    def broken(self) -> pa.Table:
+        """The labeled rows that could not be decoded; waits for the reading to end."""
+        return pa.concat_tables([BROKEN.empty_table(), *ray.get(list(self._broken))])
+
+    @property
+    def rows(self) -> int:
+        """How many rows were decoded; waits for the reading to end."""
+        return self._asked - int(self.broken.num_rows)
 
 
 def read_labeled(labeled: pa.Table, shards: Sequence[Shard], config: Config, cluster: Cluster) -> LabeledSet:
-    """Stream the rows of a `LABELED` table out of the pool and decode them into the object store."""
+    """Start to stream the rows of a `LABELED` table out of the pool, decoded, into the object store.
+
+    Only the shards that hold such rows are read, a task each. Returns at once.
+    """
     by_shard: dict[int, list[dict[str, Any]]] = {}
     for row in labeled.to_pylist():
         by_shard.setdefault(row["shard"], []).append(row)
-    requests = [
-        pa.Table.from_pylist([{"shard": vars(shards[number]), "rows": rows}])
+    read: Any = ray.remote(num_cpus=cluster.task_cpus, num_returns=2)(reading.read_labeled)
+    size, most = config.model.image_size, config.scoring.max_pixels
+    pairs = [
+        read.remote(shards[number], rows, config.pool, config.storage, size, most)
         for number, rows in sorted(by_shard.items())
     ]
-    read = ReadLabeled(config.pool, config.storage, config.model.image_size, config.scoring.max_pixels)
-    decoded = (
-        ray.data.from_arrow(requests)
-        .map_batches(read, batch_size=None, batch_format="pyarrow", num_cpus=cluster.task_cpus)
-        .materialize()
-    )
-    split: Any = ray.remote(num_cpus=0.25, num_returns=2)(split_broken)
-    pairs = [split.remote(block) for block in decoded.to_arrow_refs()]
-    broken = [table for table in ray.get([pair[1] for pair in pairs]) if table.num_rows]
-    broken_rows = pa.concat_tables(broken) if broken else BROKEN.empty_table()
-    return LabeledSet(tuple(pair[0] for pair in pairs), labeled.num_rows - broken_rows.num_rows, broken_rows)
+    return LabeledSet(tuple(pair[0] for pair in pairs), tuple(pair[1] for pair in pairs), labeled.num_rows)
 
 
 @dataclass(frozen=True)

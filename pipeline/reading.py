@@ -6,7 +6,7 @@ together depend on the shard alone, and so do the scores, to the bit.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from pipeline.config import Pool, Storage
 from pipeline.decode import BadImage, decode
+from pipeline.errors import ArtefactMissing
 from pipeline.pool import read_shard
 from pipeline.types import Shard
 
@@ -83,38 +84,38 @@ class ReadShards:
         return pa.table(columns, schema=BATCH)
 
 
-class ReadLabeled:
-    """Reads the requested rows of shards and decodes them."""
+def read_labeled(
+    shard: Shard, rows: Sequence[Mapping[str, Any]], pool: Pool, storage: Storage, size: int, max_pixels: int
+) -> tuple[pa.Table, pa.Table]:
+    """Read and decode rows of a shard by their places.
 
-    def __init__(self, pool: Pool, storage: Storage, size: int, max_pixels: int) -> None:
-        self._pool, self._storage, self._size, self._max_pixels = pool, storage, size, max_pixels
+    Args:
+        shard: where they are.
+        rows: `LABELED` rows of this shard.
+        pool: column names.
+        storage: how the shard is reached.
+        size: side of the decoded pixels.
+        max_pixels: refuse larger images.
 
-    def __call__(self, requests: pa.Table) -> pa.Table:
-        """Rows of (shard, its wanted rows) in, `DECODED` columns with `uri` and `reason` out."""
-        found: list[dict[str, Any]] = []
-        for request in requests.to_pylist():
-            shard = Shard(**request["shard"])
-            images = read_shard(shard, self._pool, self._storage)["image"]
-            for row in request["rows"]:
-                record = {
-                    "id": row["id"],
-                    "target": row["target"],
-                    "held_out": row["held_out"],
-                    "uri": shard.uri,
-                }
-                try:
-                    pixels = decode(images[row["row"]].as_py(), self._size, max_pixels=self._max_pixels)
-                    found.append(record | {"pixels": pixels.tobytes(), "reason": None})
-                except BadImage as error:
-                    found.append(record | {"pixels": None, "reason": str(error)})
-        schema = pa.schema([*DECODED, ("uri", pa.string()), ("reason", pa.string())])
-        return pa.Table.from_pylist(found, schema=schema)
+    Returns:
+        A `DECODED` table of the good rows, and a `BROKEN` one of the others.
 
-
-def split_broken(block: pa.Table) -> tuple[pa.Table, pa.Table]:
-    """Decoded labeled rows apart from those that could not be decoded."""
-    good = block.filter(block["reason"].is_null())
-    return good.select(DECODED.names), block.filter(block["reason"].is_valid()).select(BROKEN.names)
+    Raises:
+        ArtefactMissing: another id stands at a row's place than when the round was planned.
+    """
+    table = read_shard(shard, pool, storage)
+    good: list[dict[str, Any]] = []
+    broken: list[dict[str, Any]] = []
+    for row in rows:
+        place = row["row"]
+        if place >= table.num_rows or table["id"][place].as_py() != row["id"]:
+            raise ArtefactMissing(f"{shard.uri}#{shard.row_group} has changed: row {place} was {row['id']!r}")
+        try:
+            pixels = decode(table["image"][place].as_py(), size, max_pixels=max_pixels).tobytes()
+            good.append({name: row[name] for name in ("id", "target", "held_out")} | {"pixels": pixels})
+        except BadImage as error:
+            broken.append({"id": row["id"], "uri": shard.uri, "reason": str(error)})
+    return pa.Table.from_pylist(good, schema=DECODED), pa.Table.from_pylist(broken, schema=BROKEN)
 
 
 def find_ids(

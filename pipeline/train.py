@@ -65,6 +65,13 @@ def train(
     Raises:
         StageFailed: training failed after `train.retries` restarts.
     """
+    workers = config.train.num_workers
+    if workers * threads > cluster.cpus:
+        raise ConfigError(
+            f"train.num_workers: {workers} workers with {threads} CPUs each, but the Ray cluster has {cluster.cpus}"
+        )
+    if workers * threads > cluster.cpus - 1:  # the workers will hold every CPU that reading needs
+        ray.wait(list(labeled.blocks), num_returns=len(labeled.blocks))
     settings = {
         "blocks": list(labeled.blocks),
         "start": start,
@@ -74,11 +81,6 @@ def train(
         "seed": seed,
         "threads": threads,
     }
-    workers = config.train.num_workers
-    if workers * threads > cluster.cpus:
-        raise ConfigError(
-            f"train.num_workers: {workers} workers with {threads} CPUs each, but the Ray cluster has {cluster.cpus}"
-        )
     gpu = cluster.device == "cuda" and cluster.gpus >= workers
     trainer = ray.train.torch.TorchTrainer(
         _worker,

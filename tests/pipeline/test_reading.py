@@ -12,8 +12,9 @@ import pytest
 from PIL import Image
 
 from pipeline.config import Pool, Storage
+from pipeline.errors import ArtefactMissing
 from pipeline.pool import list_shards, snapshot_table
-from pipeline.reading import BATCH, ReadLabeled, ReadShards, find_ids, split_broken
+from pipeline.reading import BATCH, ReadShards, find_ids, read_labeled
 from pipeline.types import Shard
 
 SIZE = 4
@@ -101,17 +102,24 @@ def test_every_listed_row_comes_out_once(pool: Pool) -> None:
 def test_labeled_rows_are_read_by_place_and_the_broken_are_apart(pool: Pool) -> None:
     first, _ = shards_of(pool)
     wanted = [{"id": f"i{n}", "target": n % 2, "held_out": n == 4, "row": n} for n in (4, 1, 0)]
-    requests = pa.Table.from_pylist([{"shard": vars(first), "rows": wanted}])
-    found = ReadLabeled(pool, Storage(), SIZE, 1000)(requests)
-    good, broken = split_broken(found)
+    good, broken = read_labeled(first, wanted, pool, Storage(), SIZE, 1000)
     assert good["id"].to_pylist() == ["i4", "i0"]
     assert good["target"].to_pylist() == [0, 0]
     assert good["held_out"].to_pylist() == [True, False]
     assert [set(value) for value in good["pixels"].to_pylist()] == [{4}, {0}]
     (row,) = broken.to_pylist()
     assert row == {"id": "i1", "uri": first.uri, "reason": "not an image: starts with 74 65 78 74"}
-    whole, nothing = split_broken(found.filter(found["reason"].is_null()))
+    whole, nothing = read_labeled(first, [wanted[0], wanted[2]], pool, Storage(), SIZE, 1000)
     assert (whole.num_rows, nothing.num_rows) == (2, 0)
+
+
+@pytest.mark.parametrize("row", [2, 700])
+def test_a_shard_that_changed_since_the_plan_is_not_trained_on(pool: Pool, row: int) -> None:
+    first, _ = shards_of(pool)
+    with pytest.raises(ArtefactMissing, match="has changed"):
+        read_labeled(
+            first, [{"id": "i4", "target": 0, "held_out": False, "row": row}], pool, Storage(), SIZE, 1000
+        )
 
 
 def test_ids_are_found_with_their_places(pool: Pool) -> None:
