@@ -61,7 +61,7 @@ def status(config: Config) -> dict[str, Any]:
 
 
 def _next(done: list[str]) -> str:
-    return next(step for step, _ in STEPS if step not in done)
+    return next((step for step, _ in STEPS if step not in done), STEPS[-1][0])
 
 
 def _lease(config: Config) -> dict[str, Any] | None:

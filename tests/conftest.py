@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from jaxtyping import install_import_hook
 
 if "sisom" not in sys.modules:
@@ -20,6 +21,10 @@ if "sisom" not in sys.modules:
 
 from pipeline.config import Config, Storage
 from pipeline.storage import Store, open_store
+
+# A shared machine may stall anywhere: no example is too slow.
+settings.register_profile("sisom", deadline=None)
+settings.load_profile("sisom")
 
 _buckets = itertools.count()
 

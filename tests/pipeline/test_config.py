@@ -296,7 +296,7 @@ def test_the_digest_does_not_depend_on_how_the_file_is_written() -> None:
     assert one.digest() == two.digest()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     names=st.lists(
         st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Zl", "Zp"]), min_size=1, max_size=20),
@@ -340,7 +340,7 @@ def test_class_names_that_look_like_something_else_are_printed_as_names(name: st
     assert parse(dump(config), "shown").taxonomy == config.taxonomy
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.one_of(st.text(max_size=60), st.text("{}[]:,-?&*!|>'\"%@`#~<\n\t 0123456789.eE_xab", max_size=40)))
 def test_no_text_ends_in_anything_but_a_refusal(text: str) -> None:
     with pytest.raises(ConfigError):

@@ -216,13 +216,13 @@ def only_bad_images(data: bytes) -> None:
 MAGIC = [b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF89a", b"BM", b"II*\0", b"RIFF\0\0\0\0WEBP"]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.sampled_from(MAGIC), st.binary(max_size=200))
 def test_no_bytes_raise_anything_else(magic: bytes, rest: bytes) -> None:
     only_bad_images(magic + rest)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(
     whole=st.sampled_from(
         [WHOLE, PHOTO, *(encoded(plain("P", 1), kind) for kind in ("GIF", "BMP", "TIFF", "PNG"))]

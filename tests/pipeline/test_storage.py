@@ -226,7 +226,7 @@ def test_a_path_and_its_file_uri_are_one_place(tmp_path: Path) -> None:
     assert open_store(f"file://{tmp_path}/a%20b", Storage()).get("k") == b"1"
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     names=st.sets(st.text("ab-./0é", min_size=1, max_size=6), max_size=8),
     prefix=st.text("ab-./0", max_size=4),

@@ -1,0 +1,184 @@
+"""From score files to a query: the rows decide, not their order, their files or their number."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.config import QueryPlan
+from pipeline.errors import PoolError
+from pipeline.selection import select
+from pipeline.types import QUERY, SCORES
+
+Row = dict[str, Any]
+
+
+def row(name: str, score: float = 0.0, *, ood: bool = False, **scores: float) -> Row:
+    values = dict.fromkeys(("inner", "outer", "ratio", "energy", "sisom", "sisome"), score) | scores
+    return {"id": name, "uri": f"u/{name}", "shard": 0, "predicted": "cat", "is_ood": ood} | values
+
+
+def table(rows: Sequence[Row]) -> pa.Table:
+    return pa.Table.from_pylist(list(rows), schema=SCORES)
+
+
+def plan(size: int, strategy: str = "sisome", ood_share: float = 0.1) -> QueryPlan:
+    return QueryPlan(size=size, strategy=strategy, ood_share=ood_share)
+
+
+def chosen(
+    rows: Sequence[Row], wanted: QueryPlan, answered: frozenset[str] = frozenset(), *, seed: int = 0
+) -> list[str]:
+    found: list[str] = select([table(rows)], answered, wanted, seed=seed)["id"].to_pylist()
+    return found
+
+
+POOL = [row(f"i{n:02d}", float(n)) for n in range(20)] + [row(f"o{n}", 100.0 + n, ood=True) for n in range(5)]
+
+
+def test_a_query_is_the_highest_scores_and_a_share_of_the_strangest() -> None:
+    query = select([table(POOL)], frozenset(), plan(10), seed=0)
+    assert query.schema == QUERY
+    want = [f"i{n}" for n in range(19, 10, -1)]  # nine of ten; the tenth goes to the strangest
+    assert query["id"].to_pylist() == [*want, "o4"]
+    assert query["rank"].to_pylist() == list(range(10))
+    assert query["score"].to_pylist() == [*[float(n) for n in range(19, 10, -1)], 104.0]
+    assert query["uri"].to_pylist() == [f"u/{name}" for name in [*want, "o4"]]
+    assert set(query["predicted"].to_pylist()) == {"cat"}
+    reasons = query["reason"].to_pylist()
+    assert set(reasons[:-1]) == {"informative: high sisome"}
+    assert reasons[-1] == "strange: marked out of distribution"
+
+
+@pytest.mark.parametrize(
+    ("size", "share", "usual", "odd"),
+    [
+        (10, 0.0, 10, 0),
+        (10, 0.1, 9, 1),
+        (10, 0.24, 8, 2),  # 2.4 is two
+        (10, 0.25, 7, 3),  # 2.5 is three: a half goes to the strange
+        (4, 0.1, 4, 0),  # 0.4 is none
+        (5, 0.1, 4, 1),  # 0.5 is one
+        (5, 1.0, 0, 5),
+        (8, 1.0, 3, 5),  # there are five strange ones: the others fill up
+        (25, 0.0, 20, 0),  # and never the reverse
+        (25, 0.1, 20, 3),
+        (25, 1.0, 20, 5),
+        (1, 0.0, 1, 0),
+    ],
+)
+def test_how_the_budget_is_divided(size: int, share: float, usual: int, odd: int) -> None:
+    found = chosen(POOL, plan(size, ood_share=share))
+    assert found == [f"i{n:02d}" for n in range(19, 19 - usual, -1)] + [
+        f"o{n}" for n in range(4, 4 - odd, -1)
+    ]
+
+
+def test_ties_go_to_the_smaller_id_in_both_kinds() -> None:
+    rows = [row(name, 1.0) for name in "dbca"] + [row(name, 1.0, ood=True) for name in "zyx"]
+    assert chosen(rows, plan(4, ood_share=0.5)) == ["a", "b", "x", "y"]
+
+
+def test_who_is_answered_is_never_asked_again() -> None:
+    answered = frozenset({"i19", "i17", "o4"})
+    assert chosen(POOL, plan(4, ood_share=0.25), answered) == ["i18", "i16", "i15", "o3"]
+    everyone = frozenset(r["id"] for r in POOL)
+    query = select([table(POOL)], everyone, plan(4), seed=0)
+    assert query.num_rows == 0
+    assert query.schema == QUERY
+
+
+def test_no_tables_and_empty_tables_are_an_empty_query() -> None:
+    assert select([], frozenset(), plan(4), seed=0).num_rows == 0
+    assert select([table([]), table([])], frozenset(), plan(4), seed=0).num_rows == 0
+
+
+@pytest.mark.parametrize("strategy", ["sisome", "sisom", "energy"])
+def test_a_strategy_looks_at_its_own_score(strategy: str) -> None:
+    rows = [row("a", sisome=3.0), row("b", sisom=3.0), row("c", energy=3.0), row("d", inner=9.0, outer=9.0)]
+    want = {"sisome": "a", "sisom": "b", "energy": "c"}[strategy]
+    query = select([table(rows)], frozenset(), plan(1, strategy, 0.0), seed=0)
+    assert query["id"].to_pylist() == [want]
+    assert query["score"].to_pylist() == [3.0]
+    assert query["reason"].to_pylist() == [f"informative: high {strategy}"]
+
+
+def test_the_strange_are_ranked_by_sisome_whatever_the_strategy() -> None:
+    rows = [row("a", ood=True, sisome=1.0, energy=9.0), row("b", ood=True, sisome=2.0, energy=0.0)]
+    for strategy in ("sisome", "sisom", "energy", "random"):
+        assert chosen(rows, plan(1, strategy, 1.0)) == ["b"]
+
+
+def test_random_depends_on_ids_and_seed_and_not_on_scores() -> None:
+    rows = [row(f"i{n}", float(n)) for n in range(100)]
+    other = [row(f"i{n}", float(-n)) for n in range(100)]
+    first = chosen(rows, plan(10, "random", 0.0), seed=1)
+    assert first == chosen(other, plan(10, "random", 0.0), seed=1)
+    assert first != chosen(rows, plan(10, "random", 0.0), seed=2)
+    assert len(set(first)) == 10
+    reasons = select([table(rows)], frozenset(), plan(3, "random", 0.0), seed=0)["reason"]
+    assert set(reasons.to_pylist()) == {"random"}
+
+
+def test_random_gives_every_row_the_same_chance() -> None:
+    rows = [row(f"i{n}") for n in range(10)]
+    hits = [chosen(rows, plan(1, "random", 0.0), seed=seed)[0] for seed in range(1000)]
+    # 100 each in the mean with a deviation of 9.5: five of them on either side.
+    assert all(52 < hits.count(f"i{n}") < 148 for n in range(10))
+
+
+def test_an_id_twice_in_the_query_is_refused_before_anybody_answers() -> None:
+    twice = [row("a", 5.0), row("b", 4.0)], [row("a", 3.0) | {"uri": "u/other"}]
+    with pytest.raises(PoolError, match="id 'a' stands more than once in the pool: in u/a and u/other"):
+        select([table(rows) for rows in twice], frozenset(), plan(3), seed=0)
+    assert select([table(rows) for rows in twice], frozenset(), plan(1, ood_share=0.0), seed=0).num_rows == 1
+
+
+rows_strategy = st.lists(
+    st.builds(
+        lambda number, score, ood: row(f"i{number}", score, ood=ood),
+        st.integers(0, 10_000),
+        st.sampled_from([0.0, -1.0, 1.0, 0.1, 1e30, -1e30]) | st.floats(-5, 5, width=32),
+        st.booleans(),
+    ),
+    max_size=40,
+    unique_by=lambda r: r["id"],
+)
+
+
+@settings(max_examples=150)
+@given(
+    rows=rows_strategy,
+    size=st.integers(1, 30),
+    share=st.sampled_from([0.0, 0.1, 0.5, 1.0]),
+    strategy=st.sampled_from(["sisome", "sisom", "energy", "random"]),
+    cuts=st.integers(1, 6),
+    seed=st.integers(0, 5),
+)
+def test_order_and_cutting_change_nothing(
+    rows: list[Row], size: int, share: float, strategy: str, cuts: int, seed: int
+) -> None:
+    """Against a sort of the whole pool, for any order and any cutting of it."""
+    answered = frozenset(r["id"] for r in rows[::5])
+    wanted = plan(size, strategy, share)
+    whole = select([table(rows)], answered, wanted, seed=seed)
+    mixed = rows.copy()
+    random.Random(seed).shuffle(mixed)
+    parts = [table(mixed[i::cuts]) for i in range(cuts)]
+    assert select(parts, answered, wanted, seed=seed).equals(whole)
+
+    open_ = [r for r in rows if r["id"] not in answered]
+    odd = sorted((r for r in open_ if r["is_ood"]), key=lambda r: (-r["sisome"], r["id"]))
+    odd = odd[: int(size * share + 0.5)]
+    assert whole["id"].to_pylist()[whole.num_rows - len(odd) :] == [r["id"] for r in odd]
+    assert whole.num_rows == min(size, len([r for r in open_ if not r["is_ood"]]) + len(odd))
+    if strategy != "random":
+        usual = sorted((r for r in open_ if not r["is_ood"]), key=lambda r: (-r[strategy], r["id"]))
+        want = [r["id"] for r in usual[: size - len(odd)]]
+        assert whole["id"].to_pylist()[: len(want)] == want

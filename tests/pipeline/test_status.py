@@ -1,0 +1,116 @@
+"""Where a project stands, from its workspace alone."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from pipeline.config import Config
+from pipeline.errors import LabelError
+from pipeline.status import SHOWN, STEPS, status
+from pipeline.workspace import LEASE, Lease, Workspace, open_workspace, round_key, to_json
+
+MakeConfig = Callable[..., Config]
+
+
+@pytest.fixture
+def config(base_uri: str, make_config: MakeConfig) -> Config:
+    return make_config(workspace=base_uri, rounds=3)
+
+
+@pytest.fixture
+def workspace(config: Config) -> Workspace:
+    return open_workspace(config)
+
+
+def commit(workspace: Workspace, index: int, asked: list[str]) -> None:
+    workspace.write_table(round_key(index, "query.parquet"), pa.table({"id": pa.array(asked, pa.string())}))
+    workspace.write_json(round_key(index, "metrics.json"), dict.fromkeys(SHOWN) | {"listed": 7, "extra": 1})
+    workspace.write_json(round_key(index, "round.json"), {})
+
+
+def answer(workspace: Workspace, batch: int, **columns: Any) -> None:
+    workspace.write_table(f"labels/{batch:03d}-x.parquet", pa.table(columns))
+
+
+def test_a_workspace_that_is_not_there_has_nothing_and_stays_so(config: Config, workspace: Workspace) -> None:
+    found = status(config)
+    assert found == {
+        "workspace": config.workspace,
+        "committed": 0,
+        "wanted": 3,
+        "rounds": [],
+        "in_progress": None,
+        "labels": {"per_class": {}, "refused": {}},
+        "open_questions": 0,
+        "lease": None,
+    }
+    assert workspace.keys("") == []
+
+
+def test_rounds_labels_and_open_questions(config: Config, workspace: Workspace) -> None:
+    answer(workspace, 0, id=["a", "b"], label=["cat", "cat"])
+    commit(workspace, 0, ["c", "d"])
+    answer(workspace, 1, id=["c", "d"], label=["dog", None])
+    commit(workspace, 1, ["e", "f", "g"])
+    answer(workspace, 2, id=["f"], label=[None], status=["out-of-world"])
+    found = status(config)
+    assert found["committed"] == 2
+    assert found["rounds"][1] == {"round": 1, **dict.fromkeys(SHOWN), "listed": 7}
+    assert found["labels"] == {
+        "per_class": {"cat": 2, "dog": 1},
+        "refused": {"out-of-world": 1, "skipped": 1},
+    }
+    assert found["open_questions"] == 2  # e and g
+    assert json.loads(json.dumps(found)) == found
+
+
+def test_the_round_in_progress_says_what_comes_next(config: Config, workspace: Workspace) -> None:
+    commit(workspace, 0, [])
+    for count, (step, key) in enumerate(STEPS[:-1], start=1):
+        workspace.write_json(round_key(1, key), {})
+        found = status(config)["in_progress"]
+        assert found["round"] == 1
+        assert found["done"][-1] == step
+        assert found["next"] == STEPS[count][0]
+
+
+def test_who_works_here(config: Config, workspace: Workspace) -> None:
+    with Lease(workspace.store) as lease:
+        found = status(config)["lease"]
+        assert found.keys() == {"hostname", "pid", "fence", "seconds_left"}
+        assert found["fence"] == lease.fence
+        assert 0 < found["seconds_left"] <= 60
+    assert status(config)["lease"] is None
+
+
+def test_a_dead_owner_does_not_work_here(config: Config, workspace: Workspace) -> None:
+    with Lease(workspace.store):
+        pass
+    held = workspace.read_json(LEASE)
+    workspace.store.put(
+        LEASE, to_json(held | {"expires": 4e9, "pid": 2**22 + 1})
+    )  # above what Linux gives out
+    assert status(config)["lease"] is None
+
+
+def test_labels_that_do_not_fit_are_refused(config: Config, workspace: Workspace) -> None:
+    answer(workspace, 0, id=["a"], label=["cow"])
+    with pytest.raises(LabelError, match="row 0: label 'cow'"):
+        status(config)
+
+
+def test_status_needs_neither_ray_nor_mlflow_nor_torch(tmp_path: Path) -> None:
+    code = (
+        "import sys; import pipeline.status;"
+        "print([n for n in ('ray', 'mlflow', 'torch', 'sisom') if n in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
