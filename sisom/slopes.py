@@ -25,8 +25,10 @@ from sisom.types import Features
 __all__ = ["SlopeSweep", "reduced_slopes", "search_slopes", "sweep_slopes"]
 
 _MARGIN = 5e-5  # relative; the sweep's means were within 3e-8 of the exact ones where measured
-_BUDGET_BYTES = 256 << 20
-_CACHED_ROWS = 16  # rows whose sums stay in the cache between the addition and the minimum
+_BUDGET_BYTES = 128 << 20
+_CACHED_ROWS = 4  # rows times combinations whose sums stay in the cache until their minimum is taken
+_CACHED_SUMS = 96
+_FAR = 1e30  # finite, because it is multiplied by zero
 _SATURATED = 0.5 - 1e-6
 _MOST_EXACT = 8
 
@@ -36,7 +38,7 @@ class SlopeSweep:
     """What a sweep found.
 
     slopes    the winning combination
-    r_avg     its leave-one-out ratio, measured exactly
+    r_avg     its leave-one-out ratio
     table     the sweep's ratio of every usable combination, in the order of `layers`
     refused   why the other combinations are not usable
     """
@@ -102,6 +104,9 @@ def sweep_slopes(
     saturation = {(j, layer.slope): layer.saturation for j, row in enumerate(layers) for layer in row}
     best = min(table.values())
     close = sorted((value, c) for c, value in table.items() if value <= best * (1 + _MARGIN))
+    if len(close) == 1:
+        value, winner = close[0]
+        return SlopeSweep(dict(zip(names, winner, strict=True)), value, names, table, refused)
     exact = []
     for _, combination in close[:_MOST_EXACT]:
         value = average_ratio(features.select(order), labels, dict(zip(names, combination, strict=True)))
@@ -171,69 +176,79 @@ def _grid(names: tuple[str, ...], candidates: Mapping[str, Sequence[float]]) -> 
 
 
 def _sweep(layers: list[list[_Layer]], labels: Tensor) -> dict[tuple[int, ...], float]:
-    """Mean leave-one-out ratio of every combination, by the candidates' places; NaN where there is none."""
-    n, half = len(labels), (len(layers) + 1) // 2
-    firsts = list(itertools.product(*(range(len(layer)) for layer in layers[:half])))
-    lasts = list(itertools.product(*(range(len(layer)) for layer in layers[half:])))
-    total = torch.zeros((len(firsts), len(lasts)), dtype=torch.float64, device=labels.device)
-    count = torch.zeros_like(total)
-    matrices = sum(map(len, layers)) + len(firsts) + len(lasts)
-    size = max(8, _BUDGET_BYTES // (4 * n * matrices))
-    _, lengths = torch.unique_consecutive(labels, return_counts=True)
-    if len(lengths) > 1:
-        for length, stop in zip(lengths.tolist(), lengths.cumsum(0).tolist(), strict=True):
-            for begin in range(stop - length, stop, size):
-                rows = slice(begin, min(begin + size, stop))
-                left = _partial_sums(layers[:half], firsts, rows)
-                right = _partial_sums(layers[half:], lasts, rows)
-                ratio = _tile_ratios(left, right, slice(stop - length, stop))
-                good = torch.isfinite(ratio)
-                total += torch.where(good, ratio, 0.0).sum(dim=2)
-                count += good.sum(dim=2)
-    means = total / count  # 0 / 0 is NaN: no value
-    return {a + b: float(means[i, j]) for i, a in enumerate(firsts) for j, b in enumerate(lasts)}
+    """Mean leave-one-out ratio of every combination, by the candidates' places; NaN where there is none.
 
-
-def _partial_sums(layers: list[list[_Layer]], combinations: list[tuple[int, ...]], rows: slice) -> Tensor:
-    """(combinations, rows, n): squared distances summed over these layers; from a row to itself, infinite."""
-    single = [[_squared(layer, rows) for layer in row] for row in layers]
-    n = len(layers[0][0].points) if layers else 1
-    if not layers:
-        return torch.zeros((1, rows.stop - rows.start, 1))
-    found = single[0][0].new_empty((len(combinations), rows.stop - rows.start, n))
+    Adding up one candidate of each layer is a product with a matrix of zeros and ones, which costs one pass over
+    the sums where additions would cost three.
+    """
+    n, flat = len(labels), [layer for row in layers for layer in row]
+    combinations = list(itertools.product(*(range(len(row)) for row in layers)))
+    firsts = list(itertools.accumulate([0, *map(len, layers)]))
+    choose = torch.zeros((len(combinations), len(flat)), device=labels.device)
     for i, places in enumerate(combinations):
-        parts = [single[j][place] for j, place in enumerate(places)]
-        if len(parts) == 1:
-            found[i] = parts[0]
-        else:
-            torch.add(parts[0], parts[1], out=found[i])
-            for part in parts[2:]:
-                found[i] += part
-    return found
+        choose[i, [firsts[j] + place for j, place in enumerate(places)]] = 1.0
+    norms = torch.stack([layer.norms for layer in flat])
+    total = torch.zeros(len(combinations), dtype=torch.float64, device=labels.device)
+    count = torch.zeros_like(total)
+    size = max(1, _BUDGET_BYTES // (4 * n * len(flat)))
+    _, lengths = torch.unique_consecutive(labels, return_counts=True)
+    size = min(size, int(lengths.max()))
+    buffer = norms.new_empty(
+        len(flat) * size * n
+    )  # one for all tiles: fresh pages would cost as much as the sums
+    stops = lengths.cumsum(0)
+    for length, stop in zip(lengths.tolist(), stops.tolist(), strict=True):
+        if length == n:
+            break  # one class: no row has an outer distance
+        for begin in range(stop - length, stop, size):
+            rows = slice(begin, min(begin + size, stop))
+            values = _products(flat, rows, buffer, masked=len(layers[0]))
+            inner, outer = _minima(values, choose, slice(stop - length, stop))
+            own = choose.double() @ norms[:, rows].double()
+            ratio = _ratio(inner, outer, own)
+            good = torch.isfinite(ratio)
+            total += torch.where(good, ratio, 0.0).sum(dim=1)
+            count += good.sum(dim=1)
+    return dict(zip(combinations, (total / count).tolist(), strict=True))  # 0 / 0 is NaN: no value
 
 
-def _squared(layer: _Layer, rows: slice) -> Tensor:
-    queries = layer.points[rows]
-    value = torch.addmm(layer.norms, queries, layer.points.T, alpha=-2)
-    value += layer.norms[rows, None]
-    place = torch.arange(len(queries), device=value.device)
-    value[place, place + rows.start] = torch.inf
-    return value
+def _products(flat: list[_Layer], rows: slice, buffer: Tensor, masked: int) -> Tensor:
+    """(candidates, rows, n): |b|^2 - 2 q.b of each; from a row to itself, far away in the first `masked`."""
+    n = len(flat[0].points)
+    shape = (len(flat), rows.stop - rows.start, n)
+    values = buffer[: math.prod(shape)].view(shape)
+    for layer, value in zip(flat, values, strict=True):
+        torch.addmm(layer.norms, layer.points[rows], layer.points.T, alpha=-2, out=value)
+    place = torch.arange(rows.stop - rows.start, device=values.device)
+    values[:masked, place, place + rows.start] = _FAR  # every combination holds one of these
+    return values
 
 
-def _tile_ratios(left: Tensor, right: Tensor, own: slice) -> Tensor:
-    """(firsts, lasts, rows): ratios of rows of one class, whose points lie at `own`; not finite for none."""
-    # The class's own columns apart, so that each side is one addition and one minimum without a mask.
-    left_own = left[:, :, own].contiguous()
-    right_own = right[:, :, own].contiguous() if right.shape[2] > 1 else right
-    left[:, :, own] = torch.inf
-    shape = (len(left), len(right), left.shape[1])
-    inner, outer = left.new_empty(shape), left.new_empty(shape)
-    for begin in range(0, left.shape[1], _CACHED_ROWS):
-        part = slice(begin, begin + _CACHED_ROWS)
-        for i in range(len(left)):
-            inner[i, :, part] = (left_own[i, part] + right_own[:, part]).amin(dim=2)
-            outer[i, :, part] = (left[i, part] + right[:, part]).amin(dim=2)
+def _minima(values: Tensor, choose: Tensor, own: slice) -> tuple[Tensor, Tensor]:
+    """(combinations, rows): smallest sums over the columns `own`, and over all others."""
+    rows, n = values.shape[1:]
+    inner = values.new_empty((rows, len(choose)))
+    outer = torch.full_like(inner, torch.inf)
+    by_row = values.transpose(0, 1)
+    scratch = values.new_empty(_CACHED_ROWS * min(_CACHED_SUMS, len(choose)) * n)
+    for begin in range(0, rows, _CACHED_ROWS):
+        part = slice(begin, min(begin + _CACHED_ROWS, rows))
+        for some in range(0, len(choose), _CACHED_SUMS):
+            sums = slice(some, some + _CACHED_SUMS)
+            wanted = choose[sums].expand(part.stop - part.start, -1, -1)
+            added = scratch[: wanted.shape[0] * wanted.shape[1] * n].view(*wanted.shape[:2], n)
+            torch.bmm(wanted, by_row[part], out=added)
+            inner[part, sums] = added[:, :, own].amin(dim=2)
+            for side in (slice(0, own.start), slice(own.stop, n)):
+                if side.stop > side.start:
+                    outer[part, sums] = torch.minimum(outer[part, sums], added[:, :, side].amin(dim=2))
+    return inner.T, outer.T
+
+
+def _ratio(inner: Tensor, outer: Tensor, own: Tensor) -> Tensor:
+    """Ratios from minima less |q|^2; not finite for a row that has none."""
+    alone = inner > _FAR / 2
     # Rounding may leave a tiny negative; both zero counts as one, zero outside alone as no value.
-    inner, outer = inner.clamp(min=0).double(), outer.clamp(min=0).double()
-    return torch.where((inner == 0) & (outer == 0), 1.0, (inner / outer).sqrt())
+    inner, outer = (inner + own).clamp(min=0), (outer + own).clamp(min=0)
+    ratio = torch.where((inner == 0) & (outer == 0), 1.0, (inner / outer).sqrt())
+    return torch.where(alone, torch.inf, ratio)

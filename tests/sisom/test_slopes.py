@@ -23,10 +23,10 @@ def test_equals_a_rebuild_for_every_combination(make, seed):
     assert found.table == pytest.approx(rebuilt, rel=1e-4)
     best = min(rebuilt, key=rebuilt.__getitem__)
     assert tuple(found.slopes.values()) == best
-    assert found.r_avg == rebuilt[best]
+    assert found.r_avg == pytest.approx(rebuilt[best], rel=1e-5)
     assert search_slopes(fit, labels, GRID) == found.slopes
     assert fit_bank(fit, labels, slopes=found.slopes, prune=False).r_avg == pytest.approx(
-        found.r_avg, rel=1e-9
+        found.r_avg, rel=1e-5
     )
 
 
@@ -36,7 +36,7 @@ def test_fewer_layers(make, layers):
     fit, labels = make(40, dims=dims)
     grid = {name: GRID[name] for name, _ in dims}
     found = sweep_slopes(fit, labels, grid)
-    assert found.r_avg == average_ratio(fit, labels, found.slopes)
+    assert found.r_avg == pytest.approx(average_ratio(fit, labels, found.slopes), rel=1e-5)
     assert found.r_avg <= min(found.table.values()) * (1 + 1e-4)
 
 
@@ -45,7 +45,7 @@ def test_unequal_classes_and_lonely_points(make):
     labels = torch.where(labels == 3, 0, labels)
     labels[0] = 3
     found = sweep_slopes(fit, labels, GRID)
-    assert found.r_avg == average_ratio(fit, labels, found.slopes)
+    assert found.r_avg == pytest.approx(average_ratio(fit, labels, found.slopes), rel=1e-5)
 
 
 def test_degenerate_candidates_are_refused_with_the_reason(make):
