@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipeline import __version__
-from pipeline.errors import PipelineError, UserError
+from pipeline.errors import PipelineError
 
 if TYPE_CHECKING:  # the rooms behind the commands import torch and Ray: only the chosen command pays for them
     from pipeline.config import Config
@@ -108,13 +108,7 @@ def report(
     from pipeline.workspace import open_workspace, round_key
 
     workspace = open_workspace(resolved)
-    committed = workspace.committed()
-    index = committed - 1 if round_ is None else round_
-    if not 0 <= index < committed:
-        have = f"rounds 0 to {committed - 1} are" if committed else "no round is"
-        raise UserError(
-            f"round {max(index, 0)} is not committed in {resolved.workspace} ({have}); see `sisom run`"
-        )
+    index = workspace.committed_round(round_)
     key = round_key(index, "report.html")
     if out is not None:
         out.write_bytes(workspace.store.get(key))

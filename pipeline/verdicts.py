@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 
 from pipeline import engine, scoring
 from pipeline.config import Config
-from pipeline.errors import UserError, WorkspaceMismatch
+from pipeline.errors import WorkspaceMismatch
 from pipeline.outcome import stored_bank, stored_network
 from pipeline.pool import list_shards, snapshot_table
 from pipeline.progress import Voice
@@ -37,13 +37,7 @@ def give_verdicts(
         UserError: no such round, or `out_uri` holds the scores of something else.
     """
     project = open_workspace(config)
-    committed = project.committed()
-    chosen = committed - 1 if index is None else index
-    if not 0 <= chosen < committed:
-        have = f"rounds 0 to {committed - 1} are" if committed else "no round is"
-        raise UserError(
-            f"round {max(chosen, 0)} is not committed in {config.workspace} ({have}); see `sisom run`"
-        )
+    chosen = project.committed_round(index)
     other = config.model_copy(
         update={
             "pool": config.pool.model_copy(update={"uri": pool_uri}),

@@ -26,7 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.config import Config, canonical
-from pipeline.errors import LeaseHeld, PipelineError, WorkspaceMismatch
+from pipeline.errors import LeaseHeld, PipelineError, UserError, WorkspaceMismatch
 from pipeline.storage import Store, open_store
 
 PROJECT = "project.json"
@@ -80,6 +80,21 @@ class Workspace:
         while self.exists(round_key(index, "round.json")):
             index += 1
         return index
+
+    def committed_round(self, index: int | None) -> int:
+        """The index of a committed round; None stands for the last one.
+
+        Raises:
+            UserError: there is no such round.
+        """
+        committed = self.committed()
+        chosen = committed - 1 if index is None else index
+        if 0 <= chosen < committed:
+            return chosen
+        have = f"rounds 0 to {committed - 1} are" if committed else "no round is"
+        raise UserError(
+            f"round {max(chosen, 0)} is not committed in {self.store.uri} ({have}); see `sisom run`"
+        )
 
     def claim(self, config: Config) -> None:
         """Make the workspace this config's, or check that it is.
