@@ -34,7 +34,7 @@ LEAST_SHARE = 1e-12
 
 def energy_of(logits: Float[Tensor, "n K"]) -> Float[Tensor, " n"]:
     """`-logsumexp` of each row (temperature 1), summed in float64 and returned in float32."""
-    return -torch.logsumexp(logits.double(), dim=1).float()
+    return -torch.logsumexp(logits.detach().double(), dim=1).float()
 
 
 def fit_bank(
@@ -174,9 +174,7 @@ def leave_one_out(
     rank: int,
     neighbors: int,
 ) -> tuple[Ratios, Anchors | None]:
-    """Ratios of the gallery's own points, each hidden from itself, and the anchor table where one is
-    needed.
-    """
+    """Ratios of the gallery's own points, each hidden from itself, and the anchor table where one is needed."""
     anchors = _anchors(gallery, source, outer)
     found = ratios(
         gallery.points,

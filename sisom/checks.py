@@ -10,9 +10,7 @@ __all__ = ["check_features", "check_labels"]
 
 
 def check_features(features: Features) -> None:
-    """Raise `NonFinite`, naming the rows, when a saliency, penultimate feature or logit is NaN or
-    infinite.
-    """
+    """Raise `NonFinite`, naming the rows, when a saliency, penultimate feature or logit is NaN or infinite."""
     bad = torch.zeros(len(features), dtype=torch.bool, device=features.saliency.device)
     for tensor in (features.saliency, features.penultimate, features.logits):
         bad |= ~torch.isfinite(tensor).all(dim=1)
@@ -23,9 +21,7 @@ def check_features(features: Features) -> None:
 
 
 def check_labels(labels: Tensor, rows: int, num_classes: int) -> None:
-    """Raise `EmptyInput`, `ShapeMismatch` or `LabelError` unless `labels` are `rows` classes below
-    `num_classes`.
-    """
+    """Raise `EmptyInput`, `ShapeMismatch` or `LabelError` unless `labels` are `rows` classes below `num_classes`."""
     if rows == 0:
         raise EmptyInput("no labeled rows")
     if tuple(labels.shape) != (rows,):

@@ -72,5 +72,5 @@ def enhance(
                 f"the features lack layer {name!r}; the nearest they have is {near!r}", name, near
             )
         # The product cannot overflow into NaN: tanh saturates, and an infinite product still gives one half.
-        parts.append(torch.tanh(saliency[:, columns[name]] * (0.5 * slope)).mul_(0.5))
+        parts.append(torch.tanh(saliency[:, columns[name]].detach() * (0.5 * slope)).mul_(0.5))
     return torch.cat(parts, dim=1) if parts else saliency[:, :0]

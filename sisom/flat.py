@@ -16,9 +16,7 @@ __all__ = ["flat_candidates"]
 def flat_candidates(
     queries: Tensor, classes: Tensor, gallery: Gallery, exclude: Tensor | None, inner: int, outer: int
 ) -> tuple[Candidates, Candidates]:
-    """As `tiles.candidates`. One search of the class's block and one of what lies before and behind it, per
-    class.
-    """
+    """As `tiles.candidates`. One search of the class's block and one of what lies before and behind it, per class."""
     hidden = 0 if exclude is None else 1  # the excluded point may be among the answers, on either side
     inside = _Answers(queries, inner, hidden)
     outside = _Answers(queries, outer, hidden)

@@ -14,9 +14,7 @@ __all__ = ["auto_layers", "check_layers", "is_channels_last", "unwrap"]
 
 
 def unwrap(model: nn.Module) -> nn.Module:
-    """The plain network inside a `torch.compile` wrapper, which shares its weights: taps need the real
-    modules.
-    """
+    """The plain network inside a `torch.compile` wrapper, which shares its weights: taps need the real modules."""
     inner = getattr(model, "_orig_mod", model)
     return inner if isinstance(inner, nn.Module) else model
 
@@ -60,9 +58,7 @@ def auto_layers(model: nn.Module) -> tuple[str, ...]:
 
 
 def is_channels_last(module: nn.Module) -> bool:
-    """Whether a four-dimensional output of `module` is (n, H, W, C): true of Swin's blocks and of plain
-    norms.
-    """
+    """Whether a four-dimensional output of `module` is (n, H, W, C): true of Swin's blocks and of plain norms."""
     if isinstance(module, nn.Sequential) and len(module):
         return is_channels_last(module[-1])
     if _is_a(module, "ops.misc.Permute"):

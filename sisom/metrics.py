@@ -18,9 +18,7 @@ def auroc(known: Float[Tensor, " n"], unknown: Float[Tensor, " u"]) -> float:
 
 
 def fpr_at_tpr(known: Float[Tensor, " n"], unknown: Float[Tensor, " u"], tpr: float = 0.95) -> float:
-    """Smallest share of known images flagged at a threshold that catches at least `tpr` of the unknown; in
-    [0, 1].
-    """
+    """Smallest share of known images flagged at a threshold that catches at least `tpr` of the unknown; in [0, 1]."""
     from sklearn.metrics import roc_curve
 
     if not 0 < tpr <= 1:

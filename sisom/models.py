@@ -16,9 +16,7 @@ __all__ = ["MODELS", "CifarResNet", "build_model", "load_weights", "save_weights
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut; the output is taken after the last ReLU, so it is never
-    negative.
-    """
+    """Two 3x3 convolutions and a shortcut; the output is taken after the last ReLU, so it is never negative."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -43,9 +41,7 @@ class ResidualBlock(nn.Module):
 
 
 class CifarResNet(nn.Module):
-    """A residual net for small images: 3x3 stem without pooling, four stages, average pooling, one linear
-    layer.
-    """
+    """A residual net for small images: 3x3 stem without pooling, four stages, average pooling, one linear layer."""
 
     def __init__(self, blocks: Sequence[int], width: int, num_classes: int, dropout: float = 0.0) -> None:
         super().__init__()

@@ -36,9 +36,7 @@ def prepare_model(model: nn.Module, *, fold: bool = True, channels_last: bool = 
 
 
 def _foldable(net: nn.Module) -> list[tuple[str, str]]:
-    """Names of the convolutions followed by a batch norm and by nothing else, as the traced graph shows
-    them.
-    """
+    """Names of the convolutions followed by a batch norm and by nothing else, as the traced graph shows them."""
     try:
         graph = torch.fx.Tracer().trace(net)
     except Exception:  # noqa: BLE001  tracing runs the net's own code, which may fail in any way

@@ -38,9 +38,7 @@ PRESETS: Mapping[str, Mapping[str, float]] = MappingProxyType(
 
 
 def preset_slopes(name: str, layers: Sequence[str]) -> dict[str, float]:
-    """The preset's slopes for `layers`; raises `UnknownName`, or `SlopeError` for a layer it does not
-    know.
-    """
+    """The preset's slopes for `layers`; raises `UnknownName`, or `SlopeError` for a layer it does not know."""
     if name not in PRESETS:
         near = nearest_name(name, list(PRESETS))
         raise UnknownName(f"unknown slope preset {name!r}; the nearest is {near!r}", name, near)

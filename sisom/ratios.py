@@ -30,9 +30,7 @@ class Anchors:
 
 @dataclass(frozen=True, eq=False)
 class Ratios:
-    """Distances and ratio of n queries. `valid` is false where no inner point exists or the collision is
-    exact.
-    """
+    """Distances and ratio of n queries. `valid` is false where no inner point exists or the collision is exact."""
 
     inner: Float[Tensor, " n"]
     outer: Float[Tensor, " n"]
@@ -120,9 +118,7 @@ def divide(d_in: Tensor, d_out: Tensor, exists: Tensor) -> Ratios:
 
 
 def _mean(distance: Tensor, used: Tensor) -> Tensor:
-    """Row mean over the used places, in float64 so that the order of summation cannot be seen; infinity for
-    none.
-    """
+    """Row mean over the used places, in float64 so that the order of summation cannot be seen; infinity for none."""
     total = torch.where(used, distance, 0.0).double().sum(dim=1)
     return torch.where(used.any(dim=1), total / used.sum(dim=1).clamp(min=1), torch.inf).float()
 

@@ -63,9 +63,7 @@ def score(bank: FeatureBank, features: Features, *, exclude: Int[Tensor, " n"] |
 
 
 def fuse(bank: FeatureBank, energy: Float[Tensor, " n"], ratio: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
-    """SISOMe: the energy where the space is badly separated (r_avg near one), the ratio where it is well
-    separated.
-    """
+    """SISOMe: the energy where the space is badly separated (r_avg near one), the ratio where it is well separated."""
     on_energy, on_ratio = min(bank.r_avg, 1.0), max(1.0 - bank.r_avg, 0.0)
     e, r = energy.double(), ratio.double()
     if bank.fusion == "zscore":

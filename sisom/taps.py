@@ -22,9 +22,7 @@ Pooling = Literal["mean", "sum"]
 
 
 class _Alias(torch.autograd.Function):
-    """The identity, which shows the gradient to `see`. `start` requires a gradient, so the graph begins
-    here.
-    """
+    """The identity, which shows the gradient to `see`. `start` requires a gradient, so the graph begins here."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, start: Tensor, see: Callable[[Tensor], None]) -> Tensor:  # noqa: ARG004

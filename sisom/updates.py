@@ -50,9 +50,7 @@ def add_labeled(bank: FeatureBank, features: Features, labels: Int[Tensor, " n"]
 
 
 def remove_rows(bank: FeatureBank, rows: Int[Tensor, " r"]) -> FeatureBank:
-    """The bank without the fitted rows `rows` (values of `source`); raises `InputError` for a row it
-    lacks.
-    """
+    """The bank without the fitted rows `rows` (values of `source`); raises `InputError` for a row it lacks."""
     _check_whole(bank)
     rows = rows.to(bank.source.device, torch.int64)
     strange = rows[~torch.isin(rows, bank.source)]
