@@ -130,16 +130,14 @@ def config_check(config: ConfigFile, set_: Sets = None) -> None:
 @config_app.command("show", epilog="Example: `sisom config show configs/quickstart.yaml`")
 def config_show(config: ConfigFile, set_: Sets = None) -> None:
     """Print the resolved config as YAML, defaults included."""
-    import yaml
-
     resolved = _load(config, set_)
-    typer.echo(
-        yaml.safe_dump(resolved.model_dump(mode="json"), sort_keys=False, allow_unicode=True), nl=False
-    )
+    from pipeline.config_file import dump
+
+    typer.echo(dump(resolved), nl=False)
 
 
 def _load(path: str, overrides: list[str] | None) -> Config:
-    from pipeline.config import load
+    from pipeline.config_file import load
 
     return load(path, overrides or ())
 

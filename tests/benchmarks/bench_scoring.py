@@ -27,7 +27,7 @@ import torch
 
 import sisom
 from pipeline import engine
-from pipeline.config import load
+from pipeline.config_file import load
 from pipeline.decode import BadImage, decode
 from pipeline.demo_data import ensure
 from pipeline.pool import list_shards

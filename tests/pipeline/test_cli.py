@@ -22,7 +22,7 @@ import yaml
 from PIL import Image
 
 from pipeline import __version__, cli
-from pipeline.config import load, parse
+from pipeline.config_file import load, parse
 from pipeline.errors import LabelError
 from pipeline.storage import LocalStore
 from pipeline.workspace import Lease, open_workspace, round_key

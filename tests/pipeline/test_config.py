@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from pipeline.config import MAX_CONFIG_BYTES, Config, dump, load, parse
+from pipeline.config import Config
+from pipeline.config_file import MAX_CONFIG_BYTES, dump, load, parse
 from pipeline.errors import ConfigError
 
 QUICKSTART = Path(__file__).parents[2] / "configs" / "quickstart.yaml"
