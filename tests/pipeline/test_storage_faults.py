@@ -18,7 +18,8 @@ import pytest
 from pipeline.config import Pool, Storage
 from pipeline.errors import StorageError, StoreUnavailable
 from pipeline.pool import list_shards
-from pipeline.storage import _PATIENCE, Store, open_store
+from pipeline.s3_store import PATIENCE
+from pipeline.storage import Store, open_store
 
 pytestmark = pytest.mark.s3
 
@@ -158,7 +159,7 @@ def bad_store(line: Line) -> Store:
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same number of attempts, without the waits between them."""
-    monkeypatch.setattr(_PATIENCE, "sleep", lambda seconds: None)
+    monkeypatch.setattr(PATIENCE, "sleep", lambda seconds: None)
 
 
 PASSING = ["cut", "reset", "500", "503", "400", "429"]

@@ -1,0 +1,153 @@
+"""Objects on a local disk."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import os
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.fs
+
+from pipeline.errors import ArtefactMissing, StorageError
+from pipeline.store import Entry, checked, missing, unavailable
+
+
+@dataclass(frozen=True)
+class LocalStore:
+    """A directory."""
+
+    uri: str
+
+    @property
+    def root(self) -> Path:
+        """The directory."""
+        return Path(self.uri)
+
+    def path(self, key: str) -> Path:
+        """Where a key lies."""
+        return self.root / checked(key)
+
+    def get(self, key: str) -> bytes:
+        with _on_disk(self.url(key)):
+            return self.path(key).read_bytes()
+
+    def get_tagged(self, key: str) -> tuple[bytes, str]:
+        data = self.get(key)
+        return data, hashlib.sha256(data).hexdigest()
+
+    @contextlib.contextmanager
+    def _staged(self, key: str, data: bytes) -> Iterator[tuple[Path, Path]]:
+        """The bytes on disk under a name of their own, beside their target."""
+        target = self.path(key)
+        staged = target.parent / f".{uuid.uuid4().hex}.tmp"
+        with _on_disk(self.url(key), writing=True):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with staged.open("wb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                yield staged, target
+            finally:
+                staged.unlink(missing_ok=True)
+
+    def put(self, key: str, data: bytes) -> None:
+        with self._staged(key, data) as (staged, target):
+            staged.replace(target)
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        with self._staged(key, data) as (staged, target):
+            try:
+                os.link(staged, target)  # unlike rename, fails when the target exists
+            except FileExistsError:
+                return False
+        return True
+
+    def put_if_match(self, key: str, data: bytes, etag: str) -> bool:
+        target = self.path(key)
+        if not self.exists(key):
+            return False
+        with (
+            _on_disk(self.url(key), writing=True),
+            (target.parent / f".{target.name}.lock").open("w") as lock,
+        ):
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            with contextlib.suppress(ArtefactMissing):
+                if self.get_tagged(key)[1] == etag:
+                    self.put(key, data)
+                    return True
+        return False
+
+    def exists(self, key: str) -> bool:
+        return self.path(key).is_file()
+
+    def list(self, prefix: str = "") -> Iterator[Entry]:
+        if ".." in prefix.split("/"):
+            raise StorageError(f"{prefix!r} leads out of {self.uri}")
+        with _on_disk(self.uri):
+            if self.root.is_file():  # a URI may name one object
+                if not prefix:
+                    yield _entry("", self.root.stat())
+            elif self.root.is_dir():
+                yield from self._below("", prefix)
+
+    def _below(self, folder: str, prefix: str) -> Iterator[Entry]:
+        """What lies in a folder, in the order that S3 has: `a-b`, `a/b`, `a0`."""
+        with os.scandir(self.root / folder) as items:
+            shown = [item for item in items if not item.name.startswith(".")]
+        names = {f"{item.name}/" if item.is_dir() else item.name: item for item in shown}
+        for name in sorted(names):
+            key = folder + name
+            if name.endswith("/"):
+                if key.startswith(prefix) or prefix.startswith(key):
+                    yield from self._below(key, prefix)
+            elif key.startswith(prefix):
+                try:
+                    stat = names[name].stat()
+                except FileNotFoundError:  # deleted since, or a link to nowhere
+                    continue
+                yield _entry(key, stat)
+
+    def delete(self, key: str) -> None:
+        with _on_disk(self.url(key), writing=True):
+            self.path(key).unlink(missing_ok=True)
+
+    def open(self, key: str) -> pa.NativeFile:
+        path = self.path(key) if key else self.root
+        with _on_disk(self.url(key)):
+            if not path.is_file():
+                raise FileNotFoundError
+            return pa.memory_map(str(path)) if path.stat().st_size else pa.BufferReader(b"")
+
+    def url(self, key: str) -> str:
+        return f"{self.uri}/{key}" if key else self.uri
+
+
+def _entry(key: str, stat: os.stat_result) -> Entry:
+    return Entry(key, stat.st_size, f"{stat.st_mtime_ns:x}-{stat.st_size:x}")
+
+
+# What no retry can change: another path, or other permissions, are for the user to give.
+_USERS_OWN = (
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG
+)  # fmt: skip
+
+
+@contextlib.contextmanager
+def _on_disk(uri: str, *, writing: bool = False) -> Iterator[None]:
+    """Turn what the disk says into our errors: the user's faults apart from the machine's."""
+    try:
+        yield
+    except OSError as error:
+        if not writing and isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError):
+            raise missing(uri) from None
+        if error.errno in _USERS_OWN:
+            raise StorageError(f"{uri}: {error.strerror}") from None
+        raise unavailable(uri, error) from error
