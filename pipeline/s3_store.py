@@ -169,7 +169,7 @@ class S3Store:
         from botocore import exceptions as boto
         from botocore.parsers import ResponseParserError
 
-        network = (boto.HTTPClientError, boto.IncompleteReadError, ResponseParserError)
+        broken = (boto.HTTPClientError, boto.ConnectionError, boto.IncompleteReadError, ResponseParserError)
 
         try:
             yield
@@ -185,7 +185,7 @@ class S3Store:
             raise StorageError(
                 f"{self.url(key)}: no AWS credentials found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
             ) from None
-        except (*network, ConnectionError, TimeoutError) as error:
+        except (*broken, ConnectionError, TimeoutError) as error:
             raise unavailable(self.url(key), error) from error
         except (
             boto.BotoCoreError,

@@ -297,7 +297,7 @@ def test_the_digest_does_not_depend_on_how_the_file_is_written() -> None:
     assert one.digest() == two.digest()
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(
     names=st.lists(
         st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Zl", "Zp"]), min_size=1, max_size=20),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import socket
 import threading
 from collections import defaultdict
 from collections.abc import Iterator
@@ -188,6 +189,16 @@ def test_patience_ends(line: Line, bad_store: Store, hasty: None) -> None:
         bad_store.get("k")
     assert raised.value.uri == "s3://bucket/p/k"
     assert len(line.requests) == 8  # not eight times what boto would try by itself
+
+
+def test_nobody_at_the_other_end_may_come_back(s3_account: None, hasty: None) -> None:
+    with socket.socket() as reserved:  # bound and never listening: every connection is refused
+        reserved.bind(("127.0.0.1", 0))
+        port = reserved.getsockname()[1]
+        store = open_store("s3://bucket/p", Storage(endpoint=f"http://127.0.0.1:{port}"))
+        for ask in (lambda: store.get("k"), lambda: store.put("k", b""), lambda: list(store.list())):
+            with pytest.raises(StoreUnavailable, match=f"127.0.0.1:{port}"):
+                ask()
 
 
 def test_a_refusal_is_not_tried_again(line: Line, bad_store: Store) -> None:
