@@ -38,7 +38,8 @@ class Gallery:
 
     def span(self, classes: Int[Tensor, " n"]) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"]]:
         """First position of each class and the position after its last; equal for a class without points."""
-        return torch.searchsorted(self.labels, classes), torch.searchsorted(self.labels, classes, right=True)
+        labels, classes = self.labels.contiguous(), classes.contiguous()  # torch warns about anything else
+        return torch.searchsorted(labels, classes), torch.searchsorted(labels, classes, right=True)
 
     def only(self, start: int, stop: int) -> Gallery:
         """The points at positions `start` to `stop`, as a view."""

@@ -127,5 +127,5 @@ def _positions(exclude: Tensor, source: Tensor) -> Tensor:
     """Bank positions of the fitted rows `exclude`; -1 where the row is -1 or not in the bank."""
     order = source.argsort()
     ranked = source[order]
-    place = torch.searchsorted(ranked, exclude).clamp(max=len(source) - 1)
+    place = torch.searchsorted(ranked, exclude.contiguous()).clamp(max=len(source) - 1)
     return torch.where(ranked[place] == exclude, order[place], -1)

@@ -116,3 +116,16 @@ def test_identical_points_everywhere():
     gallery = Gallery.of(torch.zeros(500, 6), torch.arange(500) // 100)
     found = neighbors(torch.zeros(9, 6), torch.zeros(9, dtype=torch.int64), gallery, inner=1, outer=1)
     assert found.inner.tolist() == [[0.0]] * 9 and found.outer.tolist() == [[0.0]] * 9
+
+
+def test_strided_inputs_are_as_good_as_any(make):
+    from sisom import fit_bank, score
+
+    fit, labels = make(120)
+    every = torch.arange(0, 120, 2)
+    wide = fit.saliency.repeat_interleave(2, dim=1)[:, ::2]
+    strided = type(fit)(wide[::2], fit.layer_dims, fit.penultimate[::2], fit.logits[::2])
+    one = score(fit_bank(strided, labels[::2], slopes=1.0), strided, exclude=torch.arange(120)[::2] // 2)
+    plain = fit.select(every)
+    two = score(fit_bank(plain, labels[every], slopes=1.0), plain, exclude=torch.arange(60))
+    assert torch.equal(one.sisome, two.sisome)
