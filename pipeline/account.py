@@ -14,7 +14,7 @@ import ray
 
 from pipeline.config import Config
 from pipeline.errors import AccountError, QuarantineOverflow
-from pipeline.pool import read_shard
+from pipeline.pool import shard_ids
 from pipeline.types import QUARANTINE, SCORES, Shard
 from pipeline.workspace import Workspace
 
@@ -77,14 +77,14 @@ def _check_shards(
     wrong: list[str] = []
     reasons = Counter[str]()
     for shard in shards:
-        listed = read_shard(shard, config.pool, config.storage, images=False)["id"]
+        listed = shard_ids(shard, config.pool, config.storage)
         good = workspace.read_table(score_key(prefix, shard.shard), ["id"])["id"].to_pylist()
         bad: list[str] = []
         if workspace.exists(quarantine_key(prefix, shard.shard)):
             table = workspace.read_table(quarantine_key(prefix, shard.shard), ["id", "reason"])
             bad = table["id"].to_pylist()
             reasons.update(reason.partition(":")[0] for reason in table["reason"].to_pylist())
-        if sorted(listed.to_pylist()) != sorted([*good, *bad]):
+        if sorted(listed) != sorted([*good, *bad]):
             wrong.append(
                 f"{shard.uri}#{shard.row_group}: {len(listed)} listed, {len(good)} + {len(bad)} found"
             )

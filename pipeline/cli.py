@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipeline import __version__
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, UserError
 
 if TYPE_CHECKING:  # the rooms behind the commands import torch and Ray: only the chosen command pays for them
     from pipeline.config import Config
@@ -45,7 +45,7 @@ Sets = Annotated[
 def run(
     config: ConfigFile,
     rounds: Annotated[
-        int | None, typer.Option(min=1, help="Stop when so many rounds are committed, in all.")
+        int | None, typer.Option(min=1, max=999, help="Stop when so many rounds are committed, in all.")
     ] = None,
     set_: Sets = None,
 ) -> None:
@@ -108,10 +108,14 @@ def report(
     from pipeline.workspace import open_workspace, round_key
 
     workspace = open_workspace(resolved)
+    workspace.check(resolved)
     index = workspace.committed_round(round_)
     key = round_key(index, "report.html")
     if out is not None:
-        out.write_bytes(workspace.store.get(key))
+        try:
+            out.write_bytes(workspace.store.get(key))
+        except OSError as error:
+            raise UserError(f"{out}: {error.strerror}") from None
     typer.echo(str(out) if out is not None else workspace.store.url(key))
 
 
@@ -146,7 +150,7 @@ def _print_status(found: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     console.print(
         f"{found['workspace']}: {found['committed']} of {found['wanted']} rounds committed", markup=False
     )
@@ -183,7 +187,9 @@ def _one_sentence() -> Iterator[None]:
     """Errors that we raise on purpose end in one message and their exit status; others keep their traceback."""
     try:
         yield
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as end:
+        if isinstance(end, SystemExit) and end.code != 130:  # typer makes an interrupt 130, in silence
+            raise
         typer.echo("interrupted; run the same command again to go on", err=True)
         sys.exit(130)
     except Exception as error:

@@ -225,14 +225,25 @@ class Config(Section):
             if isinstance(table, Mapping):
                 for layer in table:
                     if layer not in self.model.layers:
+                        self._check_layers()
                         hint = nearest(layer, self.model.layers)
                         raise ValueError(f"{where}: {layer!r} is not one of model.layers; {hint}")
         missing = [layer for layer in self.model.layers if layer not in self.slope_defaults()]
         if missing:
+            self._check_layers()
             raise ValueError(f"slopes.default: no slope for {', '.join(missing)}")
         if self.slopes.search == "grid" and set(self.slopes.grid) != set(self.model.layers):
             raise ValueError("slopes.grid: needs a list for each of model.layers")
         return self
+
+    def _check_layers(self) -> None:
+        """Where slopes and layers disagree, a layer that the model does not have explains it best."""
+        import sisom
+
+        try:
+            sisom.check_layers(sisom.build_model(self.model.name, 2, seed=0), self.model.layers)
+        except sisom.errors.LayerError as error:
+            raise ValueError(f"model.layers: {error}") from None
 
     @property
     def test_uri(self) -> str | None:
@@ -250,8 +261,10 @@ class Config(Section):
         return dict(default) if isinstance(default, dict) else dict.fromkeys(self.model.layers, default)
 
     def identity(self) -> dict[str, Any]:
-        """What makes a workspace this project's: all but how long it runs and what it runs on."""
-        free: dict[str, Any] = dict.fromkeys(("rounds", "resources", "tracking", "storage"), True)
+        """What makes a workspace this project's: all but where it is, how long it runs and what it runs on."""
+        free: dict[str, Any] = dict.fromkeys(
+            ("workspace", "rounds", "resources", "tracking", "storage"), True
+        )
         # May be raised once a round has stopped at it: it decides whether to go on, not what comes out.
         return self.model_dump(mode="json", exclude=free | {"scoring": {"max_quarantined"}})
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.config import Config
+from pipeline.errors import ConfigError
 from pipeline.storage import Store, open_store
 from pipeline.workspace import to_parquet
 
@@ -33,12 +34,22 @@ _FILES = {
 def ensure(config: Config) -> bool:
     """Make the demo's pool, test set and truths where they are missing; true when something was made.
 
-    The same bytes come out every time, so that a making that was cut short is simply done again.
+    The same bytes come out every time, so that a making that was cut short is simply done again. Nothing that is
+    there already is written over.
+
+    Raises:
+        ConfigError: other data lie where the demo's would go.
     """
     uris = {"pool": config.pool.uri, "test": config.test_uri, "truth": config.truth_uri}
     stores = {name: open_store(uri, config.storage) for name, uri in uris.items() if uri is not None}
     if all(stores[name].exists(key) for name, keys in _FILES.items() for key in keys):
         return False
+    foreign = {entry.key for entry in stores["pool"].list()} - set(_FILES["pool"])
+    if foreign:
+        place = stores["pool"].url(min(foreign))
+        raise ConfigError(
+            f"demo: {place} is not of the digits demo; give pool.uri an empty place, or remove `demo`"
+        )
     _make(stores, config.pool.id_column, config.pool.image_column, config.test.label_column)
     return True
 
@@ -70,13 +81,20 @@ def _make(stores: dict[str, Store], id_column: str, image_column: str, label_col
         image_column: [_digit(images[i]) for i in held],
         label_column: [str(targets[i]) for i in held],
     }
-    stores["test"].put("test.parquet", to_parquet(pa.table(tests)))
+    _put(stores["test"], "test.parquet", to_parquet(pa.table(tests)))
     true = [(name, label, kind) for name, (_, label, kind) in zip(names, shuffled, strict=True) if kind]
     truths = {"id": [t[0] for t in true], "label": [t[1] for t in true], "kind": [t[2] for t in true]}
-    stores["truth"].put("truth.parquet", to_parquet(pa.table(truths)))
+    _put(stores["truth"], "truth.parquet", to_parquet(pa.table(truths)))
     for key, rows_of in zip(_FILES["pool"], np.array_split(np.arange(len(names)), SHARDS), strict=True):
         pool = {id_column: [names[i] for i in rows_of], image_column: [shuffled[i][0] for i in rows_of]}
-        stores["pool"].put(key, to_parquet(pa.table(pool)))
+        _put(stores["pool"], key, to_parquet(pa.table(pool)))
+
+
+def _put(store: Store, key: str, data: bytes) -> None:
+    if not store.put_if_absent(key, data) and store.get(key) != data:
+        raise ConfigError(
+            f"demo: {store.url(key)} holds other data; give it an empty place, or remove `demo`"
+        )
 
 
 def _digit(image: NDArray[Any]) -> bytes:

@@ -47,6 +47,8 @@ def _join(config: Config) -> None:
         os.environ["AWS_DEFAULT_REGION"] = config.storage.region
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")  # the command line has its own
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    # Tune would take Ctrl-C for "that is enough trials", and the round would go on with half a search.
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
     _quiet()
     if "RAY_ADDRESS" in os.environ:
         passed = {n: os.environ[n] for n in ("AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION") if n in os.environ}
@@ -85,13 +87,14 @@ def lay_out(resources: Resources, cpus: int, gpus: int, node_cpus: int | None = 
         raise ConfigError("resources.device: cuda, but the Ray cluster has no GPU; use auto or cpu")
     on_gpu = gpus > 0 and resources.device != "cpu"
     small = cpus <= 2
-    wanted = resources.actors or (int(gpus / resources.gpu_share) if on_gpu else max(1, (cpus + 1) // 2))
+    room = gpus * int(1 / resources.gpu_share) if on_gpu else max(1, (cpus + 1) // 2)
+    wanted = resources.actors or room
     return Cluster(
         cpus=cpus,
         node_cpus=cpus if node_cpus is None else node_cpus,
         gpus=gpus,
         device="cuda" if on_gpu else "cpu",
-        max_actors=max(1, min(wanted, cpus - 1)),
+        max_actors=max(1, min(wanted, cpus - 1, room if on_gpu else cpus)),
         actor_cpus=0.5 if small else 1.0,
         actor_gpus=resources.gpu_share if on_gpu else 0.0,
         # A little less than an actor: Ray Data would run equal neighbours in one process, readers inside actors.

@@ -11,6 +11,7 @@ PipelineError                  1
   LeaseHeld                    4  another run works in this workspace
   SystemFault                  1  not the user's mistake; a retry is safe
     ArtefactMissing               an object that should be there is not; carries .uri
+    ArtefactDamaged               an object is there and cannot be read; carries .uri
     StoreUnavailable              storage kept failing after bounded retries; carries .uri
     AccountError                  rows neither scored nor quarantined
     QuarantineOverflow            more broken rows than the config tolerates
@@ -78,6 +79,12 @@ class SystemFault(PipelineError):
 
 class ArtefactMissing(SystemFault):
     """An object that should be there is not."""
+
+    uri: str | None = None
+
+
+class ArtefactDamaged(SystemFault):
+    """An object is there, but is not what it should be."""
 
     uri: str | None = None
 

@@ -6,6 +6,7 @@ tasks look at the same shared blocks, and the driver holds references.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,9 +23,12 @@ from pipeline import reading
 from pipeline.config import Config
 from pipeline.engine import Cluster
 from pipeline.errors import LabelError
-from pipeline.reading import BROKEN, find_ids
+from pipeline.reading import BROKEN, DECODED, find_ids
 from pipeline.stages import Extractor, Network
 from pipeline.types import LABELED, Shard
+
+MIN_HELD_OUT = 20
+
 
 # ----------------------------------------------------------------------------------------------- locating
 
@@ -58,16 +62,22 @@ def locate(ids: Sequence[str], shards: Sequence[Shard], config: Config) -> dict[
 def held_out(targets: NDArray[np.int32], ids: Sequence[str], share: float, seed: int) -> NDArray[np.bool_]:
     """Choose the validation split: `share` of each class, at least one row of a class with four or more.
 
-    Depends on the ids and the seed, never on the order of the rows.
+    Each row is ranked within its class by a hash of its id, so that the choice depends on ids and seed alone, and
+    new labels move few rows from one side to the other: a net that is trained further has not seen what it is
+    judged by.
     """
     chosen = np.zeros(len(targets), np.bool_)
-    order = np.argsort(np.asarray(ids, dtype=object), kind="stable")
-    rng = np.random.default_rng([seed, 0x5E1D])
+    ranks = [hashlib.blake2b(f"{seed}/{name}".encode(), digest_size=16).digest() for name in ids]
     for target in np.unique(targets):
-        rows = order[targets[order] == target]
+        rows = np.flatnonzero(targets == target)
         count = max(round(share * len(rows)), 1) if share > 0 and len(rows) >= 4 else 0
-        chosen[rng.permutation(rows)[:count]] = True
+        chosen[sorted(rows, key=lambda row: ranks[row])[:count]] = True
     return chosen
+
+
+def threshold_rows(held: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """The rows that set the threshold: the held-out ones, or all where these are too few for a 5 % quantile."""
+    return np.flatnonzero(held) if int(held.sum()) >= MIN_HELD_OUT else np.arange(len(held))
 
 
 # ------------------------------------------------------------------------------------------------ reading
@@ -149,7 +159,7 @@ class Pixels:
 
 
 def _columns(blocks: Sequence[pa.Table]) -> tuple[list[str], NDArray[np.int64], NDArray[np.bool_]]:
-    table = pa.concat_tables([block.select(["id", "target", "held_out"]) for block in blocks])
+    table = pa.concat_tables([block.select(DECODED.names[:3]) for block in (DECODED.empty_table(), *blocks)])
     held = np.asarray(table["held_out"].to_pylist(), np.bool_)
     return table["id"].to_pylist(), table["target"].to_numpy().astype(np.int64), held
 

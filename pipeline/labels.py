@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.config import Config
-from pipeline.errors import LabelError, nearest
+from pipeline.errors import ArtefactDamaged, LabelError, WaitingForLabels, nearest
 from pipeline.storage import open_store, reading
 from pipeline.types import LABEL_STATUSES, LABELS, Label
 from pipeline.workspace import Workspace
@@ -83,6 +83,25 @@ def read_labels(workspace: Workspace, keys: Sequence[str], taxonomy: Sequence[st
     return Labels.of(tables)
 
 
+def require_answers(workspace: Workspace, index: int, taxonomy: Sequence[str]) -> None:
+    """Refuse to start round `index` while nobody has answered any of the last query.
+
+    Raises:
+        WaitingForLabels: says where the query lies and where the answers go.
+    """
+    if index == 0:
+        return
+    query = f"rounds/{index - 1:03d}/query.parquet"
+    asked = workspace.read_table(query, ["id"])["id"].to_pylist()
+    answered = read_labels(workspace, batches(workspace), taxonomy).answered()
+    if asked and answered.isdisjoint(asked):
+        raise WaitingForLabels(
+            f"round {index - 1:03d} asks about {len(asked)} images ({workspace.store.url(query)}) and none is "
+            f"answered; write the answers to {workspace.store.url(f'{PREFIX}{index:03d}-answers.parquet')} "
+            f"(id, label, status) and run again"
+        )
+
+
 def check_batch(table: pa.Table, place: str, taxonomy: Sequence[str]) -> pa.Table:
     """A label file's rows in the `LABELS` schema; only `id` and `label` must be there.
 
@@ -130,7 +149,7 @@ def _parquet(place: str) -> Iterator[None]:
     try:
         with reading(place):
             yield
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, ArtefactDamaged) as error:
         raise LabelError(f"{place}: not a Parquet file: {' '.join(str(error).split())[:300]}") from None
 
 

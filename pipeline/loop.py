@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 import sisom
 from pipeline import demo_data, engine, oracle
 from pipeline.config import Config, Pool
 from pipeline.errors import ConfigError, LabelError, PoolError, UserError, nearest
-from pipeline.labels import PREFIX, batches, read_labels
-from pipeline.outcome import track
+from pipeline.labels import PREFIX, batches, read_labels, require_answers
+from pipeline.outcome import answers_key, track
 from pipeline.pool import list_shards
 from pipeline.progress import Voice
 from pipeline.rounds import Project, run_round
@@ -31,6 +34,7 @@ def run(config: Config, voice: Voice, *, rounds: int | None = None) -> int:
     """
     wanted = rounds if rounds is not None else config.rounds
     workspace = open_workspace(config)
+    workspace.check(config)
     preflight(config, voice)
     with Lease(workspace.store) as lease:
         workspace.claim(config)
@@ -48,12 +52,19 @@ def run(config: Config, voice: Voice, *, rounds: int | None = None) -> int:
             track(workspace, config, tracker, voice, index)
         if first >= wanted:
             return 0
+        if first and _nothing_left(workspace, first - 1) and not _new_labels(workspace, first - 1):
+            voice.say(
+                f"round {first - 1:03d} found nothing left to ask about, and no labels came since: nothing to do"
+            )
+            return 0
+        require_answers(workspace, first, config.taxonomy)
         cluster = engine.start(config)
         voice.say(
             f"Ray with {cluster.cpus} CPUs and {cluster.gpus} GPUs: "
             f"up to {cluster.max_actors} scoring actors on {cluster.device}"
         )
         for index in range(first, wanted):
+            require_answers(workspace, index, config.taxonomy)
             voice.say(f"round {index:03d}")
             run_round(project, cluster, index)
             voice.say(f"  {_headline(workspace, index)}")
@@ -80,6 +91,12 @@ def _nothing_left(workspace: Workspace, index: int) -> bool:
     return bool(workspace.read_json(round_key(index, "metrics.json"))["query_size"] == 0)
 
 
+def _new_labels(workspace: Workspace, index: int) -> bool:
+    """Whether label files came since a round was planned, beside the empty answer to its empty query."""
+    known = set(workspace.read_json(round_key(index, "plan.json"))["labels"])
+    return bool(set(batches(workspace)) - known - {answers_key(index)})
+
+
 # ---------------------------------------------------------------------------------------------- preflight
 
 
@@ -96,7 +113,8 @@ def preflight(config: Config, voice: Voice) -> None:
         _check_demo(config)
         if demo_data.ensure(config):
             voice.say(f"made the demo's pool of handwritten digits at {config.pool.uri}")
-    next(iter(list_shards(config.pool, config.storage)))
+    for _ in list_shards(config.pool, config.storage):
+        pass
     _check_test(config)
     if config.truth_uri is not None:
         oracle.read_truth(config)
@@ -136,7 +154,7 @@ def _check_test(config: Config) -> None:
     name = config.test.label_column
     files = {shard.uri for shard in _listed(Pool(uri=config.test_uri, **columns), config, "test.uri")}
     for uri in sorted(files):
-        with open_store(uri, config.storage).open("") as file:
+        with _readable(uri), open_store(uri, config.storage).open("") as file:
             parquet = pq.ParquetFile(file)
             if name not in parquet.schema_arrow.names:
                 hint = nearest(name, parquet.schema_arrow.names)
@@ -149,8 +167,16 @@ def _check_test(config: Config) -> None:
                     )
 
 
+@contextmanager
+def _readable(uri: str) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        raise PoolError(f"test.uri: {uri} cannot be read: {' '.join(str(error).split())[:200]}") from None
+
+
 def _listed(source: Pool, config: Config, path: str) -> list:  # type: ignore[type-arg]
     try:
         return list(list_shards(source, config.storage))
     except UserError as error:
-        raise type(error)(str(error).replace("pool.uri", path)) from None
+        raise type(error)(f"{path}: {error}".replace("pool.uri: ", "")) from None

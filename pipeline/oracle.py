@@ -90,6 +90,11 @@ def initial(config: Config) -> pa.Table:
         checked = check_batch(table, f"oracle.initial: {config.oracle.initial}", config.taxonomy)
         if not pc.any(pc.equal(checked["status"], "labeled")).as_py():
             raise LabelError(f"oracle.initial: {config.oracle.initial} holds no label to start from")
+        classes = set(checked["label"].drop_null().to_pylist())
+        if len(classes) < 2:
+            raise LabelError(
+                f"oracle.initial: {config.oracle.initial} holds {min(classes)!r} alone; two classes are needed"
+            )
         return checked.sort_by("id")
     if config.oracle.kind == "people":
         raise ConfigError("oracle.initial: a table of id, label to start from is missing")

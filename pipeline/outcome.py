@@ -13,6 +13,7 @@ import sisom
 from pipeline import gallery
 from pipeline.config import Config
 from pipeline.evaluate import PoolView
+from pipeline.labeled import threshold_rows
 from pipeline.labels import PREFIX, Labels
 from pipeline.progress import Voice
 from pipeline.report_view import Histogram, QueryCard, ReportView, RoundLine
@@ -50,6 +51,11 @@ def metrics_of(
     for key in workspace.keys(round_key(index, "timings/")):
         stages[key.rpartition("/")[2].removesuffix(".json")] = workspace.read_json(key)
     query = workspace.read_table(round_key(index, "query.parquet"), ["id"])
+    counts = labels.counts()
+    held = np.asarray(
+        workspace.read_table(round_key(index, "labeled.parquet"), ["held_out"])["held_out"].to_pylist()
+    )
+    judges = threshold_rows(held)
     return {
         **workspace.read_json(round_key(index, "account.json")),
         "round": index,
@@ -60,13 +66,15 @@ def metrics_of(
         ],
         "r_avg": bank.r_avg,
         "threshold": bank.threshold,
+        "threshold_rows": len(judges),
+        "threshold_from": "held-out" if held[judges].all() else "all labeled",
         "bank_points": len(bank.labels),
         "slopes": slopes["slopes"],
         "ood_auroc": view.ood_auroc,
         "ood_fpr95": view.ood_fpr95,
         "marked_ood": view.is_ood,
-        "labeled_total": sum(labels.counts().values()),
-        "labels_per_class": {name: labels.counts().get(name, 0) for name in config.taxonomy},
+        "labeled_total": sum(counts.values()),
+        "labels_per_class": {name: counts.get(name, 0) for name in config.taxonomy},
         "refused": labels.refused(),
         "query_size": query.num_rows,
         "seconds": {stage: found["seconds"] for stage, found in stages.items()},

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.config import Pool, Storage
 from pipeline.errors import ArtefactMissing, PoolError, nearest
-from pipeline.storage import open_store, reading
+from pipeline.storage import Store, open_store, reading
 from pipeline.types import SNAPSHOT, Shard
 
 
@@ -38,7 +41,21 @@ def list_shards(pool: Pool, storage: Storage) -> Iterator[Shard]:
                 yield Shard(number, uri, group, rows, entry.size, entry.etag)
                 number += 1
     if number == 0:
-        raise PoolError(f"pool.uri: {pool.uri} does not exist or holds no Parquet file with rows")
+        raise PoolError(f"pool.uri: {pool.uri} {_why_empty(store)}")
+
+
+def _why_empty(store: Store) -> str:
+    """What is wrong with a pool in which nothing was listed, and what may have been meant."""
+    keys = [entry.key for entry in itertools.islice(store.list(), 1000)]
+    if any(key.endswith(".parquet") for key in keys):
+        return "holds Parquet files without rows"
+    if keys:
+        return f"holds no file that ends in .parquet, but {keys[0]!r} and others"
+    local = Path(store.uri)
+    if "://" in store.uri or local.exists():
+        return "is empty" if local.exists() else "does not exist or is empty"
+    siblings = [path.name for path in local.parent.iterdir()] if local.parent.is_dir() else []
+    return "does not exist" + (f"; {nearest(local.name, siblings)}" if siblings else "")
 
 
 def check_columns(schema: pa.Schema, pool: Pool, uri: str) -> None:
@@ -93,14 +110,21 @@ def read_shard(shard: Shard, pool: Pool, storage: Storage, *, images: bool = Tru
     except (pa.ArrowException, OSError) as error:
         raise PoolError(f"{place}: cannot be read: {_line(error)}") from None
     ids = table[pool.id_column].cast(pa.string())
-    if ids.null_count:
-        ids = pa.array(
-            [v if v is not None else f"{place}:{i}" for i, v in enumerate(ids.to_pylist())], pa.string()
-        )
+    if ids.null_count or pc.any(pc.equal(ids, "")).as_py():
+        ids = pa.array([name or f"{place}:{i}" for i, name in enumerate(ids.to_pylist())], pa.string())
     found = {"id": ids}
     if images:
         found["image"] = table[pool.image_column]
     return pa.table(found)
+
+
+def shard_ids(shard: Shard, pool: Pool, storage: Storage) -> list[str]:
+    """The ids of a shard; where even these cannot be read any more, each row's place stands for its id."""
+    try:
+        names: list[str] = read_shard(shard, pool, storage, images=False)["id"].to_pylist()
+    except (PoolError, ArtefactMissing):
+        return [f"{shard.uri}#{shard.row_group}:{row}" for row in range(shard.rows)]
+    return names
 
 
 def _rows(parquet: pq.ParquetFile, group: int) -> int | None:

@@ -15,8 +15,8 @@ import pyarrow as pa
 
 from pipeline.config import Pool, Storage
 from pipeline.decode import BadImage, decode
-from pipeline.errors import ArtefactMissing
-from pipeline.pool import read_shard
+from pipeline.errors import ArtefactMissing, PoolError
+from pipeline.pool import read_shard, shard_ids
 from pipeline.types import Shard
 
 # One row a batch. `bad` rows could not be decoded; they are carried along to the account.
@@ -53,9 +53,27 @@ class ReadShards:
         """`SNAPSHOT` rows in, one-row `BATCH` tables out."""
         for record in shards.to_pylist():
             shard = Shard(**record)
-            table = read_shard(shard, self.pool, self.storage)
+            try:
+                table = read_shard(shard, self.pool, self.storage)
+            except (PoolError, ArtefactMissing) as error:  # no patience helps: its bytes are broken, or gone
+                yield self.unreadable(shard, str(error))
+                continue
             for start in range(0, table.num_rows, self.batch_size):
                 yield self.batch(shard, start, table.slice(start, self.batch_size))
+
+    def unreadable(self, shard: Shard, reason: str) -> pa.Table:
+        """A shard none of whose images can be read: all of its rows go to quarantine."""
+        columns = {
+            "shard": [shard.shard],
+            "uri": [shard.uri],
+            "rows": [[]],
+            "ids": [[]],
+            "pixels": [b""],
+            "bad_rows": [list(range(shard.rows))],
+            "bad_ids": [shard_ids(shard, self.pool, self.storage)],
+            "bad_reasons": [[reason] * shard.rows],
+        }
+        return pa.table(columns, schema=BATCH)
 
     def batch(self, shard: Shard, start: int, table: pa.Table) -> pa.Table:
         """Decode consecutive rows of a shard, the first of which is row `start`, into one `BATCH` row."""

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline.decode import FORMATS
 from pipeline.plots import THEMES, draw_all
 from pipeline.report_view import TOP_CLASSES, ReportView, is_number, total
 
@@ -76,7 +77,7 @@ def thumbnail(image: bytes, side: int = 96, max_pixels: int = 50_000_000) -> byt
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(image)) as opened:
+            with Image.open(io.BytesIO(image), formats=FORMATS) as opened:
                 if opened.width * opened.height > max_pixels:
                     return None
                 opened.draft("RGB", (2 * side, 2 * side))

@@ -23,7 +23,7 @@ import sisom
 from pipeline import evaluate, labeled, oracle, scoring, selection, train, tune
 from pipeline.config import Config
 from pipeline.engine import Cluster
-from pipeline.errors import WaitingForLabels
+from pipeline.errors import LabelError
 from pipeline.labels import PREFIX, Labels, batches, read_labels
 from pipeline.outcome import answers_key, metrics_of, stored_bank, stored_network, track, view_of
 from pipeline.plots import plots
@@ -36,7 +36,6 @@ from pipeline.types import Round, Shard
 from pipeline.workspace import Lease, Workspace, round_key
 
 SNAPSHOT_KEY = "pool/00000.parquet"
-MIN_HELD_OUT = 20  # below this the held-out rows alone can't tell a 5% quantile
 
 
 @dataclass(frozen=True)
@@ -112,7 +111,11 @@ class _Work:
 
     @cached_property
     def labels(self) -> Labels:
-        """The answers that this round learns from."""
+        """The answers that this round learns from, as they were when it was planned."""
+        for key, digest in self.plan["label_digests"].items():
+            if self.workspace.digest(key) != digest:
+                place = self.workspace.store.url(key)
+                raise LabelError(f"{place} has changed since round {self.index:03d} was planned; put it back")
         return read_labels(self.workspace, self.plan["labels"], self.config.taxonomy)
 
     @cached_property
@@ -155,6 +158,10 @@ def _plan(work: _Work) -> None:
         answers = read_labels(workspace, keys, config.taxonomy)
         shards = list(list_shards(config.pool, config.storage))
         ids, names = answers.labeled()
+        if len(set(names)) < 2:
+            raise LabelError(
+                f"{workspace.store.url(PREFIX)}: labels of fewer than two classes can't train anything"
+            )
         numbers = {name: i for i, name in enumerate(config.taxonomy)}
         seed = round_seed(config.seed, work.index)
         places = labeled.locate(ids, shards, config)
@@ -182,24 +189,12 @@ def _plan(work: _Work) -> None:
 
 
 def _label_batches(work: _Work) -> list[str]:
-    """The label files that exist now; the first one is made, and the last query must be answered."""
+    """The label files that exist now; the first one is made."""
     config, workspace = work.config, work.workspace
     first = f"{PREFIX}000-initial.parquet"
     if not workspace.exists(first):
         workspace.write_table(first, oracle.initial(config))
-    keys = batches(workspace)
-    if work.index > 0:
-        query = workspace.read_table(round_key(work.index - 1, "query.parquet"), ["id"])["id"].to_pylist()
-        answered = read_labels(workspace, keys, config.taxonomy).answered()
-        open_ = [name for name in query if name not in answered]
-        if query and len(open_) == len(query):
-            place = workspace.store.url(f"{PREFIX}{work.index:03d}-answers.parquet")
-            raise WaitingForLabels(
-                f"round {work.index - 1:03d} asks about {len(query)} images "
-                f"({workspace.store.url(round_key(work.index - 1, 'query.parquet'))}) and none is answered; "
-                f"write the answers to {place} (id, label, status) and run again"
-            )
-    return keys
+    return batches(workspace)
 
 
 def _train(work: _Work) -> None:
@@ -221,11 +216,12 @@ def _train(work: _Work) -> None:
             seed=work.plan["seed"],
             threads=work.plan["threads"],
         )
-        rows = trained.record["rows"] * trained.record["epochs"]
+        # Of this attempt: what an earlier one trained took none of this time.
+        rows = trained.record["rows"] * (trained.record["epochs"] - trained.record["resumed_from"])
         model = {
             "model": config.model.model_dump(mode="json"),
             "taxonomy": list(config.taxonomy),
-            "training": dict(trained.record),
+            "training": {name: v for name, v in trained.record.items() if name != "resumed_from"},
             "unreadable": work.labeled_set.broken.to_pylist(),
             "weights_sha256": hashlib.sha256(trained.weights).hexdigest(),
         }
@@ -281,8 +277,7 @@ def _fit_bank(work: _Work) -> None:
             r_avg=1.0 if found["r_avg"] is None else None,
             num_classes=len(config.taxonomy),
         )
-        usable = rows.held_out if int(rows.held_out.sum()) >= MIN_HELD_OUT else torch.ones_like(rows.held_out)
-        chosen = usable.nonzero().squeeze(1)
+        chosen = torch.from_numpy(labeled.threshold_rows(rows.held_out.numpy()))
         scores = sisom.score(bank, rows.features.select(chosen), exclude=chosen)
         limit = sisom.threshold(getattr(scores, config.scoring.score), config.scoring.keep)
         work.workspace.store.put(work.key("bank.safetensors"), replace(bank, threshold=limit).to_bytes())

@@ -24,7 +24,7 @@ import sisom
 from pipeline.account import account, score_key, write_shard
 from pipeline.config import Config
 from pipeline.engine import Cluster
-from pipeline.errors import AccountError
+from pipeline.errors import AccountError, StoreUnavailable
 from pipeline.pool import snapshot_table
 from pipeline.progress import Counter, Voice
 from pipeline.reading import ReadShards
@@ -107,8 +107,13 @@ def score_pool(
         # Owned by the driver, so that they outlive any worker.
         shared = [ray.put(network), ray.put(bank.to_arrays())]
         with voice.counting("scoring", sum(shard.rows for shard in todo)) as counter:
-            for _ in range(ATTEMPTS):
-                worked += _run(workspace, prefix, todo, shared, config, cluster, counter)
+            for attempt in range(1, ATTEMPTS + 1):
+                try:
+                    worked += _run(workspace, prefix, todo, shared, config, cluster, counter)
+                except (ray.exceptions.RayError, StoreUnavailable) as error:
+                    if attempt == ATTEMPTS:
+                        raise
+                    voice.say(f"    scoring stopped ({_first_line(error)}); going on with what is left")
                 todo = _unfinished(workspace, prefix, todo)
                 if not todo:
                     break
@@ -118,6 +123,10 @@ def score_pool(
     seconds = time.perf_counter() - began
     scored, quarantined = account(workspace, prefix, shards, config)
     return Account(sum(shard.rows for shard in shards), scored, quarantined, worked, seconds)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
 def _unfinished(workspace: Workspace, prefix: str, shards: Sequence[Shard]) -> list[Shard]:

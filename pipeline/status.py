@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import Any
 
 from pipeline.config import Config
 from pipeline.errors import ArtefactMissing
 from pipeline.labels import batches, read_labels
-from pipeline.workspace import LEASE, in_force, open_workspace, round_key
+from pipeline.workspace import LEASE, in_force, lease_record, open_workspace, round_key
 
 STEPS = (
     ("plan", "plan.json"),
@@ -38,6 +37,7 @@ SHOWN = (
 def status(config: Config) -> dict[str, Any]:
     """Committed rounds with their metrics, the round in progress, labels, open questions, and who works here."""
     workspace = open_workspace(config)
+    workspace.check(config)
     committed = workspace.committed()
     rounds = []
     for index in range(committed):
@@ -66,7 +66,7 @@ def _next(done: list[str]) -> str:
 
 def _lease(config: Config) -> dict[str, Any] | None:
     try:
-        held = json.loads(open_workspace(config).store.get(LEASE))
+        held = lease_record(open_workspace(config).store.get(LEASE))
     except ArtefactMissing:
         return None
     if not in_force(held):

@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,11 +69,12 @@ def train(
         StageFailed: training failed after `train.retries` restarts.
     """
     workers = config.train.num_workers
-    if workers * threads > cluster.cpus:
+    cpus = min(threads, cluster.node_cpus)  # a round planned on a larger machine goes on here, more slowly
+    if workers * cpus > cluster.cpus:
         raise ConfigError(
-            f"train.num_workers: {workers} workers with {threads} CPUs each, but the Ray cluster has {cluster.cpus}"
+            f"train.num_workers: {workers} workers with {cpus} CPUs each, but the Ray cluster has {cluster.cpus}"
         )
-    if workers * threads > cluster.cpus - 1:  # the workers will hold every CPU that reading needs
+    if workers * cpus > cluster.cpus - 1:  # the workers will hold every CPU that reading needs
         ray.wait(list(labeled.blocks), num_returns=len(labeled.blocks))
     settings = {
         "blocks": list(labeled.blocks),
@@ -81,14 +85,18 @@ def train(
         "seed": seed,
         "threads": threads,
     }
-    gpu = cluster.device == "cuda" and cluster.gpus >= workers
+    gpu = cluster.device == "cuda"
+    if gpu and cluster.gpus < workers:
+        raise ConfigError(
+            f"train.num_workers: {workers} workers, but the Ray cluster has {cluster.gpus} GPUs"
+        )
     trainer = ray.train.torch.TorchTrainer(
         _worker,
         train_loop_config=settings,
         scaling_config=ray.train.ScalingConfig(
             num_workers=workers,
             use_gpu=gpu,
-            resources_per_worker={"CPU": threads} | ({"GPU": 1} if gpu else {}),
+            resources_per_worker={"CPU": cpus} | ({"GPU": 1} if gpu else {}),
         ),
         run_config=ray.train.RunConfig(
             name=name,
@@ -98,15 +106,41 @@ def train(
         ),
     )
     try:
-        result = trainer.fit()
+        with _our_interrupt():
+            result = trainer.fit()
     except ray.train.TrainingFailedError as error:
-        failed = StageFailed(f"training failed after {config.train.retries} retries: {error}")
-        failed.stage = "train"
-        raise failed from error
+        last = str(error).strip().splitlines()[-1]
+        raise _failed(f"training failed after {config.train.retries} retries: {last}") from error
     assert result.checkpoint is not None  # the last epoch always leaves one
     with result.checkpoint.as_directory() as folder:
         record = json.loads(Path(folder, "record.json").read_text())
+        if not math.isfinite(record.pop("last_loss")):
+            raise _failed(
+                f"training diverged: the loss is no number any more; in a new workspace, lower train.lr "
+                f"({config.train.lr:g})"
+            )
         return Trained(Path(folder, "best.safetensors").read_bytes(), record)
+
+
+def _failed(text: str) -> StageFailed:
+    failed = StageFailed(text)
+    failed.stage = "train"
+    return failed
+
+
+@contextmanager
+def _our_interrupt() -> Iterator[None]:
+    """Ray Train takes over Ctrl-C, ends the process with success on it, and never gives it back."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    ours = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit:
+        raise KeyboardInterrupt from None
+    finally:
+        signal.signal(signal.SIGINT, ours)
 
 
 # ------------------------------------------------------------------------------------------- pure planning
@@ -117,18 +151,16 @@ def steps(
 ) -> Iterator[NDArray[np.int64]]:
     """The global batches of an epoch: a permutation that depends on (seed, epoch) alone, cut into batches.
 
-    Each worker takes `batch[rank::workers]` and needs at least two rows for batch normalisation: rows are
-    repeated in a set that is too small, and a remainder that is too small is left out.
+    Each worker takes `batch[rank::workers]` and needs at least two rows for batch normalisation: the rows are
+    spread evenly over the batches, and repeated in a set that is too small.
     """
     least = 2 * workers
     order = np.random.default_rng([seed, epoch]).permutation(rows)
     if len(order) < least:
         yield np.resize(order, least)
         return
-    for begin in range(0, len(order), max(batch_size, least)):
-        batch = order[begin : begin + max(batch_size, least)]
-        if len(batch) >= least:
-            yield batch
+    count = min(math.ceil(len(order) / batch_size), len(order) // least)
+    yield from np.array_split(order, count)
 
 
 def augmented(pixels: torch.Tensor, augment: Augment, seed: tuple[int, ...]) -> torch.Tensor:
@@ -197,7 +229,8 @@ def _worker(settings: dict[str, Any]) -> None:
     _to(optimizer, device)
 
     per_epoch = max(len(list(steps(fit_rows, config.batch_size, world, 0, 0))), 1)
-    for epoch in range(progress.epoch, config.epochs):
+    first_epoch = progress.epoch
+    for epoch in range(first_epoch, config.epochs):
         parallel.train()
         batches = steps(fit_rows, config.batch_size, world, settings["seed"], epoch)
         for number, batch in enumerate(batches):
@@ -227,7 +260,9 @@ def _worker(settings: dict[str, Any]) -> None:
             "best_epoch": progress.best[2],
             "held_out_accuracy": progress.best[0] if len(held_rows) else None,
             "held_out_loss": progress.best[1] if len(held_rows) else None,
+            "last_loss": held_loss,
             "rows": len(fit_rows),
+            "resumed_from": first_epoch,
             "held_out": len(held_rows),
         }
         with tempfile.TemporaryDirectory() as folder:

@@ -37,6 +37,7 @@ def give_verdicts(
         UserError: no such round, or `out_uri` holds the scores of something else.
     """
     project = open_workspace(config)
+    project.check(config)  # its layers, taxonomy and threshold belong to the round
     chosen = project.committed_round(index)
     other = config.model_copy(
         update={
@@ -53,6 +54,8 @@ def give_verdicts(
         "bank_digest": project.digest(round_key(chosen, "bank.safetensors")),
         "shards": [[shard.uri, shard.row_group, shard.rows, shard.etag] for shard in shards],
     }
+    if not out.exists("plan.json") and (found := next(iter(out.store.list()), None)) is not None:
+        raise WorkspaceMismatch(f"{out.store.url(found.key)} is there already; give --out an empty place")
     if not out.store.put_if_absent("plan.json", to_json(plan)) and out.read_json("plan.json") != plan:
         raise WorkspaceMismatch(
             f"{out_uri} holds the scores of another pool or round; give --out another place"

@@ -26,8 +26,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.config import Config, canonical
-from pipeline.errors import LeaseHeld, PipelineError, UserError, WorkspaceMismatch
-from pipeline.storage import Store, open_store
+from pipeline.errors import ArtefactDamaged, LeaseHeld, PipelineError, UserError, WorkspaceMismatch
+from pipeline.storage import Store, open_store, reading
 
 PROJECT = "project.json"
 LEASE = "lease.json"
@@ -44,21 +44,36 @@ class Workspace:
         return self.store.exists(key)
 
     def read_json(self, key: str) -> Any:
-        """A JSON artefact."""
-        return json.loads(self.store.get(key))
+        """A JSON artefact; `ArtefactDamaged` if it is none."""
+        data = self.store.get(key)
+        with self._undamaged(key):
+            return json.loads(data)
 
     def write_json(self, key: str, value: Any) -> None:
         """A JSON artefact, with sorted keys so that equal values are equal bytes."""
         self.store.put(key, to_json(value))
 
     def read_table(self, key: str, columns: list[str] | None = None) -> pa.Table:
-        """A Parquet artefact."""
-        with self.store.open(key) as file:
+        """A Parquet artefact; `ArtefactDamaged` if it is none."""
+        with self._undamaged(key), reading(self.store.url(key)), self.store.open(key) as file:
             return pq.read_table(file, columns=columns)
 
     def write_table(self, key: str, table: pa.Table) -> None:
         """A Parquet artefact, Zstandard."""
         self.store.put(key, to_parquet(table))
+
+    @contextlib.contextmanager
+    def _undamaged(self, key: str) -> Iterator[None]:
+        try:
+            yield
+        except (ValueError, OSError, pa.ArrowException) as error:
+            url = self.store.url(key)
+            damaged = ArtefactDamaged(
+                f"{url} is damaged ({' '.join(str(error).split())[:200]}); remove it and what was made from it, "
+                f"and run again to make it anew"
+            )
+            damaged.uri = url
+            raise damaged from None
 
     def keys(self, prefix: str) -> list[str]:
         """The artefacts below a prefix, sorted."""
@@ -97,16 +112,26 @@ class Workspace:
         )
 
     def claim(self, config: Config) -> None:
-        """Make the workspace this config's, or check that it is.
+        """Make the workspace this config's, or check that it is; see `check`."""
+        ours = {"format": 1, "digest": config.digest(), "config": config.identity()}
+        if not self.store.put_if_absent(PROJECT, to_json(ours)):
+            self.check(config)
+
+    def check(self, config: Config) -> None:
+        """Refuse a config that did not make this workspace; one that nobody made yet is anybody's.
 
         Raises:
             WorkspaceMismatch: another config made it; the message names the first key that differs.
         """
-        ours = {"format": 1, "digest": config.digest(), "config": config.identity()}
-        if self.store.put_if_absent(PROJECT, to_json(ours)):
+        if not self.exists(PROJECT):
             return
+        ours = {"digest": config.digest(), "config": config.identity()}
         theirs = self.read_json(PROJECT)
-        if theirs["digest"] == ours["digest"]:
+        if not isinstance(theirs, dict) or not isinstance(theirs.get("config"), dict):
+            raise WorkspaceMismatch(
+                f"{self.store.url(PROJECT)} is not of this program; give `workspace` another place"
+            )
+        if theirs.get("digest") == ours["digest"]:
             return
         path, was, now = _first_difference(theirs["config"], ours["config"])
         raise WorkspaceMismatch(
@@ -163,7 +188,7 @@ class Lease:
     """One writer at a time. A context manager that takes the lease, renews it, and gives it back.
 
     A lease whose owner is known to be dead (same machine, process gone) or that has run out is taken over. Each
-    taking raises `fence`, which commits carry. A lease that could not be renewed in time counts as lost, whether
+    taking raises `fence`. A lease that could not be renewed in time counts as lost, whether
     or not somebody took it.
     """
 
@@ -222,7 +247,7 @@ class Lease:
         if self._write(lambda record: self._store.put_if_absent(LEASE, record)):
             return
         data, tag = self._store.get_tagged(LEASE)
-        held = json.loads(data)
+        held = lease_record(data)
         if in_force(held):
             left = held["expires"] - time.time()
             raise LeaseHeld(
@@ -255,6 +280,16 @@ class Lease:
                 if time.time() >= self._expires:
                     self._lost = f"not renewed: {error}"
                     return
+
+
+def lease_record(data: bytes) -> dict[str, Any]:
+    """A lease as it was written; one that cannot be read has run out, and cannot tell its fence."""
+    nobody = {"expires": 0.0, "fence": 0, "host": "", "hostname": "", "pid": 0, "pid_started": 0.0}
+    with contextlib.suppress(ValueError):
+        found = json.loads(data)
+        if isinstance(found, dict) and all(type(found.get(name)) is type(nobody[name]) for name in nobody):
+            return found
+    return nobody
 
 
 def in_force(held: Mapping[str, Any]) -> bool:

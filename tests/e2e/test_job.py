@@ -54,7 +54,9 @@ def test_the_quickstart_runs_as_a_job(mode: str, tmp_path: Path) -> None:
             submit += ["--runtime-env-json", json.dumps(excludes), "--"]
             submit += [sys.executable, "-m", "pipeline", "run", "configs/quickstart.yaml", "--rounds", "1"]
             submit += ["--set", f"workspace={tmp_path}/work", "--set", f"pool.uri={tmp_path}/data/pool"]
-            if mode == "disabled":  # the whole of it is shown with tokens, Ray's default; here, less of the same
+            if (
+                mode == "disabled"
+            ):  # the whole of it is shown with tokens, Ray's default; here, less of the same
                 submit += ["--set", "train.epochs=10", "--set", "slopes.search=none"]
             _wait_for(dashboard, process, tmp_path / "head.log")
             done = subprocess.run(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,8 +17,10 @@ from tests.e2e.conftest import QUICKSTART, Demo, Terminal
 pytestmark = pytest.mark.ray
 
 
-def kill_when(terminal: Terminal, due: Callable[[Path], bool], *arguments: str) -> None:
-    """Start a run, and SIGKILL the driver as soon as `due(round folder)` holds."""
+def stop_when(
+    terminal: Terminal, due: Callable[[Path], bool], how: signal.Signals, *arguments: str
+) -> subprocess.CompletedProcess[str]:
+    """Start a run, and send the driver a signal as soon as `due(round folder)` holds."""
     folder = terminal.folder / "runs/quickstart/rounds/000"
     process = terminal.start(*arguments)
     deadline = time.monotonic() + 180
@@ -25,14 +28,20 @@ def kill_when(terminal: Terminal, due: Callable[[Path], bool], *arguments: str) 
         assert process.poll() is None, f"ended before it could be killed: {process.communicate()}"
         assert time.monotonic() < deadline, "the moment never came"
         time.sleep(0.02)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    os.kill(process.pid, how)
+    out, err = process.communicate(timeout=120)
+    return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
 
 def in_training(folder: Path) -> bool:
     """A checkpoint of training is there, the model is not."""
     saved = folder.parents[1].glob("train/round-000-*/checkpoint_*")
     return any(saved) and not (folder / "model").exists()
+
+
+def in_slopes(folder: Path) -> bool:
+    """Trials have begun."""
+    return any(folder.parents[1].glob("tune/round-000/_trial_*")) and not (folder / "slopes.json").exists()
 
 
 def in_scoring(folder: Path) -> bool:
@@ -43,8 +52,12 @@ def in_scoring(folder: Path) -> bool:
 def test_killed_in_training_and_in_scoring_the_query_is_the_same(demo: Demo, tmp_path: Path) -> None:
     terminal = Terminal(tmp_path)
     command = ("run", str(QUICKSTART), "--rounds", "1")
-    kill_when(terminal, in_training, *command)
-    kill_when(terminal, in_scoring, *command)
+    assert stop_when(terminal, in_training, signal.SIGKILL, *command).returncode == -signal.SIGKILL
+    interrupted = stop_when(terminal, in_slopes, signal.SIGINT, *command)
+    assert interrupted.returncode == 130, interrupted
+    assert "run the same command again to go on" in interrupted.stderr
+    assert "Traceback" not in interrupted.stderr
+    assert stop_when(terminal, in_scoring, signal.SIGKILL, *command).returncode == -signal.SIGKILL
     round_ = tmp_path / "runs/quickstart/rounds/000"
     finished = {path.name: path.stat().st_mtime_ns for path in round_.glob("scores/*.parquet")}
     assert len(finished) > 0

@@ -207,7 +207,7 @@ def test_every_command_refuses_a_bad_config_alike(
         (["model.layers=[layer1, layr2]"], "layr2"),
         (["model.layers=[layer1, layr2]"], "model.layers: "),
         (["bank.subset_method=radiuss"], "did you mean radius"),
-        (["pool.uri=/no/such/pool"], "pool.uri: /no/such/pool does not exist or holds no Parquet file with rows"),
+        (["pool.uri=/no/such/pool"], "pool.uri: /no/such/pool does not exist"),
         (["pool.uri=gs://b/p"], "gs:// is not known here"),
         (["pool.id_column=idd"], "has no column 'idd'; did you mean id?"),
         (["pool.image_column=images"], "has no column 'images'; did you mean image?"),
@@ -353,4 +353,5 @@ def test_an_error_that_is_not_ours_keeps_its_traceback(sisom: Sisom, monkeypatch
 def test_an_interrupt_is_130(sisom: Sisom, monkeypatch: pytest.MonkeyPatch) -> None:
     said = ending(KeyboardInterrupt(), monkeypatch, sisom)
     assert (said.status, said.out) == (130, "")
+    assert "run the same command again" in said.err
     assert "Traceback" not in said.err

@@ -228,7 +228,7 @@ def test_a_config_is_frozen() -> None:
 
 
 # How long, on what and how forgivingly it runs; all else makes it another project.
-RUNTIME = {"rounds", "resources", "tracking", "storage", "scoring.max_quarantined"}
+RUNTIME = {"workspace", "rounds", "resources", "tracking", "storage", "scoring.max_quarantined"}
 
 
 def changed(value: Any) -> Any:

@@ -15,6 +15,7 @@ from sklearn.datasets import load_digits
 from pipeline import demo_data
 from pipeline.config import Config
 from pipeline.decode import BadImage, decode
+from pipeline.errors import ConfigError
 from pipeline.oracle import read_truth
 from pipeline.pool import list_shards, read_shard
 from pipeline.storage import open_store
@@ -164,3 +165,13 @@ def test_the_scans_are_scikit_learns(made: tuple[Path, Config]) -> None:
     scans = [rows[name] for name, kind in truth.kinds.items() if kind in ("known", "unknown")]
     scans += pq.read_table(folder / "test" / "test.parquet")["image"].to_pylist()
     assert Counter(decode(data, 8, max_pixels=100)[0].tobytes() for data in scans) == want
+
+
+@pytest.mark.parametrize("key", ["pool/part-00000.parquet", "pool/mine.parquet", "truth/truth.parquet"])
+def test_nobodys_data_are_written_over(tmp_path: Path, make_config: MakeConfig, key: str) -> None:
+    mine = tmp_path / key
+    mine.parent.mkdir()
+    mine.write_bytes(b"years of work")
+    with pytest.raises(ConfigError, match="remove `demo`"):
+        demo_data.ensure(make_config(**CONFIG, pool={"uri": f"{tmp_path}/pool"}))
+    assert mine.read_bytes() == b"years of work"

@@ -25,6 +25,7 @@ EXIT_CODES = {
     "PipelineError": 1,
     "SystemFault": 1,
     "ArtefactMissing": 1,
+    "ArtefactDamaged": 1,
     "StoreUnavailable": 1,
     "AccountError": 1,
     "QuarantineOverflow": 1,

@@ -134,9 +134,12 @@ def test_a_class_with_too_few_truths_is_named(with_truth: Callable[..., Config])
 def test_a_given_file_comes_before_the_truths(
     store: Store, with_truth: Callable[..., Config], kind: str
 ) -> None:
-    Workspace(store).write_table("first.parquet", pa.table({"id": ["z", "y"], "label": ["dog", None]}))
+    Workspace(store).write_table(
+        "first.parquet", pa.table({"id": ["z", "y", "x"], "label": ["dog", None, "cat"]})
+    )
     config = with_truth(many(5), oracle={"kind": kind, "initial": store.url("first.parquet")})
     assert [(row["id"], row["status"]) for row in initial(config).to_pylist()] == [
+        ("x", "labeled"),
         ("y", "skipped"),
         ("z", "labeled"),
     ]
@@ -146,6 +149,7 @@ def test_a_given_file_comes_before_the_truths(
     ("columns", "message"),
     [
         ({"id": ["a"], "label": ["cta"]}, r"row 0: label 'cta' is not in the taxonomy; did you mean cat\?"),
+        ({"id": ["a", "b"], "label": ["cat", "cat"]}, "holds 'cat' alone; two classes are needed"),
         ({"id": ["a"], "label": pa.array([None], pa.string())}, "holds no label to start from"),
         (
             {"id": pa.array([], pa.string()), "label": pa.array([], pa.string())},

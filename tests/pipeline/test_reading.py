@@ -130,3 +130,23 @@ def test_ids_are_found_with_their_places(pool: Pool) -> None:
         ("i8", 1, 1),
         (f"{pool.uri}/p.parquet#1:2", 1, 2),
     ]
+
+
+def test_a_shard_that_cannot_be_read_goes_to_quarantine_whole(pool: Pool) -> None:
+    shards = shards_of(pool)
+    path = Path(shards[0].uri)
+    path.write_bytes(b"x" * path.stat().st_size)
+    (found,) = list(reader(pool, 3)(snapshot_table(shards[:1])))
+    (batch,) = found.to_pylist()
+    assert (batch["rows"], batch["ids"], batch["pixels"]) == ([], [], b"")
+    assert batch["bad_rows"] == list(range(7))
+    assert batch["bad_ids"] == [f"{shards[0].uri}#0:{row}" for row in range(7)]
+    assert all("cannot be read" in reason for reason in batch["bad_reasons"])
+    path.unlink()
+    assert [t.to_pylist()[0]["bad_rows"] for t in reader(pool, 3)(snapshot_table(shards[1:]))] == [[0, 1, 2]]
+
+
+def test_an_empty_id_is_no_id(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"id": ["", "a"], "image": [png(1), png(2)]}), tmp_path / "p.parquet")
+    (batch,) = batches(Pool(uri=str(tmp_path)), 5)
+    assert batch["ids"] == [f"{tmp_path}/p.parquet#0:0", "a"]

@@ -8,9 +8,9 @@ import pyarrow as pa
 import pytest
 
 from pipeline.config import Config
-from pipeline.errors import ArtefactMissing, WorkspaceMismatch
+from pipeline.errors import ArtefactDamaged, ArtefactMissing, LeaseHeld, WorkspaceMismatch
 from pipeline.storage import Store
-from pipeline.workspace import PROJECT, Workspace, open_workspace, round_key, to_json, to_parquet
+from pipeline.workspace import PROJECT, Lease, Workspace, open_workspace, round_key, to_json, to_parquet
 
 MakeConfig = Callable[..., Config]
 
@@ -109,3 +109,41 @@ def test_opening_writes_nothing(base_uri: str, make_config: MakeConfig) -> None:
     workspace = open_workspace(make_config(workspace=base_uri))
     assert workspace.committed() == 0
     assert workspace.keys("") == []
+
+
+@pytest.mark.parametrize(
+    ("key", "data"), [("a.json", b"{"), ("a.parquet", b"PAR1 and no more"), ("a.json", b"\xff")]
+)
+def test_a_damaged_artefact_is_said_in_one_sentence(store: Store, key: str, data: bytes) -> None:
+    workspace = Workspace(store)
+    workspace.store.put(key, data)
+    read = workspace.read_json if key.endswith(".json") else workspace.read_table
+    with pytest.raises(ArtefactDamaged, match=r"is damaged .* run again to make it anew") as raised:
+        read(key)
+    assert raised.value.uri == store.url(key)
+    with pytest.raises(ArtefactMissing):
+        read("nobody.json")
+
+
+def test_checking_writes_nothing_and_a_moved_workspace_is_the_same(
+    store: Store, make_config: MakeConfig
+) -> None:
+    workspace = Workspace(store)
+    workspace.check(make_config(seed=1))
+    assert list(store.list()) == []
+    workspace.claim(make_config(seed=1))
+    workspace.check(make_config(seed=1, workspace="elsewhere"))
+    with pytest.raises(WorkspaceMismatch, match="seed = 1, but the config says 2"):
+        workspace.check(make_config(seed=2))
+    store.put("project.json", b"[]")
+    with pytest.raises(WorkspaceMismatch, match="is not of this program"):
+        workspace.check(make_config(seed=1))
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b"[1]", b'{"expires": "soon"}', b"\xff"])
+def test_a_lease_that_cannot_be_read_has_run_out(store: Store, data: bytes) -> None:
+    store.put("lease.json", data)
+    with Lease(store) as lease:
+        assert lease.fence == 1
+        with pytest.raises(LeaseHeld), Lease(store):
+            pass
