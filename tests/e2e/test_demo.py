@@ -116,7 +116,7 @@ def test_only_classes_enter_training_and_bank(demo: Demo) -> None:
 def test_slopes_record_all_trials_and_the_default(demo: Demo) -> None:
     for index in ROUNDS:
         found = json.loads((demo.workspace / f"rounds/{index:03d}/slopes.json").read_text())
-        assert len(found["trials"]) == 16
+        assert len(found["trials"]) == 12
         best = min(trial["r_avg"] for trial in found["trials"])
         assert found["r_avg"] == pytest.approx(min(best, found["default_r_avg"]))
         assert set(found["slopes"]) == {"layer1", "layer2", "layer3", "avgpool"}
