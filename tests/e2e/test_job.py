@@ -48,16 +48,23 @@ def test_the_quickstart_runs_as_a_job(mode: str, tmp_path: Path) -> None:
     with (tmp_path / "head.log").open("w") as log:
         process = subprocess.Popen(head, env=environment, stdout=log, stderr=log, start_new_session=True)
         try:
-            # Like a person's `ray job submit`; --working-dir sends the code and the configs along.
-            submit = [ray, "job", "submit", f"--address=http://127.0.0.1:{dashboard}", "--working-dir=."]
-            excludes = {"excludes": [".git", ".venv", "runs", "tests"]}
-            submit += ["--runtime-env-json", json.dumps(excludes), "--"]
+            # As the README says, but for the address.
+            submit = [ray, "job", "submit", f"--address=http://127.0.0.1:{dashboard}"]
+            submit += ["--runtime-env", "infra/runtime_env.yaml", "--"]
             submit += [sys.executable, "-m", "pipeline", "run", "configs/quickstart.yaml", "--rounds", "1"]
             submit += ["--set", f"workspace={tmp_path}/work", "--set", f"pool.uri={tmp_path}/data/pool"]
             if (
                 mode == "disabled"
             ):  # the whole of it is shown with tokens, Ray's default; here, less of the same
-                submit += ["--set", "train.epochs=10", "--set", "slopes.search=none"]
+                grid = "{layer1: [1.0], layer2: [1.0], layer3: [1.0, 100.0], avgpool: [1.0, 10.0, 100.0]}"
+                submit += [
+                    "--set",
+                    "train.epochs=10",
+                    "--set",
+                    "slopes.search=grid",
+                    "--set",
+                    f"slopes.grid={grid}",
+                ]
             _wait_for(dashboard, process, tmp_path / "head.log")
             done = subprocess.run(
                 submit, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=400
@@ -65,6 +72,8 @@ def test_the_quickstart_runs_as_a_job(mode: str, tmp_path: Path) -> None:
             assert done.returncode == 0, done.stdout + done.stderr
             assert "succeeded" in done.stdout
             assert (tmp_path / "work/rounds/000/round.json").is_file()
+            slopes = json.loads((tmp_path / "work/rounds/000/slopes.json").read_text())
+            assert len(slopes["trials"]) == {"token": 12, "disabled": 6}[mode]
             if mode == "token":
                 stranger = {k: v for k, v in environment.items() if k != "RAY_AUTH_TOKEN"}
                 refused = subprocess.run(

@@ -14,7 +14,7 @@ import pytest
 
 from tests.e2e.conftest import QUICKSTART, Demo, Terminal
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("demo")]
 
 
 def stop_when(

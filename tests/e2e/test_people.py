@@ -11,7 +11,7 @@ import pytest
 
 from tests.e2e.conftest import QUICKSTART, Demo, Terminal
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("demo")]
 
 
 def test_a_run_waits_for_people_and_goes_on_with_their_answers(demo: Demo, tmp_path: Path) -> None:
@@ -26,6 +26,8 @@ def test_a_run_waits_for_people_and_goes_on_with_their_answers(demo: Demo, tmp_p
         f"oracle.initial={tmp_path}/initial.parquet",
         "slopes.search=none",
         "train.num_workers=2",
+        "train.precision=bf16",
+        "train.start=last",
     ]
     arguments = ["run", str(QUICKSTART), *(word for text in sets for word in ("--set", text))]
     waiting = terminal.run(*arguments, "--rounds", "2", expect=3)
