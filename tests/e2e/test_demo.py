@@ -13,7 +13,7 @@ import pytest
 import sisom
 from tests.e2e.conftest import QUICKSTART, Demo
 
-pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("demo")]
+pytestmark = pytest.mark.ray
 ROUNDS = (0, 1, 2)
 
 

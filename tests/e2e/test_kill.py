@@ -14,7 +14,7 @@ import pytest
 
 from tests.e2e.conftest import QUICKSTART, Demo, Terminal
 
-pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("demo")]
+pytestmark = pytest.mark.ray
 
 
 def stop_when(

@@ -11,7 +11,7 @@ import pytest
 
 from tests.e2e.conftest import QUICKSTART, Demo, Terminal
 
-pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("demo")]
+pytestmark = pytest.mark.ray
 
 
 def test_a_run_waits_for_people_and_goes_on_with_their_answers(demo: Demo, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from moto.server import ThreadedMotoServer
 
 from tests.e2e.conftest import QUICKSTART, Demo, Terminal
 
-pytestmark = [pytest.mark.ray, pytest.mark.s3, pytest.mark.xdist_group("demo")]
+pytestmark = [pytest.mark.ray, pytest.mark.s3]
 SECRET = "canary-7f3a9c"
 
 
