@@ -66,9 +66,13 @@ def test_the_quickstart_runs_as_a_job(mode: str, tmp_path: Path) -> None:
                     f"slopes.grid={grid}",
                 ]
             _wait_for(dashboard, process, tmp_path / "head.log")
-            done = subprocess.run(
-                submit, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=400
-            )
+            for _ in range(60):  # the dashboard answers some seconds before its agent takes jobs
+                done = subprocess.run(
+                    submit, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=400
+                )
+                if "No available agent" not in done.stdout + done.stderr:
+                    break
+                time.sleep(1)
             assert done.returncode == 0, done.stdout + done.stderr
             assert "succeeded" in done.stdout
             assert (tmp_path / "work/rounds/000/round.json").is_file()
