@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from pipeline.decode import Interpolation, Transform
 from pipeline.errors import nearest
 
 MAX_CLASSES = 100_000
@@ -55,11 +56,13 @@ class Oracle(Section):
 
 
 class Model(Section):
-    """The classifier and the layers whose saliencies make the feature space."""
+    """The classifier, the layers whose saliencies make the feature space, and what becomes of an image before."""
 
     name: Name = "cifar_resnet18"
     layers: tuple[Name, ...] = ("layer1", "layer2", "layer3", "avgpool")
     image_size: Annotated[int, Field(ge=8, le=1024)] = 32
+    resize: Annotated[int, Field(ge=8, le=4096)] | None = None
+    interpolation: Interpolation = "bilinear"
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[Positive, Positive, Positive] = (0.25, 0.25, 0.25)
 
@@ -78,6 +81,16 @@ class Model(Section):
         if not layers or len(set(layers)) != len(layers):
             raise ValueError("name at least one layer, each once")
         return layers
+
+    @model_validator(mode="after")
+    def _covers(self) -> Model:
+        if self.resize is not None and self.resize < self.image_size:
+            raise ValueError(f"resize ({self.resize}) must not be below image_size ({self.image_size})")
+        return self
+
+    def transform(self, max_pixels: int) -> Transform:
+        """How images are decoded for this model; `max_pixels` is the largest that is taken."""
+        return Transform(self.image_size, self.resize, self.interpolation, max_pixels)
 
 
 class Augment(Section):

@@ -63,6 +63,7 @@ def _predict(shard: Shard, source: Pool, config: Config, network: Network, devic
             f"{nearest(config.test.label_column, table.column_names)}"
         )
     numbers = {name: i for i, name in enumerate(config.taxonomy)}
+    transform = config.model.transform(config.scoring.max_pixels)
     pixels, truth = [], []
     for data, label in zip(
         table[source.image_column].to_pylist(), table[config.test.label_column].to_pylist(), strict=True
@@ -73,7 +74,7 @@ def _predict(shard: Shard, source: Pool, config: Config, network: Network, devic
                 f"{nearest(str(label), config.taxonomy)}"
             )
         try:
-            pixels.append(decode(data, config.model.image_size, max_pixels=config.scoring.max_pixels))
+            pixels.append(decode(data, transform))
             truth.append(numbers[str(label)])
         except BadImage:
             continue
