@@ -32,11 +32,17 @@ class Section(BaseModel):
 
 
 class Pool(Section):
-    """Where the unlabeled images are: Parquet with one row an image."""
+    """Where the unlabeled images are: Parquet with one row an image, tars of images, or image objects.
+
+    `images_per_shard` is how many image objects are read, scored and accounted for together. `tar_ids` says what
+    names an image of a tar: its member name, or the tar's key before it where member names repeat.
+    """
 
     uri: Uri
     id_column: Name = "id"
     image_column: Name = "image"
+    images_per_shard: Annotated[int, Field(ge=1, le=100_000)] = 1024
+    tar_ids: Literal["member", "path"] = "member"
 
 
 class Test(Section):
@@ -155,6 +161,7 @@ class Scoring(Section):
     keep: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.95
     max_quarantined: Share = 0.01
     max_pixels: Annotated[int, Field(ge=1)] = 50_000_000
+    max_bytes: Annotated[int, Field(ge=1, le=2**31)] = 256 << 20
 
 
 class QueryPlan(Section):
@@ -191,10 +198,25 @@ class Tracking(Section):
 
 
 class Storage(Section):
-    """An S3 endpoint; credentials come from the standard AWS variables alone."""
+    """An S3 endpoint, and where credentials are found: references, never the secrets themselves.
+
+    Without `access_key_env` and `secret_key_env`, names of environment variables, the standard AWS ways hold;
+    `anonymous` (or `AWS_NO_SIGN_REQUEST`) sends requests without any.
+    """
 
     endpoint: Uri | None = None
     region: Name | None = None
+    anonymous: bool = False
+    access_key_env: Name | None = None
+    secret_key_env: Name | None = None
+
+    @model_validator(mode="after")
+    def _one_way_in(self) -> Storage:
+        if (self.access_key_env is None) != (self.secret_key_env is None):
+            raise ValueError("access_key_env and secret_key_env need each other")
+        if self.anonymous and self.access_key_env is not None:
+            raise ValueError("anonymous requests take no access_key_env and secret_key_env")
+        return self
 
 
 class Config(Section):

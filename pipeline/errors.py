@@ -12,7 +12,8 @@ PipelineError                  1
   SystemFault                  1  not the user's mistake; a retry is safe
     ArtefactMissing               an object that should be there is not; carries .uri
     ArtefactDamaged               an object is there and cannot be read; carries .uri
-    StoreUnavailable              storage kept failing after bounded retries; carries .uri
+    ObjectChanged                 an object is no longer the version that was listed; carries .uri
+    StoreUnavailable              storage kept failing after bounded retries; carries .uri and .attempts
     AccountError                  rows neither scored nor quarantined
     QuarantineOverflow            more broken rows than the config tolerates
     StageFailed                   a stage of the round failed; carries .stage
@@ -89,10 +90,17 @@ class ArtefactDamaged(SystemFault):
     uri: str | None = None
 
 
-class StoreUnavailable(SystemFault):
-    """Storage kept failing after bounded retries."""
+class ObjectChanged(SystemFault):
+    """An object is no longer the version that was asked for."""
 
     uri: str | None = None
+
+
+class StoreUnavailable(SystemFault):
+    """Storage kept failing after bounded retries; `attempts` says how often it was asked."""
+
+    uri: str | None = None
+    attempts: int = 1
 
 
 class AccountError(SystemFault):

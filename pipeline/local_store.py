@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.fs
 
 from pipeline.errors import ArtefactMissing, StorageError
-from pipeline.store import Entry, checked, missing, unavailable
+from pipeline.store import Entry, changed, checked, missing, unavailable
 
 
 @dataclass(frozen=True)
@@ -34,9 +33,18 @@ class LocalStore:
         """Where a key lies."""
         return self.root / checked(key)
 
-    def get(self, key: str) -> bytes:
-        with _on_disk(self.url(key)):
-            return self.path(key).read_bytes()
+    def get(self, key: str, *, etag: str | None = None) -> bytes:
+        with _on_disk(self.url(key)), self._found(key).open("rb") as file:
+            data = file.read()
+            self._expect(key, os.fstat(file.fileno()), etag)
+            return data
+
+    def _found(self, key: str) -> Path:
+        return self.path(key) if key else self.root
+
+    def _expect(self, key: str, stat: os.stat_result, etag: str | None, size: int | None = None) -> None:
+        if etag not in (None, _tag(stat)) or size not in (None, stat.st_size):
+            raise changed(self.url(key))
 
     def get_tagged(self, key: str) -> tuple[bytes, str]:
         data = self.get(key)
@@ -88,50 +96,68 @@ class LocalStore:
     def exists(self, key: str) -> bool:
         return self.path(key).is_file()
 
-    def list(self, prefix: str = "") -> Iterator[Entry]:
+    def list(self, prefix: str = "", *, start_after: str | None = None) -> Iterator[Entry]:
         if ".." in prefix.split("/"):
             raise StorageError(f"{prefix!r} leads out of {self.uri}")
         with _on_disk(self.uri):
             if self.root.is_file():  # a URI may name one object
-                if not prefix:
-                    yield _entry("", self.root.stat())
+                if not prefix and start_after is None:
+                    stat = self.root.stat()
+                    yield Entry("", stat.st_size, _tag(stat))
             elif self.root.is_dir():
-                yield from self._below("", prefix)
+                yield from self._below(self.root, "", prefix, start_after or "", ())
 
-    def _below(self, folder: str, prefix: str) -> Iterator[Entry]:
-        """What lies in a folder, in the order that S3 has: `a-b`, `a/b`, `a0`."""
-        with os.scandir(self.root / folder) as items:
-            shown = [item for item in items if not item.name.startswith(".")]
-        names = {f"{item.name}/" if item.is_dir() else item.name: item for item in shown}
-        for name in sorted(names):
-            key = folder + name
-            if name.endswith("/"):
-                if key.startswith(prefix) or prefix.startswith(key):
-                    yield from self._below(key, prefix)
-            elif key.startswith(prefix):
+    def _below(
+        self, folder: Path, above: str, prefix: str, after: str, parents: tuple[tuple[int, int], ...]
+    ) -> Iterator[Entry]:
+        """What lies in a folder, in the order that S3 has: `a-b`, `a/b`, `a0`. Holds the folder's names alone."""
+        stat = folder.stat()
+        here = (stat.st_dev, stat.st_ino)
+        if here in parents:
+            raise StorageError(f"{folder}: a link that leads to a folder above itself")
+        with os.scandir(folder) as items:
+            names = [
+                (_text(item.name) + "/" * item.is_dir(), item.name)
+                for item in items
+                if not item.name.startswith(".")
+            ]
+        for shown, name in sorted(names):
+            key = above + shown
+            if shown.endswith("/"):
+                wanted = key.startswith(prefix) or prefix.startswith(key)
+                if wanted and (key > after or after.startswith(key)):
+                    yield from self._below(folder / name, key, prefix, after, (*parents, here))
+            elif key.startswith(prefix) and key > after:
                 try:
-                    stat = names[name].stat()
+                    stat = (folder / name).stat()
                 except FileNotFoundError:  # deleted since, or a link to nowhere
                     continue
-                yield _entry(key, stat)
+                yield Entry(key, stat.st_size, _tag(stat))
 
     def delete(self, key: str) -> None:
         with _on_disk(self.url(key), writing=True):
             self.path(key).unlink(missing_ok=True)
 
-    def open(self, key: str) -> pa.NativeFile:
-        path = self.path(key) if key else self.root
+    def open(self, key: str, *, etag: str | None = None, size: int | None = None) -> pa.NativeFile:
+        path = self._found(key)
         with _on_disk(self.url(key)):
             if not path.is_file():
                 raise FileNotFoundError
-            return pa.memory_map(str(path)) if path.stat().st_size else pa.BufferReader(b"")
+            mapped = pa.memory_map(str(path)) if path.stat().st_size else pa.BufferReader(b"")
+            self._expect(key, path.stat(), etag, size)
+            return mapped
 
     def url(self, key: str) -> str:
         return f"{self.uri}/{key}" if key else self.uri
 
 
-def _entry(key: str, stat: os.stat_result) -> Entry:
-    return Entry(key, stat.st_size, f"{stat.st_mtime_ns:x}-{stat.st_size:x}")
+def _tag(stat: os.stat_result) -> str:
+    return f"{stat.st_mtime_ns:x}-{stat.st_size:x}"
+
+
+def _text(name: str) -> str:
+    """A name as text that can be encoded; bytes that are not UTF-8 show as `\\xff`."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 # What no retry can change: another path, or other permissions, are for the user to give.

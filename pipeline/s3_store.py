@@ -1,44 +1,36 @@
-"""Objects on S3, through boto3; Arrow reads them at random. The only door to boto3."""
+"""Objects on S3."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import os
-import threading
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
-from urllib.parse import urlsplit
 
 import pyarrow as pa
-import pyarrow.fs
-import tenacity
 
-from pipeline.errors import ArtefactMissing, StorageError, StoreUnavailable
-from pipeline.store import Entry, checked, missing, reading, unavailable
+from pipeline.config import Storage
+from pipeline.errors import ArtefactMissing, ObjectChanged, PipelineError
+from pipeline.ranged import NEAR, RangedFile
+from pipeline.s3_client import PATIENCE, Refused, client, patient, speaking
+from pipeline.store import Entry, changed, checked, unavailable
 
-# All patience is here: boto3's own would multiply with it, and knows nothing of bodies that break off.
-PATIENCE = tenacity.Retrying(
-    retry=tenacity.retry_if_exception_type(StoreUnavailable),
-    stop=tenacity.stop_after_attempt(8),
-    wait=tenacity.wait_random_exponential(multiplier=0.2, max=10),
-    reraise=True,
-)
-_patient = PATIENCE.wraps
+WHOLE = 64 << 20  # bytes up to which an object is written by one request
+PART = 16 << 20  # bytes a request above that; S3 takes 10,000 of them, each of 5 MiB at least
 
 
 @dataclass(frozen=True)
 class S3Store:
-    """Objects below `s3://bucket/prefix`."""
+    """Objects below `s3://bucket/prefix`. Pickled, it holds no client and no credentials."""
 
     uri: str
-    endpoint: str | None = None
-    region: str | None = None
+    storage: Storage
 
-    def __getstate__(self) -> dict[str, Any]:  # the client holds sockets and credentials: not in a pickle
-        return {"uri": self.uri, "endpoint": self.endpoint, "region": self.region}
+    def __getstate__(self) -> dict[str, Any]:
+        return {"uri": self.uri, "storage": self.storage}
 
     @cached_property
     def bucket(self) -> str:
@@ -47,203 +39,154 @@ class S3Store:
 
     @cached_property
     def prefix(self) -> str:
-        """Key prefix below the bucket, ending in a slash unless empty; as it stands, `%`, `#` and `?` too."""
-        path = self.uri.removeprefix("s3://").partition("/")[2].strip("/")
+        """Key prefix below the bucket, ending in a slash unless empty; as it stands, `%`, `#` and `//` too."""
+        path = self.uri.removeprefix("s3://").partition("/")[2].rstrip("/")
         return f"{path}/" if path else ""
 
     @property
     def client(self) -> Any:
         """The boto3 client of this process."""
-        with _client_lock:  # building clients is the one thing in boto3 that threads may not share
-            return _client(self.endpoint, self.region, _surroundings())
+        return client(self.storage)
 
-    def get(self, key: str) -> bytes:
-        return self.get_tagged(key)[0]
+    def url(self, key: str) -> str:
+        return f"s3://{self.bucket}/{self.prefix}{key}".rstrip("/")
 
-    @_patient
+    def _ask_once(self, operation: str, key: str, **more: Any) -> Mapping[str, Any]:
+        """One request about one object. A body is read as part of it: it may break off too."""
+        with speaking(self.url(key)):
+            name = (self.prefix + key) if key else self.prefix.rstrip("/")
+            answer = getattr(self.client, operation)(Bucket=self.bucket, Key=name, **more)
+            return answer | {"Body": answer["Body"].read()} if "Body" in answer else dict(answer)
+
+    _ask = patient(_ask_once)
+
+    def get(self, key: str, *, etag: str | None = None) -> bytes:
+        data: bytes = self._ask("get_object", key, **_pinned(etag))["Body"]
+        return data
+
     def get_tagged(self, key: str) -> tuple[bytes, str]:
-        with self._speaking(key):
-            answer = self.client.get_object(Bucket=self.bucket, Key=self.prefix + checked(key))
-            return answer["Body"].read(), answer["ETag"]
+        answer = self._ask("get_object", key)
+        return answer["Body"], answer["ETag"]
 
-    @_patient
+    def open(self, key: str, *, etag: str | None = None, size: int | None = None) -> pa.NativeFile:
+        tail, expected = b"", size
+        if size is None or etag is None:
+            tail, size, etag = self._tail(key, etag)
+            if expected not in (None, size):
+                raise changed(self.url(key))
+        return pa.PythonFile(RangedFile(functools.partial(self._range, key, etag), size, tail), mode="r")
+
+    def _tail(self, key: str, etag: str | None) -> tuple[bytes, int, str]:
+        """The object's last bytes, its size and its tag, by one request: a Parquet reader starts there anyway."""
+        try:
+            answer = self._ask("get_object", key, Range=f"bytes=-{NEAR}", **_pinned(etag))
+        except Refused as error:
+            if error.code != "InvalidRange":
+                raise
+            return b"", 0, ""  # of an empty object no range can be had
+        size = answer.get("ContentRange", "").rpartition("/")[2] or len(answer["Body"])
+        return answer["Body"], int(size), answer["ETag"]
+
+    @patient
+    def _range(self, key: str, etag: str, first: int, count: int) -> bytes:
+        asked = f"bytes={first}-{first + count - 1}"
+        data: bytes = self._ask_once("get_object", key, Range=asked, IfMatch=etag)["Body"]
+        if len(data) != count:
+            raise unavailable(self.url(key), EOFError(f"{asked} came as {len(data)} bytes"))
+        return data
+
     def put(self, key: str, data: bytes) -> None:
-        with self._speaking(key):
-            self.client.put_object(Bucket=self.bucket, Key=self.prefix + checked(key), Body=data)
+        if len(data) <= WHOLE:
+            self._ask("put_object", checked(key), Body=data)
+        else:
+            self._put_in_parts(checked(key), data)
+
+    def _put_in_parts(self, key: str, data: bytes) -> None:
+        upload = {"UploadId": self._ask("create_multipart_upload", key)["UploadId"]}
+
+        def send(number: int) -> dict[str, Any]:
+            part = data[(number - 1) * PART : number * PART]
+            sent = self._ask("upload_part", key, **upload, PartNumber=number, Body=part)
+            return {"PartNumber": number, "ETag": sent["ETag"]}
+
+        try:
+            with ThreadPoolExecutor(4) as threads:
+                parts = list(threads.map(send, range(1, -(-len(data) // PART) + 1)))
+            self._complete(key, len(data), **upload, MultipartUpload={"Parts": parts})
+        except BaseException:
+            with contextlib.suppress(PipelineError):  # else the parts would lie there, unseen and paid for
+                self._ask_once("abort_multipart_upload", key, **upload)
+            raise
+
+    def _complete(self, key: str, size: int, **upload: Any) -> None:
+        try:
+            self._ask("complete_multipart_upload", key, **upload)
+        except Refused as error:
+            # An earlier attempt may have been carried out, and only its answer lost on the way.
+            if error.code != "NoSuchUpload" or self._ask("head_object", key)["ContentLength"] != size:
+                raise
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
-        return self._conditional(key, data, IfNoneMatch="*")
+        return self._put_if(key, data, IfNoneMatch="*")
 
     def put_if_match(self, key: str, data: bytes, etag: str) -> bool:
-        return self._conditional(key, data, IfMatch=etag)
+        return self._put_if(key, data, IfMatch=etag)
 
-    def _conditional(self, key: str, data: bytes, **condition: str) -> bool:
+    def _put_if(self, key: str, data: bytes, **condition: str) -> bool:
         for attempt in PATIENCE.copy():
             with attempt:
-                if self._put_once(key, data, condition):
-                    return True
-                # An earlier attempt may have been carried out, and only its answer lost on the way.
-                return attempt.retry_state.attempt_number > 1 and self._holds(key, data)
+                try:
+                    self._ask_once("put_object", checked(key), Body=data, **condition)
+                except (ObjectChanged, ArtefactMissing):
+                    # An earlier attempt may have been carried out, and only its answer lost on the way.
+                    return attempt.retry_state.attempt_number > 1 and self._holds(key, data)
+                return True
         raise AssertionError  # the last attempt has raised
-
-    def _put_once(self, key: str, data: bytes, condition: Mapping[str, str]) -> bool:
-        from botocore.exceptions import ClientError
-
-        with self._speaking(key):
-            try:
-                self.client.put_object(
-                    Bucket=self.bucket, Key=self.prefix + checked(key), Body=data, **condition
-                )
-            except ClientError as error:
-                if error.response["Error"]["Code"] in ("PreconditionFailed", "NoSuchKey", "412"):
-                    return False
-                raise
-            return True
 
     def _holds(self, key: str, data: bytes) -> bool:
         try:
-            return self.get(key) == data
+            return bool(self._ask_once("get_object", key)["Body"] == data)
         except ArtefactMissing:
             return False
 
-    @_patient
     def exists(self, key: str) -> bool:
-        from botocore.exceptions import ClientError
+        try:
+            self._ask("head_object", key)
+        except ArtefactMissing:
+            return False
+        return True
 
-        with self._speaking(key):
-            try:
-                self.client.head_object(Bucket=self.bucket, Key=self.prefix + checked(key))
-            except ClientError as error:
-                if error.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
-                    return False
-                raise
-            return True
+    def delete(self, key: str) -> None:
+        self._ask("delete_object", checked(key))
 
-    def list(self, prefix: str = "") -> Iterator[Entry]:
-        if ".." in prefix.split("/"):
-            raise StorageError(f"{prefix!r} leads out of {self.uri}")
+    def list(self, prefix: str = "", *, start_after: str | None = None) -> Iterator[Entry]:
         whole = self.prefix.rstrip("/")
-        if not prefix and whole:  # a URI may name one object
+        if not prefix and start_after is None and whole:  # a URI may name one object
             first = self._page(Prefix=whole, MaxKeys=1).get("Contents", [])
             if first and first[0]["Key"] == whole:
                 yield Entry("", first[0]["Size"], first[0]["ETag"])
                 return
-        more: dict[str, str] = {}
+        more = {"StartAfter": self.prefix + start_after} if start_after is not None else {}
         while True:
             page = self._page(Prefix=self.prefix + prefix, **more)
             for item in page.get("Contents", []):
                 key = item["Key"][len(self.prefix) :]
-                hidden = any(piece.startswith(".") for piece in key.split("/"))
-                if key and not key.endswith("/") and not hidden:
+                if key and not key.endswith("/") and not _hidden(key):
                     yield Entry(key, item["Size"], item["ETag"])
             if not page.get("IsTruncated"):
                 return
             more = {"ContinuationToken": page["NextContinuationToken"]}
 
-    @_patient
+    @patient
     def _page(self, **wanted: Any) -> Mapping[str, Any]:
-        with self._speaking(""):
+        with speaking(self.url("")):
             page: Mapping[str, Any] = self.client.list_objects_v2(Bucket=self.bucket, **wanted)
             return page
 
-    @_patient
-    def delete(self, key: str) -> None:
-        with self._speaking(key):
-            self.client.delete_object(Bucket=self.bucket, Key=self.prefix + checked(key))
 
-    def open(self, key: str) -> pa.NativeFile:
-        path = f"{self.bucket}/{self.prefix}{checked(key)}" if key else f"{self.bucket}/{self.prefix}"
-        with reading(self.url(key)):
-            return self._arrow.open_input_file(path.rstrip("/"))
-
-    @property
-    def _arrow(self) -> pyarrow.fs.S3FileSystem:
-        return _filesystem(self.endpoint, self.region, _surroundings())
-
-    def url(self, key: str) -> str:
-        return f"s3://{self.bucket}/{self.prefix}{key}".rstrip("/")
-
-    @contextlib.contextmanager
-    def _speaking(self, key: str) -> Iterator[None]:
-        """Turn what boto3 raises into our errors: the user's faults apart from the network's."""
-        from botocore import exceptions as boto
-        from botocore.parsers import ResponseParserError
-
-        broken = (boto.HTTPClientError, boto.ConnectionError, boto.IncompleteReadError, ResponseParserError)
-
-        try:
-            yield
-        except boto.ClientError as error:
-            status = error.response["ResponseMetadata"].get("HTTPStatusCode", 0)
-            code = error.response.get("Error", {}).get("Code", "")
-            if code in ("NoSuchKey", "404"):
-                raise missing(self.url(key)) from None
-            if status < 500 and status != 429 and code not in _PASSING:
-                raise StorageError(f"{self.url(key)}: S3 says {code or status}") from None
-            raise unavailable(self.url(key), error) from error
-        except boto.NoCredentialsError:
-            raise StorageError(
-                f"{self.url(key)}: no AWS credentials found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-            ) from None
-        except (*broken, ConnectionError, TimeoutError) as error:
-            raise unavailable(self.url(key), error) from error
-        except (
-            boto.BotoCoreError,
-            ValueError,
-        ) as error:  # a profile, region, endpoint or bucket that can't be
-            raise StorageError(f"{self.url(key)}: {' '.join(str(error).split())}") from None
+def _pinned(etag: str | None) -> dict[str, str]:
+    return {} if etag is None else {"IfMatch": etag}
 
 
-# Refusals that pass by themselves, whatever their status says.
-_PASSING = (
-    "ConditionalRequestConflict", "OperationAborted", "RequestTimeout", "SlowDown", "Throttling",
-    "ThrottlingException", "TooManyRequests",
-)  # fmt: skip
-_client_lock = threading.Lock()
-
-
-def _surroundings() -> tuple[Any, ...]:
-    """What decides how S3 is spoken to: the standard variables, and the process, since sockets belong to one."""
-    return os.getpid(), *sorted((name, v) for name, v in os.environ.items() if name.startswith("AWS_"))
-
-
-@functools.lru_cache(maxsize=8)  # one a process, not one a store: a pool has a store for every shard
-def _client(endpoint: str | None, region: str | None, surroundings: tuple[Any, ...]) -> Any:  # noqa: ARG001
-    import boto3
-    from botocore.config import Config as BotoConfig
-
-    return boto3.session.Session().client(
-        "s3",
-        endpoint_url=endpoint,
-        region_name=region,
-        config=BotoConfig(
-            retries={"mode": "standard", "total_max_attempts": 1},
-            connect_timeout=10,
-            read_timeout=60,
-            max_pool_connections=32,
-            request_checksum_calculation="when_required",
-            response_checksum_validation="when_required",
-        ),
-    )
-
-
-@functools.lru_cache(maxsize=8)
-def _filesystem(
-    endpoint: str | None,
-    region: str | None,
-    surroundings: tuple[Any, ...],  # noqa: ARG001
-) -> pyarrow.fs.S3FileSystem:
-    # Built where it is used: pickled, it would lose its retry strategy and carry the secret in clear.
-    options: dict[str, Any] = {}
-    found = os.environ.get
-    if endpoint := endpoint or found("AWS_ENDPOINT_URL_S3") or found("AWS_ENDPOINT_URL"):
-        parts = urlsplit(endpoint)
-        options |= {"endpoint_override": parts.netloc, "scheme": parts.scheme}
-    if region := region or found("AWS_DEFAULT_REGION") or found("AWS_REGION"):
-        options["region"] = region
-    return pyarrow.fs.S3FileSystem(
-        request_timeout=60,
-        connect_timeout=10,
-        retry_strategy=pyarrow.fs.AwsStandardS3RetryStrategy(max_attempts=8),
-        **options,
-    )
+def _hidden(key: str) -> bool:
+    return any(piece.startswith(".") and piece not in (".", "..") for piece in key.split("/"))

@@ -1,7 +1,7 @@
 """Objects under a URI, on local disk or S3 alike: whole-object atomic writes and two conditional ones.
 
-`open_store(uri, storage)` gives a `Store`. Stores travel to workers by URI and endpoint alone: credentials are
-found again there by the standard AWS variables, and never enter a pickle.
+`open_store(uri, storage)` gives a `Store`. Stores travel to workers as a URI and the `storage` section: credentials
+are found again there by the environment variables, and never enter a pickle.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def open_store(uri: str, storage: Storage) -> Store:
     if scheme == "s3" and separator:
         if not rest.partition("/")[0]:
             raise StorageError(f"{uri}: write it as s3://bucket/prefix")
-        return S3Store(uri.rstrip("/"), storage.endpoint, storage.region)
+        return S3Store(uri.rstrip("/"), storage)
     if scheme == "file" and separator:
         return LocalStore(str(Path(unquote(rest.removeprefix("localhost"))).absolute()))
     if separator and scheme.isidentifier():

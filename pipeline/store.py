@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import pyarrow as pa
-import pyarrow.fs
 
-from pipeline.errors import ArtefactMissing, StorageError, StoreUnavailable
+from pipeline.errors import ArtefactMissing, ObjectChanged, StorageError, StoreUnavailable
 
 
 @dataclass(frozen=True)
@@ -25,19 +24,27 @@ class Entry:
 class Store(Protocol):
     """Objects by key. Writes are atomic: an object is there whole, or not at all.
 
-    Keys are pieces joined by slashes. Objects below a piece that starts with a dot are nobody's data (a writer's
-    leftovers, a tool's notes) and are never listed.
+    Keys are pieces joined by slashes; the key "" is the object that the URI itself names. What is written has a key
+    that disk and S3 hold alike; what others wrote is read as it stands. Objects below a piece that starts with a dot
+    are nobody's data (a writer's leftovers, a tool's notes) and are never listed.
+
+    Everything that reads may raise `StorageError` (may not be read) and `StoreUnavailable` (does not answer).
     """
 
     @property
     def uri(self) -> str:
         """Where the objects are."""
 
-    def get(self, key: str) -> bytes:
-        """The object's bytes; `ArtefactMissing` without it."""
+    def get(self, key: str, *, etag: str | None = None) -> bytes:
+        """The object's bytes; with `etag`, of the version that `list` showed.
+
+        Raises:
+            ArtefactMissing: it is not there.
+            ObjectChanged: another version is there.
+        """
 
     def get_tagged(self, key: str) -> tuple[bytes, str]:
-        """The object's bytes and the tag that `put_if_match` wants."""
+        """The object's bytes and the tag that `put_if_match` wants; `ArtefactMissing` without it."""
 
     def put(self, key: str, data: bytes) -> None:
         """Write, replacing what is there."""
@@ -51,14 +58,22 @@ class Store(Protocol):
     def exists(self, key: str) -> bool:
         """Whether the object is there."""
 
-    def list(self, prefix: str = "") -> Iterator[Entry]:
-        """All objects whose key starts with `prefix`, in the order of their keys' bytes."""
+    def list(self, prefix: str = "", *, start_after: str | None = None) -> Iterator[Entry]:
+        """All objects whose key starts with `prefix`, in the order of their keys' bytes, page by page.
+
+        With `start_after`, only those whose key comes after it. Every key can be encoded as UTF-8: a name on disk
+        that can't be shows its bytes as `\\xff`, and no object is found under that text.
+        """
 
     def delete(self, key: str) -> None:
         """Remove the object; nothing happens without it."""
 
-    def open(self, key: str) -> pa.NativeFile:
-        """The object for random access, so that Parquet reads only what it needs."""
+    def open(self, key: str, *, etag: str | None = None, size: int | None = None) -> pa.NativeFile:
+        """The object for random access, so that Parquet and tar files are read in the pieces that are needed.
+
+        All reads see one version: that of `etag`, or else the one that was there at first. With both `etag` and
+        `size` as `list` gave them, opening asks the storage nothing, and the first read raises what `get` would.
+        """
 
     def url(self, key: str) -> str:
         """The full URI of a key."""
@@ -78,6 +93,13 @@ def missing(uri: str) -> ArtefactMissing:
     return error
 
 
+def changed(uri: str) -> ObjectChanged:
+    """The error for an object that is another version than was asked for."""
+    error = ObjectChanged(f"{uri}: has changed since it was listed")
+    error.uri = uri
+    return error
+
+
 def unavailable(uri: str, cause: BaseException) -> StoreUnavailable:
     """The error for storage that does not answer."""
     error = StoreUnavailable(f"{uri}: storage does not answer: {cause}")
@@ -86,16 +108,6 @@ def unavailable(uri: str, cause: BaseException) -> StoreUnavailable:
 
 
 @contextlib.contextmanager
-def reading(uri: str) -> Iterator[None]:
-    """Turn what Arrow says of storage, while it opens or reads an object, into our errors; the rest passes."""
-    try:
-        yield
-    except FileNotFoundError:
-        raise missing(uri) from None
-    except OSError as error:
-        text = str(error)
-        if "AWS Error ACCESS_DENIED" in text or "HTTP status 403" in text:
-            raise StorageError(f"{uri}: S3 says AccessDenied") from None
-        if "AWS Error" in text:
-            raise unavailable(uri, error) from error
-        raise
+def reading(uri: str) -> Iterator[None]:  # noqa: ARG001
+    """Opened files raise our errors by themselves; what is left of this passes everything on."""
+    yield

@@ -26,6 +26,7 @@ EXIT_CODES = {
     "SystemFault": 1,
     "ArtefactMissing": 1,
     "ArtefactDamaged": 1,
+    "ObjectChanged": 1,
     "StoreUnavailable": 1,
     "AccountError": 1,
     "QuarantineOverflow": 1,

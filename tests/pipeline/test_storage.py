@@ -83,11 +83,9 @@ def test_a_key_does_not_leave_its_store(store: Store, key: str) -> None:
     outside.put("x", b"outside")
     with pytest.raises(StorageError):
         store.put(key, b"inside")
-    with pytest.raises(StorageError):
+    with pytest.raises((StorageError, ArtefactMissing)):  # S3 takes any text for a key: it is not there
         store.get(key)
     assert outside.get("x") == b"outside"
-    with pytest.raises(StorageError):
-        list(store.list("../"))
 
 
 def test_listing_is_in_the_order_of_the_keys(store: Store) -> None:
@@ -244,6 +242,8 @@ def test_listing_on_disk_is_filtering_and_sorting(
         except StorageError:  # not a key, or a folder stands in its place
             continue
     if ".." in prefix.split("/"):
+        with pytest.raises(StorageError):
+            keys(store, prefix)
         return
     shown = [key for key in written if not any(piece.startswith(".") for piece in key.split("/"))]
     assert keys(store, prefix) == sorted(key for key in shown if key.startswith(prefix))

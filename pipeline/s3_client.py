@@ -1,0 +1,127 @@
+"""The only door to boto3: a client a process, its credentials, our patience, and what S3's refusals mean."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import tenacity
+
+from pipeline.config import Storage
+from pipeline.errors import StorageError, StoreUnavailable
+from pipeline.store import changed, missing, unavailable
+
+
+class Refused(StorageError):
+    """S3 says no, for a reason that has no error of its own; `code` is S3's word for it."""
+
+    code: str = ""
+
+
+def _count(state: tenacity.RetryCallState) -> None:
+    error = state.outcome.exception() if state.outcome else None
+    if isinstance(error, StoreUnavailable):
+        error.attempts = state.attempt_number
+
+
+# All patience is here: boto3's own would multiply with it, and knows nothing of bodies that break off.
+PATIENCE = tenacity.Retrying(
+    retry=tenacity.retry_if_exception_type(StoreUnavailable),
+    stop=tenacity.stop_after_attempt(8),
+    wait=tenacity.wait_random_exponential(multiplier=0.2, max=10),
+    after=_count,
+    reraise=True,
+)
+patient = PATIENCE.wraps
+
+
+# Refusals that pass by themselves, whatever their status says.
+_PASSING = (
+    "ConditionalRequestConflict", "OperationAborted", "RequestTimeout", "SlowDown", "Throttling",
+    "ThrottlingException", "TooManyRequests",
+)  # fmt: skip
+
+
+@contextlib.contextmanager
+def speaking(uri: str) -> Iterator[None]:
+    """Turn what boto3 raises into our errors: the user's faults apart from the network's.
+
+    Raises:
+        ArtefactMissing, ObjectChanged: the object is not there, or not in the version that was asked for.
+        Refused, StorageError: S3 says no, or cannot be asked in this way.
+        StoreUnavailable: it may well answer the next time.
+    """
+    from botocore import exceptions as boto
+    from botocore.parsers import ResponseParserError
+
+    broken = (boto.HTTPClientError, boto.ConnectionError, boto.IncompleteReadError, ResponseParserError)
+    try:
+        yield
+    except boto.ClientError as error:
+        status = error.response["ResponseMetadata"].get("HTTPStatusCode", 0)
+        code = error.response.get("Error", {}).get("Code", "") or str(status)
+        if code in ("NoSuchKey", "404"):
+            raise missing(uri) from None
+        if code in ("PreconditionFailed", "412"):
+            raise changed(uri) from None
+        if status >= 500 or status == 429 or code in _PASSING:
+            raise unavailable(uri, error) from error
+        refusal = Refused(f"{uri}: S3 says {code}")
+        refusal.code = code
+        raise refusal from None
+    except boto.NoCredentialsError:
+        raise StorageError(
+            f"{uri}: no AWS credentials found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        ) from None
+    except (*broken, ConnectionError, TimeoutError) as error:
+        raise unavailable(uri, error) from error
+    except (boto.BotoCoreError, ValueError) as error:  # a profile, region, endpoint or bucket that can't be
+        raise StorageError(f"{uri}: {' '.join(str(error).split())}") from None
+
+
+_client_lock = threading.Lock()
+
+
+def client(storage: Storage) -> Any:
+    """The boto3 client of this process.
+
+    Raises:
+        StorageError: an environment variable that `storage` names is not set.
+    """
+    names = (storage.access_key_env, storage.secret_key_env)
+    for name in names:
+        if name is not None and not os.environ.get(name):
+            raise StorageError(f"storage: the environment variable {name} is not set")
+    # What decides how S3 is spoken to: the variables, and the process, since sockets belong to one.
+    told = sorted((n, v) for n, v in os.environ.items() if n.startswith("AWS_") or n in names)
+    with _client_lock:  # building clients is the one thing in boto3 that threads may not share
+        return _client(storage, os.getpid(), *told)
+
+
+@functools.lru_cache(maxsize=8)  # one a process, not one a store: a pool has a store for every shard
+def _client(storage: Storage, *_: Any) -> Any:
+    import boto3
+    from botocore import UNSIGNED
+    from botocore.config import Config as BotoConfig
+
+    unsigned = os.environ.get("AWS_NO_SIGN_REQUEST", "").lower() in ("1", "true", "yes")
+    return boto3.session.Session().client(
+        "s3",
+        endpoint_url=storage.endpoint,
+        region_name=storage.region,
+        aws_access_key_id=storage.access_key_env and os.environ[storage.access_key_env],
+        aws_secret_access_key=storage.secret_key_env and os.environ[storage.secret_key_env],
+        config=BotoConfig(
+            signature_version=UNSIGNED if storage.anonymous or unsigned else None,
+            retries={"mode": "standard", "total_max_attempts": 1},
+            connect_timeout=10,
+            read_timeout=60,
+            max_pool_connections=32,
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
+        ),
+    )
