@@ -1,6 +1,6 @@
 """Who answers the query: a simulated annotator that looks truths up, or people who leave label files.
 
-This room and `evaluate` are the only ones that read truths.
+This room and `pool_view` are the only ones that read truths.
 """
 
 from __future__ import annotations

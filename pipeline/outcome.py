@@ -12,9 +12,9 @@ import numpy as np
 import sisom
 from pipeline import gallery
 from pipeline.config import Config
-from pipeline.evaluate import PoolView
 from pipeline.labeled import threshold_rows
 from pipeline.labels import PREFIX, Labels
+from pipeline.pool_view import PoolView
 from pipeline.progress import Voice
 from pipeline.report_view import Histogram, QueryCard, ReportView, RoundLine
 from pipeline.stages import Network

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 import sisom
-from pipeline import evaluate, labeled, oracle, scoring, selection, train, tune
+from pipeline import evaluate, labeled, oracle, pool_view, scoring, selection, train, tune
 from pipeline.config import Config
 from pipeline.engine import Cluster
 from pipeline.errors import LabelError
@@ -306,9 +306,9 @@ def _select(work: _Work) -> None:
     if work.done("query.parquet"):
         return
     with work.timed("select"):
-        columns = ["id", "uri", "predicted", "inner", "outer", "ratio", "energy", "sisom", "sisome", "is_ood"]
         query = selection.select(
-            work.workspace.tables(work.key("scores/"), columns),
+            work.workspace,
+            work.key(""),
             work.labels.answered(),
             work.config.query,
             seed=work.plan["seed"],
@@ -329,8 +329,9 @@ def _report(work: _Work) -> None:
     if work.done("report.html"):
         return
     with work.timed("report"):
-        view = evaluate.view_scores(
-            work.workspace.tables(work.key("scores/"), ["id", work.config.scoring.score, "is_ood"]),
+        view = pool_view.view_scores(
+            work.workspace,
+            work.key(""),
             work.config.scoring.score,
             work.truth,
             work.labels.answered(),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pipeline.config import QueryPlan
 from pipeline.errors import PoolError
-from pipeline.selection import select
+from pipeline.selection import CANDIDATES, COLUMNS, candidates, merge, query
 from pipeline.types import QUERY, SCORES
 
 Row = dict[str, Any]
@@ -26,6 +26,13 @@ def row(name: str, score: float = 0.0, *, ood: bool = False, **scores: float) ->
 
 def table(rows: Sequence[Row]) -> pa.Table:
     return pa.Table.from_pylist(list(rows), schema=SCORES)
+
+
+def select(tables: Sequence[pa.Table], answered: frozenset[str], wanted: QueryPlan, *, seed: int) -> pa.Table:
+    """What `selection.select` does with these files, without a cluster."""
+    known = pa.array(sorted(answered), pa.string())
+    found = [candidates([t.select(COLUMNS)], known, wanted, seed) for t in tables]
+    return query(merge([CANDIDATES.empty_table(), *found], wanted), wanted)
 
 
 def plan(size: int, strategy: str = "sisome", ood_share: float = 0.1) -> QueryPlan:
