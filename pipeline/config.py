@@ -67,7 +67,7 @@ class Model(Section):
     name: Name = "cifar_resnet18"
     layers: tuple[Name, ...] = ("layer1", "layer2", "layer3", "avgpool")
     image_size: Annotated[int, Field(ge=8, le=1024)] = 32
-    resize: Annotated[int, Field(ge=8, le=4096)] | None = None
+    resize: Annotated[int, Field(ge=8, le=2048)] | None = None
     interpolation: Interpolation = "bilinear"
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     std: tuple[Positive, Positive, Positive] = (0.25, 0.25, 0.25)
