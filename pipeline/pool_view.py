@@ -52,7 +52,7 @@ def view_scores(
     """Histogram of a score, and known against unknown (higher = stranger; unknown and far are positive).
 
     Labeled rows are left out: they are in the bank themselves. Without truth, memory is of the number of places,
-    which is at most 4 million and some tens of thousands in practice. With truth, as in simulations, AUROC and
+    which is at most 4 million and about a hundred thousand in practice. With truth, as in simulations, AUROC and
     FPR95 are exact, which takes some tens of bytes a row in the driver.
     """
     kinds = None

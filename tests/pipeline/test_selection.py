@@ -8,9 +8,11 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import sisom
 from pipeline.config import QueryPlan
 from pipeline.errors import PoolError
 from pipeline.selection import CANDIDATES, COLUMNS, candidates, merge, query
@@ -29,14 +31,19 @@ def table(rows: Sequence[Row]) -> pa.Table:
 
 
 def select(tables: Sequence[pa.Table], answered: frozenset[str], wanted: QueryPlan, *, seed: int) -> pa.Table:
-    """What `selection.select` does with these files, without a cluster."""
+    """What `selection.select` does with these files, in row groups of five and without a cluster."""
     known = pa.array(sorted(answered), pa.string())
-    found = [candidates([t.select(COLUMNS)], known, wanted, seed) for t in tables]
+    parts = [[t.select(COLUMNS).slice(at, 5) for at in range(0, t.num_rows, 5)] for t in tables]
+    found = [candidates(part, known, wanted, seed) for part in parts]
     return query(merge([CANDIDATES.empty_table(), *found], wanted), wanted)
 
 
 def plan(size: int, strategy: str = "sisome", ood_share: float = 0.1) -> QueryPlan:
     return QueryPlan(size=size, strategy=strategy, ood_share=ood_share)
+
+
+def scores_of(rows: Sequence[Row]) -> sisom.Scores:
+    return sisom.Scores(torch.zeros(len(rows), dtype=torch.int64), *(torch.zeros(len(rows)),) * 6)
 
 
 def chosen(
@@ -147,11 +154,33 @@ def test_an_id_twice_in_the_query_is_refused_before_anybody_answers() -> None:
     assert select([table(rows) for rows in twice], frozenset(), plan(1, ood_share=0.0), seed=0).num_rows == 1
 
 
+def test_which_of_two_places_an_id_is_at_does_not_depend_on_their_order() -> None:
+    twice = [row("a", 5.0), row("a", 5.0) | {"uri": "u/0"}, row("b", 1.0)]
+    for rows in (twice, twice[::-1]):
+        assert select([table(rows)], frozenset(), plan(1, ood_share=0.0), seed=0)["uri"].to_pylist() == [
+            "u/0"
+        ]
+
+
+def test_no_budget_is_no_candidate() -> None:
+    none = plan(1).model_copy(update={"size": 0})
+    assert select([table(POOL)], frozenset(), none, seed=0).num_rows == 0
+
+
+def test_candidates_are_no_more_than_a_query_needs() -> None:
+    rows = [table(POOL).select(COLUMNS)] * 50
+    wanted = plan(4, ood_share=0.5)
+    found = candidates(rows, pa.array([], pa.string()), wanted, 0)
+    assert found.schema == CANDIDATES
+    assert found.num_rows == 4 + 2
+    assert merge([found, found], wanted).num_rows == 4 + 2
+
+
 rows_strategy = st.lists(
     st.builds(
         lambda number, score, ood: row(f"i{number}", score, ood=ood),
         st.integers(0, 10_000),
-        st.sampled_from([0.0, -1.0, 1.0, 0.1, 1e30, -1e30]) | st.floats(-5, 5, width=32),
+        st.sampled_from([0.0, -0.0, -1.0, 1.0, 0.1, 1e30, -1e30]) | st.floats(-5, 5, width=32),
         st.booleans(),
     ),
     max_size=40,
@@ -185,7 +214,12 @@ def test_order_and_cutting_change_nothing(
     odd = odd[: int(size * share + 0.5)]
     assert whole["id"].to_pylist()[whole.num_rows - len(odd) :] == [r["id"] for r in odd]
     assert whole.num_rows == min(size, len([r for r in open_ if not r["is_ood"]]) + len(odd))
-    if strategy != "random":
-        usual = sorted((r for r in open_ if not r["is_ood"]), key=lambda r: (-r[strategy], r["id"]))
-        want = [r["id"] for r in usual[: size - len(odd)]]
-        assert whole["id"].to_pylist()[: len(want)] == want
+    draws = sisom.SELECTORS["random"]().priority([r["id"] for r in rows], scores_of(rows), seed=seed).tolist()
+    drawn = {r["id"]: draw for r, draw in zip(rows, draws, strict=True)}
+    first = {r["id"]: drawn[r["id"]] if strategy == "random" else r[strategy] for r in rows}
+    usual = sorted((r for r in open_ if not r["is_ood"]), key=lambda r: (-first[r["id"]], r["id"]))
+    usual = usual[: size - len(odd)]
+    assert whole["id"].to_pylist()[: len(usual)] == [r["id"] for r in usual]
+    assert whole["score"].to_pylist()[: len(usual)] == pytest.approx(
+        [first[r["id"]] for r in usual], rel=1e-6
+    )
