@@ -1,22 +1,22 @@
-"""What a person sees while work goes on: a bar on a terminal, plain lines everywhere else."""
+"""What people see while work goes on: a bar on a terminal, plain lines elsewhere, and the same numbers for MLflow."""
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 LINE_EVERY_S = 10.0
+WINDOW_S = 30.0  # that a rate is measured over: long enough to be steady, short enough to tell of a change
+PUBLISH_EVERY_S = 15.0
+LAST_WORD_S = 5.0  # at most that the end of the work waits for its numbers to be published
+
+Publish = Callable[[Mapping[str, float], int], None]
 
 
 class Voice:
@@ -30,24 +30,58 @@ class Voice:
         self.console.print(text, markup=False)
 
     @contextmanager
-    def counting(self, what: str, total: int) -> Iterator[Counter]:
-        """A counter of `total` images, shown while the block runs."""
-        counter = Counter(self, what, total)
-        try:
-            with counter.shown():
-                yield counter
-        finally:
-            counter.close()
+    def counting(
+        self, what: str, total: int, before: int = 0, publish: Publish | None = None
+    ) -> Iterator[Counter]:
+        """A counter of images, shown while the block runs.
+
+        Args:
+            what: the name of the work.
+            total: all images of the work, those that are done already among them.
+            before: how many an earlier run has done.
+            publish: told `Counter.numbers()` and how many images are done, every `PUBLISH_EVERY_S` at most and
+                once more in the end, in a thread of its own. It may be slow, and it may fail, which is said once:
+                the work does not notice.
+        """
+        counter = Counter(self, what, total, before)
+        with counter.shown(), _published(counter, publish, self):
+            yield counter
+
+
+class Pace:
+    """Images per second over the last `WINDOW_S`. The first mark starts the clock: start-up is not in it."""
+
+    def __init__(self) -> None:
+        self._marks: deque[tuple[float, int]] = deque()
+
+    def mark(self, now: float, done: int) -> None:
+        """At `now`, `done` images are done; memory of one mark a second."""
+        marks = self._marks
+        if len(marks) > 1 and now - marks[-2][0] < 1:
+            marks.pop()
+        marks.append((now, done))
+        while len(marks) > 2 and marks[1][0] <= now - WINDOW_S:
+            marks.popleft()
+
+    def rate(self, now: float) -> float | None:
+        """Images per second; None as long as there is nothing to measure."""
+        if len(self._marks) < 2 or now <= self._marks[0][0]:
+            return None
+        (began, first), (_, last) = self._marks[0], self._marks[-1]
+        return (last - first) / (now - began)
 
 
 class Counter:
-    """How far a long piece of work has got."""
+    """How far a long piece of work has got; `done` and `bad` are of this run."""
 
-    def __init__(self, voice: Voice, what: str, total: int) -> None:
+    def __init__(self, voice: Voice, what: str, total: int, before: int = 0) -> None:
         self._voice = voice
         self._what = what
         self._total = total
-        self._started = self._last = time.monotonic()
+        self._before = before
+        self._began = self._said = time.monotonic()
+        self._pace = Pace()
+        self._lock = threading.Lock()
         self._bar: Progress | None = None
         self.done = 0
         self.bad = 0
@@ -58,40 +92,101 @@ class Counter:
         if not self._voice.console.is_terminal:
             yield
             return
-        columns = (
-            TextColumn("    {task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-        )
-        with Progress(
-            *columns,
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[bad]}"),
-            console=self._voice.console,
-            transient=True,
-        ) as bar:
+        text = (TextColumn(f"{{task.{name}}}", markup=False) for name in ("description", "fields[facts]"))
+        columns = (next(text), BarColumn(), next(text), TimeElapsedColumn())
+        with Progress(*columns, console=self._voice.console, transient=True) as bar:
             self._bar = bar
-            self._task = bar.add_task(self._what, total=self._total, bad="")
-            yield
+            self._task = bar.add_task(f"    {self._what}", total=self._total, facts=self._facts(self._began))
+            bar.update(self._task, completed=self._before)
+            try:
+                yield
+            finally:
+                self._bar = None
 
     def add(self, done: int, bad: int = 0) -> None:
         """Count `done` more images, `bad` of them quarantined."""
-        self.done += done
-        self.bad += bad
         now = time.monotonic()
+        with self._lock:
+            first = self.done == 0 < done
+            self.done += done
+            self.bad += bad
+            if self.done:
+                self._pace.mark(now, self.done)
         if self._bar is not None:
-            shown = f"{self.bad} quarantined" if self.bad else ""
-            self._bar.update(self._task, completed=self.done, bad=shown)
-        elif now - self._last >= LINE_EVERY_S:
-            self._last = now
-            rate = self.done / max(now - self._started, 1e-9)
-            left = (self._total - self.done) / max(rate, 1e-9)
-            self._voice.say(
-                f"    {self._what}: {self.done} of {self._total}, {rate:.0f} images/s, "
-                f"{self.bad} quarantined, {left:.0f} s left"
-            )
+            self._bar.update(self._task, completed=self._through, facts=self._facts(now))
+        elif first:
+            self._said = now
+            before = f"; {self._before:,} of {self._total:,} were done before" if self._before else ""
+            self._voice.say(f"    {self._what}: first images after {_span(now - self._began)}{before}")
+        elif now - self._said >= LINE_EVERY_S:
+            self._said = now
+            self._voice.say(f"    {self._what}: {self._facts(now)}")
 
-    def close(self) -> None:
-        """Stop drawing."""
-        self._bar = None
+    def numbers(self) -> tuple[dict[str, float], int]:
+        """`listed`, `scored`, `quarantined` and, once known, `images_per_s`; and how many images are done."""
+        with self._lock:
+            rate = self._pace.rate(time.monotonic())
+            through, bad = self._through, self.bad
+        found = {"listed": float(self._total), "scored": float(max(through - bad, 0)), "quarantined": float(bad)}
+        return found if rate is None else {**found, "images_per_s": rate}, through
+
+    @property
+    def _through(self) -> int:
+        return min(self._before + self.done, self._total)  # an image may come twice when a worker dies
+
+    def _facts(self, now: float) -> str:
+        rate, left = self._pace.rate(now), self._total - self._through
+        facts = [f"{self._through:,} of {self._total:,}"]
+        if rate is not None:
+            facts.append(f"{rate:,.0f} images/s")
+        if self.bad:
+            facts.append(f"{self.bad:,} quarantined")
+        if rate and left:
+            facts.append(f"{_span(left / rate)} left")
+        return ", ".join(facts)
+
+
+def _span(seconds: float) -> str:
+    """A length of time as people say it."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+@contextmanager
+def _published(counter: Counter, publish: Publish | None, voice: Voice) -> Iterator[None]:
+    """Have a thread tell the numbers from time to time: one call at a time, and none is waited for."""
+    if publish is None:
+        yield
+        return
+    over = threading.Event()
+
+    def work(publish: Publish) -> None:
+        told, failed = 0, False
+        while True:
+            last = over.wait(PUBLISH_EVERY_S)
+            numbers, step = counter.numbers()
+            if step > told and counter.done:
+                try:
+                    publish(numbers, step)
+                    told = step
+                except Exception as error:  # noqa: BLE001 - whatever it is, it is not the work's
+                    if not failed:
+                        voice.say(f"    live numbers: not now: {_one_line(error)}")
+                    failed = True
+            if last:
+                return
+
+    thread = threading.Thread(target=work, args=(publish,), name="live-numbers", daemon=True)
+    thread.start()
+    try:
+        yield
+        over.set()
+        thread.join(LAST_WORD_S)
+    finally:
+        over.set()
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
