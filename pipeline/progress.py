@@ -127,7 +127,11 @@ class Counter:
         with self._lock:
             rate = self._pace.rate(time.monotonic())
             through, bad = self._through, self.bad
-        found = {"listed": float(self._total), "scored": float(max(through - bad, 0)), "quarantined": float(bad)}
+        found = {
+            "listed": float(self._total),
+            "scored": float(max(through - bad, 0)),
+            "quarantined": float(bad),
+        }
         return found if rate is None else {**found, "images_per_s": rate}, through
 
     @property
