@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -11,16 +11,19 @@ import numpy as np
 
 import sisom
 from pipeline import gallery
+from pipeline.broadcast import BankFile
 from pipeline.config import Config
 from pipeline.labeled import threshold_rows
 from pipeline.labels import PREFIX, Labels
 from pipeline.pool_view import PoolView
 from pipeline.progress import Voice
 from pipeline.report_view import Histogram, QueryCard, ReportView, RoundLine
+from pipeline.snapshot import Snapshot
 from pipeline.stages import Network
-from pipeline.tracking import RoundRecord, Tracker, TrackingUnavailable, config_params
-from pipeline.tracking import key as metric_key
-from pipeline.types import Shard
+from pipeline.tracking import RoundRecord, Tracker
+from pipeline.tracking_database import TrackingUnavailable
+from pipeline.tracking_keys import config_params
+from pipeline.tracking_keys import key as metric_key
 from pipeline.workspace import Workspace, round_key
 
 
@@ -38,6 +41,12 @@ def stored_network(workspace: Workspace, index: int, config: Config) -> Network:
 def stored_bank(workspace: Workspace, index: int) -> sisom.FeatureBank:
     """The bank of a round."""
     return sisom.FeatureBank.from_bytes(workspace.store.get(round_key(index, "bank.safetensors")))
+
+
+def bank_file(workspace: Workspace, index: int) -> BankFile:
+    """Where the bank of a round lies, for workers that map it."""
+    key = round_key(index, "bank.safetensors")
+    return BankFile(workspace, key, workspace.digest(key))
 
 
 def metrics_of(
@@ -88,13 +97,13 @@ def view_of(
     workspace: Workspace,
     index: int,
     config: Config,
-    shards: Sequence[Shard],
+    snapshot: Snapshot,
     view: PoolView,
     metrics: Mapping[str, Any],
 ) -> ReportView:
     """What the report of a round shows."""
     query = workspace.read_table(round_key(index, "query.parquet")).to_pylist()
-    pictures = gallery.thumbnails(query, shards, config)
+    pictures = gallery.thumbnails(query, snapshot, config)
     answers: dict[str, str] = {}
     if workspace.exists(answers_key(index)):
         rows = workspace.read_table(answers_key(index)).to_pylist()

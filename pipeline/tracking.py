@@ -4,8 +4,7 @@ What is logged can be logged again: runs and versions are found by tag before th
 of a parameter or metric stays, and a run becomes FINISHED last. A round cut off anywhere is completed by the
 same call.
 
-Without `tracking.uri` the store lies inside the workspace: a SQLite file and an artefact folder. MLflow can't
-open SQLite on S3, so there the file is brought down for each session and put back by a conditional write.
+Without `tracking.uri` the store lies inside the workspace: a SQLite file and an artefact folder.
 """
 
 from __future__ import annotations
@@ -16,27 +15,26 @@ import logging
 import math
 import os
 import re
-import sqlite3
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipeline.config import Config, canonical
-from pipeline.errors import ArtefactMissing, SystemFault
 from pipeline.storage import Store
+from pipeline.tracking_database import DATABASE_KEY, TrackingUnavailable, brought_down, is_sql, probe
+from pipeline.tracking_keys import key, mask
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Metric, Run
 
-DATABASE_KEY = "mlflow/mlflow.db"
 ARTEFACTS_KEY = "mlflow/artifacts"
 CHAMPION = "champion"
 
-MAX_KEY_CHARS = 250
 MAX_VALUE_CHARS = 6000
 MAX_NAME_CHARS = 500
 BATCH = 100  # parameters MLflow takes at once; it would take 1000 metrics
@@ -53,11 +51,6 @@ _MANNERS = {
     "MLFLOW_LOGGING_LEVEL": "ERROR",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
-_SQL_SCHEMES = ("sqlite", "postgresql", "mysql", "mssql")
-
-
-class TrackingUnavailable(SystemFault):
-    """MLflow did not answer, or refused; nothing is lost, since logging the same round later completes it."""
 
 
 @dataclass(frozen=True)
@@ -84,44 +77,6 @@ class LoggedRound:
     run_id: str
     parent_run_id: str
     model_version: int | None
-
-
-def key(*parts: str) -> str:
-    """A legal MLflow key from names that may hold anything, such as `key("labels", "what/is this?")`.
-
-    What MLflow refuses becomes `_`; a key that had to change ends in a digest, so that names stay distinct.
-    """
-    steps = [re.sub(r"[^\w.\- :]", "_", part) for part in parts]
-    steps = [step if step.strip(".") else "_" for step in steps]
-    if steps == list(parts) and len("/".join(steps)) <= MAX_KEY_CHARS:
-        return "/".join(steps)
-    digest = hashlib.sha256(canonical(parts)).hexdigest()[:8]
-    return "/".join(steps)[: MAX_KEY_CHARS - 9].rstrip("/") + f"-{digest}"
-
-
-def mask(text: str) -> str:
-    """The text with the user and password of any URI in it replaced by stars."""
-    return re.sub(r"(?<=://)[^/\s]+@", "***@", text)
-
-
-def flat(values: Mapping[str, Any], *path: str) -> dict[str, Any]:
-    """Nested mappings as one: `{"seconds": {"train": 3}}` becomes `{"seconds/train": 3}`."""
-    result: dict[str, Any] = {}
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            result |= flat(value, *path, name)
-        else:
-            result[key(*path, name)] = value
-    return result
-
-
-def config_params(config: Config) -> dict[str, str]:
-    """The resolved config as parameters: `train.lr: 0.1` is `train/lr = 0.1`; a list is shown as JSON."""
-    values = flat(config.model_dump(mode="json"))
-    return {
-        name: mask(value) if isinstance(value, str) else canonical(value).decode()
-        for name, value in values.items()
-    }
 
 
 class Tracker:
@@ -167,6 +122,30 @@ class Tracker:
     def _parent(self, session: _Session) -> Run:
         return _found_or_made(session, {"sisom.project": self._project}, self._title)
 
+    def progress(self, index: int, numbers: Mapping[str, float], step: int) -> None:
+        """Show a round at work: numbers as metrics `live/...` of the run that `log_round` completes later.
+
+        Steps rise, as images that are done do: what a resumed round tells again is left out, and so is everything
+        once the round is logged. A workspace on S3 with no `tracking.uri` shows nothing meanwhile: its database
+        travels as a whole, and nobody can look into it before it is back.
+
+        Raises:
+            TrackingUnavailable: MLflow did not take them; the next numbers may go through.
+        """
+        if self._config.tracking.uri is None and not self._in_place:
+            return
+        with self._session() as session:
+            from mlflow.entities import Metric
+
+            run = _round_run(session, self._parent(session), index)
+            if run.info.status == "FINISHED":
+                return
+            now = time.time_ns() // 1_000_000
+            metrics = [Metric(key("live", name), value, now, step) for name, value in numbers.items()]
+            new = [metric for metric in metrics if _last_step(session.client, run, metric.key) < step]
+            if new:
+                session.client.log_batch(run.info.run_id, metrics=new, synchronous=True)
+
     def log_round(self, record: RoundRecord) -> LoggedRound:
         """Log a round, or complete what an interrupted call has left of it.
 
@@ -179,8 +158,7 @@ class Tracker:
         with self._session() as session:
             client = session.client
             parent = self._parent(session)
-            tags = {"mlflow.parentRunId": parent.info.run_id, "sisom.round": f"{record.index:03d}"}
-            run = _found_or_made(session, tags, f"round {record.index:03d}")
+            run = _round_run(session, parent, record.index)
             session.save()  # from here on a lost session leaves a run to be found, not artefacts of nobody
             if run.info.status != "FINISHED":
                 _log_values(client, run, record)
@@ -202,12 +180,12 @@ class Tracker:
                 _create(self._store)
                 uri = f"sqlite:///{self._store.url(DATABASE_KEY)}"
             elif uri is None:
-                uri, save = stack.enter_context(_brought_down(self._store))
+                uri, save = stack.enter_context(brought_down(self._store))
             client = _open_client(uri)
             root = self._store.url(ARTEFACTS_KEY)
             root = root if root.startswith("s3://") else Path(root).absolute().as_uri()
             experiment = _experiment(
-                client, self._config.tracking.experiment[:MAX_NAME_CHARS], root if _is_sql(uri) else None
+                client, self._config.tracking.experiment[:MAX_NAME_CHARS], root if is_sql(uri) else None
             )
             yield _Session(client, experiment, self._store, root, save)
 
@@ -258,55 +236,15 @@ def _open_client(uri: str) -> MlflowClient:
 
     for noisy in ("mlflow", "alembic"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
-    if _is_sql(uri):
-        _probe(uri)
+    if is_sql(uri):
+        probe(uri)
     return MlflowClient(tracking_uri=uri, registry_uri=uri)
-
-
-def _is_sql(uri: str) -> bool:
-    return uri.partition(":")[0].partition("+")[0] in _SQL_SCHEMES
-
-
-def _probe(uri: str) -> None:
-    """Speak to the database once, because MLflow itself would try ten times for minutes."""
-    import sqlalchemy
-
-    engine = sqlalchemy.create_engine(uri, poolclass=sqlalchemy.pool.NullPool)
-    if engine.dialect.name == "sqlite" and engine.url.database:
-        Path(engine.url.database).parent.mkdir(parents=True, exist_ok=True)
-    sqlalchemy.inspect(engine).get_table_names()
-
-
-@contextlib.contextmanager
-def _brought_down(store: Store) -> Iterator[tuple[str, Callable[[], None]]]:
-    """The workspace's SQLite file as a private local copy: its URI, and how to put it back."""
-    with tempfile.TemporaryDirectory(prefix="sisom-mlflow-") as folder:
-        path = Path(folder, "mlflow.db")
-        data, tag = b"", ""
-        with contextlib.suppress(ArtefactMissing):
-            data, tag = store.get_tagged(DATABASE_KEY)
-            path.write_bytes(data)
-
-        def save() -> None:
-            nonlocal data, tag
-            with contextlib.closing(sqlite3.connect(path)) as connection:
-                now = connection.serialize()
-            if now == data:
-                return
-            mine = (
-                store.put_if_match(DATABASE_KEY, now, tag) if tag else store.put_if_absent(DATABASE_KEY, now)
-            )
-            if not mine:
-                raise TrackingUnavailable(f"{store.url(DATABASE_KEY)}: somebody else wrote it meanwhile")
-            data, tag = store.get_tagged(DATABASE_KEY)
-
-        yield f"sqlite:///{path}", save
 
 
 def _create(store: Store) -> None:
     """Make the SQLite file aside first: MLflow can't open one whose first migration was cut off."""
     if not store.exists(DATABASE_KEY):
-        with _brought_down(store) as (uri, save):
+        with brought_down(store) as (uri, save):
             _open_client(uri).search_experiments(max_results=1)
             save()
 
@@ -345,6 +283,16 @@ def _found_or_made(session: _Session, tags: Mapping[str, str], name: str) -> Run
     if found:
         return found[0]
     return session.client.create_run(session.experiment_id, tags=dict(tags), run_name=name)
+
+
+def _round_run(session: _Session, parent: Run, index: int) -> Run:
+    tags = {"mlflow.parentRunId": parent.info.run_id, "sisom.round": f"{index:03d}"}
+    return _found_or_made(session, tags, f"round {index:03d}")
+
+
+def _last_step(client: MlflowClient, run: Run, name: str) -> int:
+    history = client.get_metric_history(run.info.run_id, name) if name in run.data.metrics else []
+    return max((metric.step for metric in history), default=-1)
 
 
 def _metrics(record: RoundRecord, run: Run) -> list[Metric]:

@@ -21,21 +21,13 @@ from typing import Any
 
 import pytest
 
-from pipeline import tracking
+from pipeline import tracking, tracking_database, tracking_keys
 from pipeline.config import Config
 from pipeline.errors import StoreUnavailable, SystemFault
 from pipeline.storage import LocalStore, Store, open_store
-from pipeline.tracking import (
-    DATABASE_KEY,
-    MAX_KEY_CHARS,
-    RoundRecord,
-    TrackingUnavailable,
-    config_params,
-    flat,
-    key,
-    mask,
-    open_tracker,
-)
+from pipeline.tracking import RoundRecord, open_tracker
+from pipeline.tracking_database import DATABASE_KEY, TrackingUnavailable
+from pipeline.tracking_keys import MAX_KEY_CHARS, config_params, flat, key, mask
 
 RECORD = RoundRecord(
     index=0,
@@ -222,6 +214,42 @@ def test_thousands_of_classes_and_names_of_any_kind(store: LocalStore) -> None:
     assert len(run.data.params) == 230
 
 
+# ---------------------------------------------------------------------------------------- while a round works
+
+
+def live(seen: Seen, run: Any) -> dict[str, list[tuple[int, float]]]:
+    return {name: steps for name, steps in history(seen, run).items() if name.startswith("live/")}
+
+
+def test_a_round_at_work_is_seen_and_then_completed_in_the_same_run(store: LocalStore) -> None:
+    config = config_at(store.uri)
+    tracker = open_tracker(config, store)
+    tracker.progress(0, {"scored": 90.0, "listed": 1000.0}, 100)
+    seen = look(tracker.uri)
+    (run,) = seen.rounds
+    assert run.info.status == "RUNNING"
+    assert live(seen, run) == {"live/scored": [(100, 90.0)], "live/listed": [(100, 1000.0)]}
+
+    resumed = open_tracker(config, store)  # which goes on from what was written, and tells some of it again
+    resumed.progress(0, {"scored": 45.0, "listed": 1000.0}, 50)
+    resumed.progress(0, {"scored": 91.0, "listed": 1000.0}, 100)
+    resumed.progress(0, {"scored": 180.0, "listed": 1000.0, "images_per_s": 7.5}, 200)
+    logged = resumed.log_round(RECORD)
+    resumed.progress(0, {"scored": 900.0}, 1000)  # late: the round is logged
+    seen = look(tracker.uri)
+    (run,) = seen.rounds
+    assert run.info.run_id == logged.run_id
+    assert run.info.status == "FINISHED"
+    assert live(seen, run) == {
+        "live/scored": [(100, 90.0), (200, 180.0)],
+        "live/listed": [(100, 1000.0), (200, 1000.0)],
+        "live/images_per_s": [(200, 7.5)],
+    }
+    assert history(seen, run)["test_accuracy"] == [(0, 0.5)]
+    assert run.data.params == dict(RECORD.params)
+    assert not [name for name in history(seen, seen.parent) if name.startswith("live/")]
+
+
 # ------------------------------------------------------------------------------------------ cut off anywhere
 
 
@@ -293,33 +321,11 @@ def test_a_killed_process_is_made_good_by_the_next(
 # --------------------------------------------------------------------------------------------------------- S3
 
 
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
 @pytest.fixture
-def s3_store(endpoint: str, monkeypatch: pytest.MonkeyPatch, empty_store: bytes, tmp_path: Path) -> Store:
-    for name, value in {
-        "AWS_ENDPOINT_URL": endpoint,
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_CONFIG_FILE": str(tmp_path / "none"),
-        "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "none"),
-    }.items():
-        monkeypatch.setenv(name, value)
-    bucket = f"bucket-{abs(hash(tmp_path)):x}"
-    store: Any = open_store(f"s3://{bucket}/projects/digits", config_at("unused").storage)
-    store.client.create_bucket(Bucket=bucket)
+def s3_store(s3_bucket: str, empty_store: bytes) -> Store:
+    store = open_store(f"{s3_bucket}/projects/digits", config_at("unused").storage)
     store.put(DATABASE_KEY, empty_store)
-    return store  # type: ignore[no-any-return]
+    return store
 
 
 def brought_home(store: Store, folder: Path) -> str:
@@ -336,6 +342,13 @@ def test_on_s3_the_database_and_the_artefacts_lie_in_the_workspace(s3_store: Sto
     seen = look(brought_home(s3_store, tmp_path))
     assert seen.rounds[0].info.artifact_uri.startswith(f"{s3_store.uri}/mlflow/artifacts/")
     assert_whole(seen, tmp_path / "files")
+
+
+@pytest.mark.s3
+def test_on_s3_a_round_at_work_shows_nothing(s3_store: Store, tmp_path: Path) -> None:
+    before = s3_store.get(DATABASE_KEY)
+    open_tracker(config_at(s3_store.uri), s3_store).progress(0, {"scored": 1.0}, 1)
+    assert s3_store.get(DATABASE_KEY) == before
 
 
 @pytest.mark.s3
@@ -405,6 +418,11 @@ def test_a_server_takes_the_same_record_in_silence(
     logged = tracker.log_round(RECORD)
     assert tracker.log_round(RECORD) == logged
     assert_whole(look(server), tmp_path / "files")
+    for step in (10, 20, 20):
+        tracker.progress(1, {"scored": float(step)}, step)
+    seen = look(server)
+    assert live(seen, seen.rounds[1]) == {"live/scored": [(10, 10.0), (20, 20.0)]}
+    assert tracker.log_round(replace(RECORD, index=1)).run_id == seen.rounds[1].info.run_id
     assert not (tmp_path / "digits/mlflow").exists()
     assert capfd.readouterr() == ("", "")
 
@@ -471,11 +489,12 @@ def test_the_first_store_is_made_whole_and_in_silence(
 
 
 def test_mlflow_is_imported_at_first_use_only() -> None:
-    assert tracking.__file__
-    body = ast.parse(Path(tracking.__file__).read_text(encoding="utf-8")).body
-    froms = {node.module for node in body if isinstance(node, ast.ImportFrom)}
-    names = {alias.name for node in body if isinstance(node, ast.Import) for alias in node.names}
-    assert not [name for name in froms | names if name and name.startswith(("mlflow", "sqlalchemy"))]
+    for room in (tracking, tracking_database, tracking_keys):
+        assert room.__file__
+        body = ast.parse(Path(room.__file__).read_text(encoding="utf-8")).body
+        froms = {node.module for node in body if isinstance(node, ast.ImportFrom)}
+        names = {alias.name for node in body if isinstance(node, ast.Import) for alias in node.names}
+        assert not [name for name in froms | names if name and name.startswith(("mlflow", "sqlalchemy"))]
 
 
 def test_keys_are_legal_distinct_and_stable() -> None:
