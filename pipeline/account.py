@@ -1,93 +1,165 @@
-"""The files that a finished shard leaves, and the account: by id, every listed row is scored or quarantined.
+"""The account: by id, every listed row is scored or quarantined; and the few large files that come of it.
 
-Light on purpose: the workers that check the account need neither torch nor a model.
+A finished shard leaves one file under `parts/`, written atomically: that file is the promise that the shard is
+done. When all are done, workers check each shard's ids against the listing and merge runs of shards into
+`scores/` and `quarantine/`. Light on purpose: these workers need neither torch nor a model.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import ray
 
 from pipeline.config import Config
+from pipeline.engine import Cluster
 from pipeline.errors import AccountError, QuarantineOverflow
-from pipeline.pool import shard_ids
-from pipeline.types import QUARANTINE, SCORES, Shard
+from pipeline.pool import digest_of
+from pipeline.snapshot import Snapshot, load_shard
+from pipeline.types import QUARANTINE, SCORED, SCORES
 from pipeline.workspace import Workspace
 
-
-def score_key(prefix: str, shard: int) -> str:
-    """Key of a shard's score file."""
-    return f"{prefix}scores/{shard:06d}.parquet"
-
-
-def quarantine_key(prefix: str, shard: int) -> str:
-    """Key of a shard's quarantine file; only shards with broken rows have one."""
-    return f"{prefix}quarantine/{shard:06d}.parquet"
+FILE_ROWS = 1_000_000
+GROUP_ROWS = 65_536
+MOST_SHARDS = 4096  # of a file: each is a read
+SHOWN = 3
 
 
-def write_shard(workspace: Workspace, prefix: str, shard: int, rows: pa.Table) -> None:
-    """Write a whole shard's quarantine and then its scores: the second is the promise."""
-    broken = pc.is_valid(rows["reason"])
-    bad = rows.filter(broken)
-    if bad.num_rows:
-        workspace.write_table(quarantine_key(prefix, shard), bad.select(QUARANTINE.names).cast(QUARANTINE))
-    good = rows.filter(pc.invert(broken))
-    workspace.write_table(score_key(prefix, shard), good.select(SCORES.names).cast(SCORES))
+def part_key(prefix: str, shard: int) -> str:
+    """Key of a finished shard's rows."""
+    return f"{prefix}parts/{shard:08d}.parquet"
 
 
-def account(workspace: Workspace, prefix: str, shards: Sequence[Shard], config: Config) -> tuple[int, int]:
-    """Check by id that `scored + quarantined == listed`, shard by shard on workers.
+def write_part(workspace: Workspace, prefix: str, shard: int, rows: pa.Table) -> None:
+    """Write a whole shard's rows, the scored and the quarantined."""
+    workspace.write_table(part_key(prefix, shard), rows.select(SCORED.names).cast(SCORED))
 
-    Returns:
-        How many rows were scored, and how many quarantined.
+
+@dataclass
+class Tally:
+    """What became of listed rows. `wrong` tells of shards that do not add up, `retry` has those worth another try."""
+
+    scored: int = 0
+    quarantined: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    wrong: list[str] = field(default_factory=list)
+    retry: list[int] = field(default_factory=list)
+
+    def add(self, other: Tally) -> None:
+        """Count another tally too."""
+        self.scored += other.scored
+        self.quarantined += other.quarantined
+        self.reasons += other.reasons
+        self.wrong += other.wrong
+        self.retry += other.retry
+
+
+def close_account(
+    workspace: Workspace, prefix: str, snapshot: Snapshot, config: Config, cluster: Cluster
+) -> Tally:
+    """Check by id that `scored + quarantined == listed`, shard by shard on workers, and write the score files.
 
     Raises:
         AccountError: an id of the pool is missing from the files, is there twice, or does not belong there.
-        QuarantineOverflow: too many rows are broken.
+        QuarantineOverflow: too many rows are broken. Shards whose rows failed for storage's sake count as
+            unfinished from then on.
     """
-    check = ray.remote(num_cpus=0.25)(_check_shards)
-    pieces = [list(shards[i : i + 64]) for i in range(0, len(shards), 64)]
-    tallies = ray.get([check.remote(workspace, prefix, piece, config) for piece in pieces])
-    wrong = [text for _, _, texts, _ in tallies for text in texts]
-    if wrong:
-        raise AccountError(f"the account does not add up in {len(wrong)} shards: {'; '.join(wrong[:3])}")
-    scored = sum(tally[0] for tally in tallies)
-    quarantined = sum(tally[1] for tally in tallies)
-    allowed = config.scoring.max_quarantined * (scored + quarantined)
-    if quarantined > allowed:
-        reasons = sum((counts for *_, counts in tallies), Counter[str]())
-        top = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))[:3]
-        raise QuarantineOverflow(
-            f"{quarantined} of {scored + quarantined} rows are broken, more than scoring.max_quarantined "
-            f"({config.scoring.max_quarantined:g}) tolerates; raise it, or mend the "
-            f"rows in {workspace.store.url(prefix + 'quarantine')}; most often: "
-            + "; ".join(f"{reason} ({count})" for reason, count in top)
-        )
-    return scored, quarantined
+    merge: Any = ray.remote(num_cpus=cluster.task_cpus)(_merge)
+    pending: deque[Any] = deque()
+    total = Tally()
+    for number, run in enumerate(_runs(snapshot)):
+        pending.append(merge.remote(workspace, prefix, number, run.table))
+        while len(pending) > 2 * cluster.cpus:
+            total.add(ray.get(pending.popleft()))
+    while pending:
+        total.add(ray.get(pending.popleft()))
+    if total.wrong:
+        shown = "; ".join(total.wrong[:SHOWN])
+        raise AccountError(f"the account does not add up in {len(total.wrong)} shards: {shown}")
+    if total.quarantined > allowed(snapshot, config):
+        raise overflow(workspace, prefix, snapshot, config, total, "quarantine")
+    return total
 
 
-def _check_shards(
-    workspace: Workspace, prefix: str, shards: Sequence[Shard], config: Config
-) -> tuple[int, int, list[str], Counter[str]]:
-    scored = quarantined = 0
-    wrong: list[str] = []
-    reasons = Counter[str]()
-    for shard in shards:
-        listed = shard_ids(shard, config.pool, config.storage)
-        good = workspace.read_table(score_key(prefix, shard.shard), ["id"])["id"].to_pylist()
-        bad: list[str] = []
-        if workspace.exists(quarantine_key(prefix, shard.shard)):
-            table = workspace.read_table(quarantine_key(prefix, shard.shard), ["id", "reason"])
-            bad = table["id"].to_pylist()
-            reasons.update(reason.partition(":")[0] for reason in table["reason"].to_pylist())
-        if sorted(listed) != sorted([*good, *bad]):
-            wrong.append(
-                f"{shard.uri}#{shard.row_group}: {len(listed)} listed, {len(good)} + {len(bad)} found"
-            )
-        scored += len(good)
-        quarantined += len(bad)
-    return scored, quarantined, wrong, reasons
+def allowed(snapshot: Snapshot, config: Config) -> float:
+    """How many rows may be quarantined."""
+    return config.scoring.max_quarantined * snapshot.rows
+
+
+def overflow(
+    workspace: Workspace, prefix: str, snapshot: Snapshot, config: Config, tally: Tally, where: str
+) -> QuarantineOverflow:
+    """The error for too many broken rows. What failed for storage's sake counts as unfinished from now on."""
+    for shard in tally.retry:
+        workspace.store.delete(part_key(prefix, shard))
+    top = sorted(tally.reasons.items(), key=lambda item: (-item[1], item[0]))[:SHOWN]
+    again = "; what storage did not answer for is tried again by the next run" if tally.retry else ""
+    return QuarantineOverflow(
+        f"{tally.quarantined} of {snapshot.rows} rows are broken, more than scoring.max_quarantined "
+        f"({config.scoring.max_quarantined:g}) tolerates; raise it, or mend the rows that "
+        f"{workspace.store.url(prefix + where)} names; most often: "
+        + "; ".join(f"{reason} ({count})" for reason, count in top)
+        + again
+    )
+
+
+def clear_parts(workspace: Workspace, prefix: str) -> None:
+    """Remove what the score files have replaced."""
+    for key in workspace.keys(f"{prefix}parts/"):
+        workspace.store.delete(key)
+
+
+def _runs(snapshot: Snapshot) -> Iterator[Snapshot]:
+    """Consecutive shards that share a file; a function of the listing alone."""
+    rows = snapshot.table["rows"].to_pylist()
+    start = size = 0
+    for i, count in enumerate(rows):
+        if i > start and (size + count > FILE_ROWS or i - start == MOST_SHARDS):
+            yield snapshot.take(range(start, i))
+            start, size = i, 0
+        size += count
+    yield snapshot.take(range(start, len(rows)))
+
+
+def _merge(workspace: Workspace, prefix: str, number: int, shards: pa.Table) -> Tally:
+    """On a worker: check shards and write their rows as one score file and one quarantine file."""
+    tally = Tally()
+    good, bad = [SCORES.empty_table()], [QUARANTINE.empty_table()]
+    for row in shards.to_pylist():
+        part = workspace.read_table(part_key(prefix, row["shard"]))
+        broken = part.filter(pc.is_valid(part["reason"]))
+        whole = part.filter(pc.is_null(part["reason"]))
+        if not _adds_up(part, broken, row["rows"], row["ids"]):
+            place = load_shard(workspace, prefix, row["part"], row["shard"]).place
+            tally.wrong.append(f"{place}: {row['rows']} listed, {whole.num_rows} + {broken.num_rows} found")
+        tally.scored += whole.num_rows
+        tally.quarantined += broken.num_rows
+        tally.reasons.update(reason.partition(":")[0] for reason in broken["reason"].to_pylist())
+        if broken.num_rows and pc.max(broken["attempts"]).as_py() > 1:
+            tally.retry.append(row["shard"])
+        good.append(whole.select(SCORES.names))
+        bad.append(broken.select(QUARANTINE.names))
+    _write(workspace, f"{prefix}scores/{number:05d}.parquet", good)
+    if tally.quarantined:
+        _write(workspace, f"{prefix}quarantine/{number:05d}.parquet", bad)
+    else:  # an earlier attempt may have left some
+        workspace.store.delete(f"{prefix}quarantine/{number:05d}.parquet")
+    return tally
+
+
+def _write(workspace: Workspace, key: str, tables: Sequence[pa.Table]) -> None:
+    workspace.write_table(key, pa.concat_tables(tables).combine_chunks(), row_group_size=GROUP_ROWS)
+
+
+def _adds_up(part: pa.Table, broken: pa.Table, rows: int, digest: str) -> bool:
+    """Whether a shard's rows are the listed ones: by id, or by number where ids could not be read again."""
+    if part.num_rows != rows:
+        return False
+    if digest_of(part["id"].combine_chunks()) == digest:
+        return True
+    return "read" in broken["stage"].to_pylist()

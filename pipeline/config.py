@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, field_validator, model_validator
 
 from pipeline.decode import Interpolation, Transform
 from pipeline.errors import nearest
@@ -182,12 +182,22 @@ class QueryPlan(Section):
 
 
 class Resources(Section):
-    """What the work may take. `auto` takes a GPU where the cluster has one."""
+    """What the work may take. `auto` takes a GPU where the cluster has one.
+
+    `actors` is the most scoring actors, by default one a CPU or a GPU's share; the pool may shrink to `min_actors`
+    and grows again as CPUs allow. `memory` is of a node, such as "8GiB", by default what Ray finds. A bank that
+    would fill more than `bank_share` of a node's object store is mapped from a file instead. Scoring that makes no
+    progress for `no_progress_s` seconds is started anew.
+    """
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     actors: Annotated[int, Field(ge=1)] | None = None
+    min_actors: Annotated[int, Field(ge=1)] = 1
     threads: Annotated[int, Field(ge=1)] = 1
     gpu_share: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    memory: ByteSize | None = None
+    bank_share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.25
+    no_progress_s: Annotated[float, Field(ge=10.0)] = 900.0
 
 
 class Tracking(Section):

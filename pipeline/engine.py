@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import ray
@@ -19,11 +20,17 @@ class Cluster:
     cpus: int
     node_cpus: int  # of the smallest node that has any
     gpus: int
+    nodes: int  # that have CPUs
+    node_memory: int  # bytes of the smallest one, beside its object store
+    object_store: int  # bytes of the smallest one
     device: str  # of scoring and training workers: "cpu" or "cuda"
+    min_actors: int
     max_actors: int
+    max_readers: int
     actor_cpus: float
     actor_gpus: float
-    task_cpus: float
+    reader_cpus: float  # of a task that feeds actors
+    task_cpus: float  # of any other
 
 
 def start(config: Config) -> Cluster:
@@ -34,10 +41,8 @@ def start(config: Config) -> Cluster:
     """
     if not ray.is_initialized():
         _join(config)
-    total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    nodes = [int(n["Resources"].get("CPU", 0)) for n in ray.nodes() if n["Alive"]]  # type: ignore[no-untyped-call]
-    smallest = min((cpus for cpus in nodes if cpus), default=1)
-    return lay_out(config.resources, int(total.get("CPU", 1)), int(total.get("GPU", 0)), smallest)
+    alive = [n["Resources"] for n in ray.nodes() if n["Alive"]]  # type: ignore[no-untyped-call]
+    return lay_out(config.resources, [node for node in alive if node.get("CPU", 0) >= 1] or alive)
 
 
 def _join(config: Config) -> None:
@@ -77,26 +82,39 @@ def _quiet() -> None:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
-def lay_out(resources: Resources, cpus: int, gpus: int, node_cpus: int | None = None) -> Cluster:
-    """Integers in, plan out: how many actors of which size leave room for the tasks that feed them.
+def lay_out(resources: Resources, nodes: Sequence[Mapping[str, float]]) -> Cluster:
+    """Nodes' resources in, plan out: how many actors of which size leave room for the tasks that feed them.
 
-    An actor pool that can take every CPU starves its own readers, for ever after a node loss. So actors get at
-    most half of the CPUs on a CPU cluster, and on one or two CPUs everything takes fractions.
+    An actor pool that can take every CPU starves its own readers, for ever after a node loss. So on a CPU cluster
+    an actor takes a little less than a CPU: a node full of actors has room for readers left, whatever becomes of
+    the other nodes.
     """
+    sizes = [max(1, int(node.get("CPU", 1))) for node in nodes]
+    cpus, least, most = sum(sizes), min(sizes), max(sizes)
+    gpus = int(sum(node.get("GPU", 0) for node in nodes))
     if resources.device == "cuda" and not gpus:
         raise ConfigError("resources.device: cuda, but the Ray cluster has no GPU; use auto or cpu")
     on_gpu = gpus > 0 and resources.device != "cpu"
-    small = cpus <= 2
-    room = gpus * int(1 / resources.gpu_share) if on_gpu else max(1, (cpus + 1) // 2)
-    wanted = resources.actors or room
+    room = gpus * int(1 / resources.gpu_share) if on_gpu else cpus
+    actors = max(1, min(resources.actors or room, room))
+    small = least <= 2
+    if on_gpu:
+        actor_cpus, reader_cpus = (0.5, 0.45) if small else (1.0, 0.9)
+    else:  # on each node, as many actors as CPUs leave at least two readers' share
+        actor_cpus, reader_cpus = (most - 0.5) / most, 0.25 * least / most
     return Cluster(
         cpus=cpus,
-        node_cpus=cpus if node_cpus is None else node_cpus,
+        node_cpus=least,
         gpus=gpus,
+        nodes=len(nodes),
+        node_memory=int(min(node.get("memory", 0) for node in nodes)),
+        object_store=int(min(node.get("object_store_memory", 0) for node in nodes)),
         device="cuda" if on_gpu else "cpu",
-        max_actors=max(1, min(wanted, cpus - 1, room if on_gpu else cpus)),
-        actor_cpus=0.5 if small else 1.0,
+        min_actors=min(resources.min_actors, actors),
+        max_actors=actors,
+        max_readers=cpus if on_gpu else max(1, cpus // 2),
+        actor_cpus=round(actor_cpus, 4),
         actor_gpus=resources.gpu_share if on_gpu else 0.0,
-        # A little less than an actor: Ray Data would run equal neighbours in one process, readers inside actors.
+        reader_cpus=round(reader_cpus, 4),
         task_cpus=0.45 if small else 0.9,
     )

@@ -13,10 +13,10 @@ from pipeline.config import Config, Pool
 from pipeline.decode import BadImage, decode
 from pipeline.engine import Cluster
 from pipeline.errors import LabelError, PoolError, nearest
-from pipeline.pool import list_shards
+from pipeline.pool_parquet import groups
 from pipeline.stages import Network, normalise
 from pipeline.storage import open_store
-from pipeline.types import Shard
+from pipeline.types import Listed
 
 
 def test_accuracy(network: Network, config: Config, cluster: Cluster) -> dict[str, Any] | None:
@@ -28,10 +28,10 @@ def test_accuracy(network: Network, config: Config, cluster: Cluster) -> dict[st
     if config.test_uri is None:
         return None
     source = Pool(uri=config.test_uri, id_column=config.pool.id_column, image_column=config.pool.image_column)
-    shards = list(list_shards(source, config.storage))
+    found = list(groups(source, config.storage))
     run = ray.remote(num_cpus=cluster.actor_cpus, num_gpus=cluster.actor_gpus)(_predict)
     shared = ray.put(network)
-    tables = ray.get([run.remote(shard, source, config, shared, cluster.device) for shard in shards])
+    tables = ray.get([run.remote(item, source, config, shared, cluster.device) for item in found])
     truth = np.concatenate([truth for truth, _ in tables])
     predicted = np.concatenate([predicted for _, predicted in tables])
     if not len(truth):
@@ -43,13 +43,13 @@ def test_accuracy(network: Network, config: Config, cluster: Cluster) -> dict[st
     return {"accuracy": float(right.mean()), "images": len(truth), "per_class": per_class}
 
 
-def _predict(shard: Shard, source: Pool, config: Config, network: Network, device: str) -> tuple[Any, Any]:
+def _predict(item: Listed, source: Pool, config: Config, network: Network, device: str) -> tuple[Any, Any]:
     torch.set_num_threads(config.resources.threads)
-    with open_store(shard.uri, config.storage).open("") as file:
-        table = pq.ParquetFile(file).read_row_group(shard.row_group)
+    with open_store(item.uri, config.storage).open("") as file:
+        table = pq.ParquetFile(file).read_row_group(item.row_group)
     if config.test.label_column not in table.column_names:
         raise PoolError(
-            f"test.label_column: {shard.uri} has no column {config.test.label_column!r}; "
+            f"test.label_column: {item.uri} has no column {config.test.label_column!r}; "
             f"{nearest(config.test.label_column, table.column_names)}"
         )
     numbers = {name: i for i, name in enumerate(config.taxonomy)}
@@ -60,7 +60,7 @@ def _predict(shard: Shard, source: Pool, config: Config, network: Network, devic
     ):
         if str(label) not in numbers:
             raise LabelError(
-                f"test.uri: {shard.uri} has label {label!r}, which is not in the taxonomy; "
+                f"test.uri: {item.uri} has label {label!r}, which is not in the taxonomy; "
                 f"{nearest(str(label), config.taxonomy)}"
             )
         try:

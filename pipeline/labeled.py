@@ -23,9 +23,12 @@ from pipeline import reading
 from pipeline.config import Config
 from pipeline.engine import Cluster
 from pipeline.errors import LabelError
-from pipeline.reading import BROKEN, DECODED, find_ids
+from pipeline.listing import Listing
+from pipeline.pieces import Reading
+from pipeline.reading import BROKEN, DECODED
+from pipeline.snapshot import Snapshot, load_shards
 from pipeline.stages import Extractor, Network
-from pipeline.types import LABELED, Shard
+from pipeline.types import LABELED
 
 MIN_HELD_OUT = 20
 
@@ -33,30 +36,20 @@ MIN_HELD_OUT = 20
 # ----------------------------------------------------------------------------------------------- locating
 
 
-def locate(ids: Sequence[str], shards: Sequence[Shard], config: Config) -> dict[str, tuple[int, int]]:
-    """Find (shard, row) of each id; only the id columns of the pool are read, on workers.
+def places_of(
+    ids: Sequence[str], listing: Listing, config: Config, *, strict: bool
+) -> dict[str, tuple[int, int]]:
+    """(shard, row) of the labeled ids that the listing found.
 
     Raises:
-        LabelError: an id that is not in the pool, or is there twice.
+        LabelError: with `strict`, an id that is not in the pool; otherwise, that none of them is.
     """
-    wanted = ray.put(frozenset(ids))
-    find = ray.remote(num_cpus=0.25)(find_ids)
-    pieces = [list(shards[i : i + 64]) for i in range(0, len(shards), 64)]
-    found: dict[str, tuple[int, int]] = {}
-    for matches in ray.get([find.remote(piece, wanted, config.pool, config.storage) for piece in pieces]):
-        for name, shard, row in matches:
-            if name in found:
-                places = " and ".join(
-                    f"{shards[s].uri}#{shards[s].row_group}" for s in (found[name][0], shard)
-                )
-                raise LabelError(f"id {name!r} stands twice in the pool: in {places}; ids must be unique")
-            found[name] = (shard, row)
-    missing = sorted(set(ids) - set(found))
-    if missing:
+    missing = sorted(set(ids) - set(listing.found))
+    if missing and (strict or len(missing) == len(set(ids))):
         raise LabelError(
             f"{len(missing)} labeled ids are not in the pool {config.pool.uri}, the first is {missing[0]!r}"
         )
-    return found
+    return listing.found
 
 
 def held_out(targets: NDArray[np.int32], ids: Sequence[str], share: float, seed: int) -> NDArray[np.bool_]:
@@ -102,7 +95,7 @@ class LabeledSet:
         return self._asked - int(self.broken.num_rows)
 
 
-def read_labeled(labeled: pa.Table, shards: Sequence[Shard], config: Config, cluster: Cluster) -> LabeledSet:
+def read_labeled(labeled: pa.Table, snapshot: Snapshot, config: Config, cluster: Cluster) -> LabeledSet:
     """Start to stream the rows of a `LABELED` table out of the pool, decoded, into the object store.
 
     Only the shards that hold such rows are read, a task each. Returns at once.
@@ -110,13 +103,15 @@ def read_labeled(labeled: pa.Table, shards: Sequence[Shard], config: Config, clu
     by_shard: dict[int, list[dict[str, Any]]] = {}
     for row in labeled.to_pylist():
         by_shard.setdefault(row["shard"], []).append(row)
-    read: Any = ray.remote(num_cpus=cluster.task_cpus, num_returns=2)(reading.read_labeled)
-    size, most = config.model.image_size, config.scoring.max_pixels
-    pairs = [
-        read.remote(shards[number], rows, config.pool, config.storage, size, most)
-        for number, rows in sorted(by_shard.items())
-    ]
+    read: Any = ray.remote(num_cpus=cluster.task_cpus, num_returns=2)(_read)
+    pairs = [read.remote(snapshot.take([number]), rows, config) for number, rows in sorted(by_shard.items())]
     return LabeledSet(tuple(pair[0] for pair in pairs), tuple(pair[1] for pair in pairs), labeled.num_rows)
+
+
+def _read(one: Snapshot, rows: Sequence[Mapping[str, Any]], config: Config) -> tuple[pa.Table, pa.Table]:
+    (shard,) = load_shards(one.workspace, one.prefix, one.table)
+    how = Reading(config.pool, config.storage, config.scoring.max_bytes)
+    return reading.read_labeled(shard, rows, how, config.model.transform(config.scoring.max_pixels))
 
 
 @dataclass(frozen=True)
@@ -226,22 +221,17 @@ def _embed(
     found: list[tuple[int, Mapping[str, NDArray[Any]], tuple[tuple[str, int], ...]]] = []
     for start in starts:
         rows = np.arange(start, min(start + size, len(pixels)))
-        features = extract(pixels.take(rows).numpy())
+        features = extract(pixels.take(rows).numpy()).to("cpu")
         found.append((start, features.to_arrays(), features.layer_dims))
     return found
 
 
 def labeled_table(
-    ids: Sequence[str],
-    targets: Sequence[int],
-    places: Mapping[str, tuple[int, int]],
-    share: float,
-    seed: int,
+    labels: Sequence[tuple[str, int]], places: Mapping[str, tuple[int, int]], share: float, seed: int
 ) -> pa.Table:
-    """The rows that carry labels, by id, with their places and the validation split: a round's frozen input."""
-    order = sorted(range(len(ids)), key=lambda i: ids[i])
-    names = [ids[i] for i in order]
-    classes = np.asarray([targets[i] for i in order], np.int32)
+    """The rows that carry labels, (id, class), by id, with their places and the validation split: a frozen input."""
+    names = [name for name, _ in sorted(labels)]
+    classes = np.asarray([number for _, number in sorted(labels)], np.int32)
     columns = {
         "id": names,
         "target": classes,

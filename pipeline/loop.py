@@ -15,11 +15,13 @@ from pipeline.config import Config, Pool
 from pipeline.errors import ConfigError, LabelError, PoolError, UserError, nearest
 from pipeline.labels import PREFIX, batches, read_labels, require_answers
 from pipeline.outcome import answers_key, track
-from pipeline.pool import list_shards
+from pipeline.pool import check_pool
+from pipeline.pool_parquet import groups
 from pipeline.progress import Voice
 from pipeline.rounds import Project, run_round
 from pipeline.storage import open_store
 from pipeline.tracking import open_tracker
+from pipeline.types import Listed
 from pipeline.workspace import Lease, Workspace, open_workspace, round_key
 from sisom.subset import SUBSETS
 
@@ -113,8 +115,7 @@ def preflight(config: Config, voice: Voice) -> None:
         _check_demo(config)
         if demo_data.ensure(config):
             voice.say(f"made the demo's pool of handwritten digits at {config.pool.uri}")
-    for _ in list_shards(config.pool, config.storage):
-        pass
+    check_pool(config.pool, config.storage)
     _check_test(config)
     if config.truth_uri is not None:
         oracle.read_truth(config)
@@ -149,10 +150,11 @@ def _check_demo(config: Config) -> None:
 def _check_test(config: Config) -> None:
     if config.test_uri is None:
         return
-    columns = {"id_column": config.pool.id_column, "image_column": config.pool.image_column}
+    pool = config.pool
     known = frozenset(config.taxonomy)
     name = config.test.label_column
-    files = {shard.uri for shard in _listed(Pool(uri=config.test_uri, **columns), config, "test.uri")}
+    source = Pool(uri=config.test_uri, id_column=pool.id_column, image_column=pool.image_column)
+    files = {item.uri for item in _listed(source, config, "test.uri")}
     for uri in sorted(files):
         with _readable(uri), open_store(uri, config.storage).open("") as file:
             parquet = pq.ParquetFile(file)
@@ -175,8 +177,11 @@ def _readable(uri: str) -> Iterator[None]:
         raise PoolError(f"test.uri: {uri} cannot be read: {' '.join(str(error).split())[:200]}") from None
 
 
-def _listed(source: Pool, config: Config, path: str) -> list:  # type: ignore[type-arg]
+def _listed(source: Pool, config: Config, path: str) -> list[Listed]:
     try:
-        return list(list_shards(source, config.storage))
+        found = list(groups(source, config.storage))
     except UserError as error:
         raise type(error)(f"{path}: {error}".replace("pool.uri: ", "")) from None
+    if not found:
+        raise PoolError(f"{path}: {source.uri} holds no Parquet file with rows")
+    return found

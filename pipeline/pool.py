@@ -1,56 +1,156 @@
-"""The pool: what is listed, and how a listed piece is read. A shard is one Parquet row group."""
+"""The pool: which objects it has, which of them make a shard together, and how rows come out of a shard.
+
+Three forms, told apart by the ends of keys and free to lie side by side: Parquet (a shard is a row group), tars of
+images as WebDataset has them (a shard is a tar), and image objects (a shard is a run of them in the order of
+their keys). Each form is a room of its own with the same two functions, `survey` and `pieces`.
+"""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
+from typing import Final, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from pipeline import pool_images, pool_parquet, pool_tars
 from pipeline.config import Pool, Storage
-from pipeline.errors import ArtefactMissing, PoolError, nearest
-from pipeline.storage import Store, open_store, reading
-from pipeline.types import SNAPSHOT, Shard
+from pipeline.errors import PoolError, nearest
+from pipeline.pieces import IMAGE_ENDS, Piece, Reading
+from pipeline.storage import open_store
+from pipeline.store import Entry
+from pipeline.types import Listed, Shard
+
+Form = Literal["parquet", "tar", "image", "other"]
+
+_LOOKED_AT: Final = 100  # objects that are named when nothing else is there
+_FORMS: Final = {"parquet": pool_parquet, "tar": pool_tars, "image": pool_images}
 
 
-def list_shards(pool: Pool, storage: Storage) -> Iterator[Shard]:
-    """List the pool, in the order of its keys; only the footers of the files are read.
+def form_of(key: str) -> Form:
+    """What the end of a key says that an object is."""
+    end = key.lower()
+    if end.endswith(".parquet"):
+        return "parquet"
+    if end.endswith(".tar"):
+        return "tar"
+    return "image" if end.endswith(IMAGE_ENDS) else "other"
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Objects that are surveyed together: a Parquet file, a tar, or the images of one shard."""
+
+    form: Form
+    objects: tuple[Listed, ...]
+
+
+def units(pool: Pool, storage: Storage) -> Iterator[Unit]:
+    """List the pool in the order of its keys, streamed: memory of one unit.
+
+    Objects of no known form come as units of form "other", so that they can be counted.
 
     Raises:
-        PoolError: nothing there, a file that is not Parquet, a missing or mistyped column.
         StorageError: the URI may not be read.
     """
     store = open_store(pool.uri, storage)
-    number = 0
+    images: list[Listed] = []
     for entry in store.list():
-        if not (entry.key.endswith(".parquet") or entry.key == ""):
-            continue
-        uri = store.url(entry.key)
-        try:
-            with reading(uri), store.open(entry.key) as file:
-                parquet = pq.ParquetFile(file)
-                check_columns(parquet.schema_arrow, pool, uri)
-                groups = [parquet.metadata.row_group(i).num_rows for i in range(parquet.num_row_groups)]
-        except (pa.ArrowException, OSError) as error:
-            raise PoolError(f"{uri}: not a Parquet file: {_line(error)}") from None
-        for group, rows in enumerate(groups):
-            if rows:
-                yield Shard(number, uri, group, rows, entry.size, entry.etag)
-                number += 1
-    if number == 0:
-        raise PoolError(f"pool.uri: {pool.uri} {_why_empty(store)}")
+        found = Listed(store.url(entry.key), None, 1, entry.size, entry.etag)
+        form = _form(entry, pool)
+        if form == "image":
+            images.append(found)
+        # Files of another form end a run of images, so that the snapshot keeps the order of the keys.
+        if images and (len(images) == pool.images_per_shard or form in ("parquet", "tar")):
+            yield Unit("image", tuple(images))
+            images = []
+        if form != "image":
+            yield Unit(form, (found,))
+    if images:
+        yield Unit("image", tuple(images))
 
 
-def _why_empty(store: Store) -> str:
-    """What is wrong with a pool in which nothing was listed, and what may have been meant."""
-    keys = [entry.key for entry in itertools.islice(store.list(), 1000)]
-    if any(key.endswith(".parquet") for key in keys):
-        return "holds Parquet files without rows"
-    if keys:
-        return f"holds no file that ends in .parquet, but {keys[0]!r} and others"
+def _form(entry: Entry, pool: Pool) -> Form:
+    form = form_of(entry.key or pool.uri)
+    # A URI that names one object says by that what it is, whatever its name; Parquet is what tables are.
+    return "parquet" if form == "other" and not entry.key else form
+
+
+@dataclass(frozen=True)
+class Group:
+    """What a survey found: something that becomes a shard, and the ids of its rows."""
+
+    listed: tuple[Listed, ...]
+    ids: pa.StringArray
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the ids, whatever their order."""
+        return digest_of(self.ids)
+
+
+def digest_of(ids: pa.StringArray) -> str:
+    """SHA-256 of a set of ids, each as often as it stands there, whatever their order."""
+    in_order = ids.take(pc.array_sort_indices(ids)).to_pylist()
+    return hashlib.sha256("\0".join(in_order).encode()).hexdigest()
+
+
+def survey(unit: Unit, pool: Pool, storage: Storage) -> list[Group]:
+    """Look into a unit's objects, without reading images: the shards in it, and the ids of their rows.
+
+    What can't be read because its bytes are broken is one row, so that it is accounted for.
+
+    Raises:
+        PoolError: a Parquet file lacks a column, or holds other types in it.
+        StoreUnavailable: storage does not answer.
+    """
+    if unit.form == "other":
+        return []
+    return [Group(listed, ids) for listed, ids in _FORMS[unit.form].survey(unit.objects, pool, storage)]
+
+
+def pieces(shard: Shard, reading: Reading, wanted: Collection[int] | None = None) -> Iterator[Piece]:
+    """The rows of a shard in order, or the wanted ones, a bounded number of bytes at a time.
+
+    Each row comes once, an unreadable one with its failure. Raises nothing that is the data's or the storage's
+    fault.
+    """
+    found: Iterator[Piece] = _form_of(shard).pieces(shard, reading, wanted)
+    return found
+
+
+def check_pool(pool: Pool, storage: Storage) -> None:
+    """Refuse, without listing it all, a pool in which nothing can be found.
+
+    Raises:
+        PoolError: nothing there, or a first Parquet file that lacks a column.
+        StorageError: the URI may not be read.
+    """
+    others: list[str] = []
+    for unit in units(pool, storage):
+        if unit.form == "parquet":
+            if not pool_parquet.look(unit.objects[0], pool, storage):
+                continue
+            return
+        if unit.form != "other":
+            return
+        if len(others) < _LOOKED_AT:
+            others.append(unit.objects[0].uri)
+    raise PoolError(f"pool.uri: {pool.uri} {_why_empty(pool, storage, others)}")
+
+
+def _why_empty(pool: Pool, storage: Storage, others: Sequence[str]) -> str:
+    """What is wrong with a pool in which nothing was found, and what may have been meant."""
+    store = open_store(pool.uri, storage)
+    if next(store.list(), None) is not None:
+        if not others:
+            return "holds Parquet files without rows"
+        name = others[0].rpartition("/")[2]
+        return f"holds no .parquet, .tar or image, but {name!r} and others"
     local = Path(store.uri)
     if "://" in store.uri or local.exists():
         return "is empty" if local.exists() else "does not exist or is empty"
@@ -58,78 +158,12 @@ def _why_empty(store: Store) -> str:
     return "does not exist" + (f"; {nearest(local.name, siblings)}" if siblings else "")
 
 
-def check_columns(schema: pa.Schema, pool: Pool, uri: str) -> None:
-    """Refuse a file that lacks the configured columns or holds other types in them."""
-    for key, name in (("pool.id_column", pool.id_column), ("pool.image_column", pool.image_column)):
-        if name not in schema.names:
-            raise PoolError(f"{key}: {uri} has no column {name!r}; {nearest(name, schema.names)}")
-        if schema.names.count(name) > 1:
-            raise PoolError(f"{key}: {uri} has {schema.names.count(name)} columns {name!r}")
-    types = pa.types
-    kind = schema.field(pool.image_column).type
-    if not (types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind)):
-        raise PoolError(
-            f"pool.image_column: {pool.image_column!r} in {uri} is {kind}, expected encoded bytes"
-        )
-    kind = schema.field(pool.id_column).type
-    text = types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
-    if not (text or types.is_integer(kind)):
-        raise PoolError(f"pool.id_column: {pool.id_column!r} in {uri} is {kind}, expected text or integers")
+def ids_of(shard: Shard, pool: Pool, storage: Storage) -> list[str]:
+    """The ids of a shard's rows; images are not read. Rows whose ids can't be read have their places instead."""
+    found: list[str] = _form_of(shard).ids_of(shard, pool, storage)
+    return found
 
 
-def snapshot_table(shards: Sequence[Shard]) -> pa.Table:
-    """The listing as the table that a round freezes."""
-    columns = {name: [getattr(shard, name) for shard in shards] for name in SNAPSHOT.names}
-    return pa.table(columns, schema=SNAPSHOT)
-
-
-def shards_of(table: pa.Table) -> list[Shard]:
-    """The listing back from its table."""
-    return [Shard(**row) for row in table.to_pylist()]
-
-
-def read_shard(shard: Shard, pool: Pool, storage: Storage, *, images: bool = True) -> pa.Table:
-    """The rows of a shard as columns `id` (string) and, unless only ids are wanted, `image` (bytes).
-
-    A row without an id gets its place as one, so that it can be accounted for.
-
-    Raises:
-        ArtefactMissing: the object has vanished or changed since it was listed.
-        PoolError: its bytes are broken.
-    """
-    columns = [pool.id_column, *([pool.image_column] if images else [])]
-    place = f"{shard.uri}#{shard.row_group}"
-    try:
-        with reading(shard.uri), open_store(shard.uri, storage).open("") as file:
-            parquet = pq.ParquetFile(file)
-            if _rows(parquet, shard.row_group) != shard.rows:
-                raise ArtefactMissing(
-                    f"{place}: its {shard.rows} rows have changed since the pool was listed"
-                )
-            table = parquet.read_row_group(shard.row_group, columns=columns)
-    except (pa.ArrowException, OSError) as error:
-        raise PoolError(f"{place}: cannot be read: {_line(error)}") from None
-    ids = table[pool.id_column].cast(pa.string())
-    if ids.null_count or pc.any(pc.equal(ids, "")).as_py():
-        ids = pa.array([name or f"{place}:{i}" for i, name in enumerate(ids.to_pylist())], pa.string())
-    found = {"id": ids}
-    if images:
-        found["image"] = table[pool.image_column]
-    return pa.table(found)
-
-
-def shard_ids(shard: Shard, pool: Pool, storage: Storage) -> list[str]:
-    """The ids of a shard; where even these cannot be read any more, each row's place stands for its id."""
-    try:
-        names: list[str] = read_shard(shard, pool, storage, images=False)["id"].to_pylist()
-    except (PoolError, ArtefactMissing):
-        return [f"{shard.uri}#{shard.row_group}:{row}" for row in range(shard.rows)]
-    return names
-
-
-def _rows(parquet: pq.ParquetFile, group: int) -> int | None:
-    return parquet.metadata.row_group(group).num_rows if group < parquet.num_row_groups else None
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300]
+def _form_of(shard: Shard) -> ModuleType:
+    form = form_of(shard.listed[0].uri)
+    return _FORMS["parquet" if form == "other" else form]

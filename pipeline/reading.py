@@ -7,29 +7,39 @@ together depend on the shard alone, and so do the scores, to the bit.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
-from pipeline.config import Pool, Storage
-from pipeline.decode import BadImage, decode
-from pipeline.errors import ArtefactMissing, PoolError
-from pipeline.pool import read_shard, shard_ids
+from pipeline.decode import Transform, decode_batch
+from pipeline.decode_apart import decode_apart
+from pipeline.errors import ArtefactMissing
+from pipeline.pieces import Failure, Piece, Reading
+from pipeline.pool import ids_of, pieces
+from pipeline.snapshot import load_shards
 from pipeline.types import Shard
+from pipeline.workspace import Workspace
 
-# One row a batch. `bad` rows could not be decoded; they are carried along to the account.
+HANG_S = 60.0  # an image that takes longer to decode than this has hung its decoder
+DEATHS = 6  # of tasks, after which a shard is given up
+
+# One row a batch. `bad` rows have no pixels; they are carried along to the account.
 BATCH = pa.schema(
     [
         ("shard", pa.int32()),
-        ("uri", pa.string()),
         ("rows", pa.list_(pa.int32())),
         ("ids", pa.list_(pa.string())),
+        ("uris", pa.list_(pa.string())),
         ("pixels", pa.large_binary()),
         ("bad_rows", pa.list_(pa.int32())),
         ("bad_ids", pa.list_(pa.string())),
+        ("bad_uris", pa.list_(pa.string())),
+        ("bad_stages", pa.list_(pa.string())),
         ("bad_reasons", pa.list_(pa.string())),
+        ("bad_attempts", pa.list_(pa.int32())),
     ]
 )
 # Decoded labeled rows; `pixels` is (3, s, s) uint8.
@@ -41,79 +51,121 @@ BROKEN = pa.schema([("id", pa.string()), ("uri", pa.string()), ("reason", pa.str
 
 @dataclass(frozen=True)
 class ReadShards:
-    """Reads shards and decodes their images, `batch_size` rows at a time."""
+    """Reads shards and decodes their images, `batch_size` rows at a time.
 
-    pool: Pool
-    storage: Storage
-    image_size: int
-    max_pixels: int
+    `refused` says why some rows of some shards are not to be scored: {shard: {row: reason}}.
+    """
+
+    workspace: Workspace
+    prefix: str
+    reading: Reading
+    transform: Transform
     batch_size: int
+    refused: Mapping[int, Mapping[int, str]] = field(default_factory=dict)
 
-    def __call__(self, shards: pa.Table) -> Iterator[pa.Table]:
-        """`SNAPSHOT` rows in, one-row `BATCH` tables out."""
-        for record in shards.to_pylist():
-            shard = Shard(**record)
-            try:
-                table = read_shard(shard, self.pool, self.storage)
-            except (PoolError, ArtefactMissing) as error:  # no patience helps: its bytes are broken, or gone
-                yield self.unreadable(shard, str(error))
-                continue
-            for start in range(0, table.num_rows, self.batch_size):
-                yield self.batch(shard, start, table.slice(start, self.batch_size))
+    def __call__(self, shards: pa.Table, deaths: int = 0) -> Iterator[pa.Table]:
+        """`SHARDS` rows in, one-row `BATCH` tables out.
 
-    def unreadable(self, shard: Shard, reason: str) -> pa.Table:
-        """A shard none of whose images can be read: all of its rows go to quarantine."""
-        columns = {
-            "shard": [shard.shard],
-            "uri": [shard.uri],
-            "rows": [[]],
-            "ids": [[]],
-            "pixels": [b""],
-            "bad_rows": [list(range(shard.rows))],
-            "bad_ids": [shard_ids(shard, self.pool, self.storage)],
-            "bad_reasons": [[reason] * shard.rows],
-        }
-        return pa.table(columns, schema=BATCH)
+        `deaths` is how many processes have died at this work before: with the second, images are decoded apart,
+        so that the one that kills is found; in the end the shards are given up.
+        """
+        for shard in load_shards(self.workspace, self.prefix, shards):
+            found = self._given_up(shard, deaths) if deaths >= DEATHS else pieces(shard, self.reading)
+            yield from self._batches(shard, found, apart=deaths >= 2)
 
-    def batch(self, shard: Shard, start: int, table: pa.Table) -> pa.Table:
-        """Decode consecutive rows of a shard, the first of which is row `start`, into one `BATCH` row."""
-        good: list[int] = []
-        bad: list[int] = []
-        reasons: list[str] = []
-        pixels = np.empty((table.num_rows, 3, self.image_size, self.image_size), np.uint8)
-        for i, data in enumerate(table["image"].to_pylist()):
-            try:
-                pixels[len(good)] = decode(data, self.image_size, max_pixels=self.max_pixels)
-                good.append(i)
-            except BadImage as error:
-                bad.append(i)
-                reasons.append(str(error))
-        ids = table["id"].to_pylist()
-        columns = {
-            "shard": [shard.shard],
-            "uri": [shard.uri],
-            "rows": [[start + i for i in good]],
-            "ids": [[ids[i] for i in good]],
-            "pixels": pa.array([pixels[: len(good)].tobytes()], pa.large_binary()),
-            "bad_rows": [[start + i for i in bad]],
-            "bad_ids": [[ids[i] for i in bad]],
-            "bad_reasons": [reasons],
-        }
-        return pa.table(columns, schema=BATCH)
+    def _given_up(self, shard: Shard, deaths: int) -> Iterator[Piece]:
+        ids = ids_of(shard, self.reading.pool, self.reading.storage)
+        uris = [item.uri for item in shard.listed for _ in range(item.rows)]
+        failure = Failure(f"deadly: {deaths} processes died while they read this shard", deaths)
+        yield Piece(list(range(len(ids))), ids, uris, [failure] * len(ids))
+
+    def _batches(self, shard: Shard, found: Iterator[Piece], *, apart: bool) -> Iterator[pa.Table]:
+        refused = self.refused.get(shard.shard, {})
+        batch = _Batch(shard.shard)
+        for piece in found:
+            start = 0
+            while start < len(piece.rows):
+                stop = min(len(piece.rows), start + self.batch_size - batch.rows)
+                self._add(batch, piece, slice(start, stop), refused, apart=apart)
+                if batch.rows == self.batch_size:
+                    yield batch.table(self.transform.size)
+                    batch = _Batch(shard.shard)
+                start = stop
+        if batch.rows:
+            yield batch.table(self.transform.size)
+
+    def _add(
+        self, batch: _Batch, piece: Piece, part: slice, refused: Mapping[int, str], *, apart: bool
+    ) -> None:
+        """Decode some rows of a piece into a batch."""
+        rows, ids, uris = piece.rows[part], piece.ids[part], piece.uris[part]
+        images: list[bytes | None] = []
+        whole: list[int] = []
+        for i, data in enumerate(piece.images[part]):
+            failure = Failure(refused[rows[i]], stage="list") if rows[i] in refused else data
+            if isinstance(failure, Failure):
+                batch.refuse(rows[i], ids[i], uris[i], failure)
+            else:
+                images.append(failure)
+                whole.append(i)
+        if apart:
+            decoded = decode_apart(images, self.transform, timeout_s=HANG_S)
+        else:
+            decoded = decode_batch(images, self.transform)
+        good = [whole[i] for i in decoded.good]
+        batch.keep([rows[i] for i in good], [ids[i] for i in good], [uris[i] for i in good], decoded.pixels)
+        for i, reason in zip(decoded.bad, decoded.reasons, strict=True):
+            at = whole[i]
+            batch.refuse(rows[at], ids[at], uris[at], Failure(reason, stage="decode"))
+
+
+class _Batch:
+    """A `BATCH` row in the making."""
+
+    def __init__(self, shard: int) -> None:
+        self._columns: dict[str, list[Any]] = {name: [] for name in BATCH.names[1:] if name != "pixels"}
+        self._shard = shard
+        self._pixels: list[NDArray[np.uint8]] = []
+
+    @property
+    def rows(self) -> int:
+        """How many rows it has, good and bad."""
+        return len(self._columns["rows"]) + len(self._columns["bad_rows"])
+
+    def keep(self, rows: list[int], ids: list[str], uris: list[str], pixels: NDArray[np.uint8]) -> None:
+        """Rows with their (n, 3, s, s) pixels."""
+        for name, values in (("rows", rows), ("ids", ids), ("uris", uris)):
+            self._columns[name] += values
+        self._pixels.append(pixels)
+
+    def refuse(self, row: int, name: str, uri: str, why: Failure) -> None:
+        """A row that has no pixels."""
+        values = (row, name, uri, why.stage, why.reason, why.attempts)
+        kinds = ("rows", "ids", "uris", "stages", "reasons", "attempts")
+        for kind, value in zip(kinds, values, strict=True):
+            self._columns[f"bad_{kind}"].append(value)
+
+    def table(self, size: int) -> pa.Table:
+        """The one-row table; pixels are not copied into it."""
+        pixels = np.concatenate(self._pixels) if self._pixels else np.empty((0, 3, size, size), np.uint8)
+        ends = pa.py_buffer(np.array([0, pixels.nbytes], np.int64))
+        data = pa.py_buffer(np.ascontiguousarray(pixels))
+        columns: dict[str, Any] = {name: [values] for name, values in self._columns.items()}
+        columns["shard"] = [self._shard]
+        columns["pixels"] = pa.Array.from_buffers(pa.large_binary(), 1, [None, ends, data])
+        return pa.table({name: columns[name] for name in BATCH.names}, schema=BATCH)
 
 
 def read_labeled(
-    shard: Shard, rows: Sequence[Mapping[str, Any]], pool: Pool, storage: Storage, size: int, max_pixels: int
+    shard: Shard, rows: Sequence[Mapping[str, Any]], reading: Reading, transform: Transform
 ) -> tuple[pa.Table, pa.Table]:
     """Read and decode rows of a shard by their places.
 
     Args:
         shard: where they are.
         rows: `LABELED` rows of this shard.
-        pool: column names.
-        storage: how the shard is reached.
-        size: side of the decoded pixels.
-        max_pixels: refuse larger images.
+        reading: how it is read.
+        transform: what the model sees of an image.
 
     Returns:
         A `DECODED` table of the good rows, and a `BROKEN` one of the others.
@@ -121,27 +173,25 @@ def read_labeled(
     Raises:
         ArtefactMissing: another id stands at a row's place than when the round was planned.
     """
-    table = read_shard(shard, pool, storage)
+    wanted = {row["row"]: row for row in rows}
     good: list[dict[str, Any]] = []
     broken: list[dict[str, Any]] = []
-    for row in rows:
-        place = row["row"]
-        if place >= table.num_rows or table["id"][place].as_py() != row["id"]:
-            raise ArtefactMissing(f"{shard.uri}#{shard.row_group} has changed: row {place} was {row['id']!r}")
-        try:
-            pixels = decode(table["image"][place].as_py(), size, max_pixels=max_pixels).tobytes()
-            good.append({name: row[name] for name in ("id", "target", "held_out")} | {"pixels": pixels})
-        except BadImage as error:
-            broken.append({"id": row["id"], "uri": shard.uri, "reason": str(error)})
+    for piece in pieces(shard, reading, wanted.keys()):
+        images = [None if isinstance(data, Failure) else data for data in piece.images]
+        decoded = decode_batch(images, transform)
+        reasons = dict(zip(decoded.bad, decoded.reasons, strict=True))
+        pixels = dict(zip(decoded.good, decoded.pixels, strict=True))
+        for i, (place, name, uri, data) in enumerate(
+            zip(piece.rows, piece.ids, piece.uris, piece.images, strict=True)
+        ):
+            row = wanted[place]
+            if isinstance(data, Failure):
+                broken.append({"id": row["id"], "uri": uri, "reason": data.reason})
+            elif name != row["id"]:
+                raise ArtefactMissing(f"{shard.place} has changed: row {place} was {row['id']!r}")
+            elif i in reasons:
+                broken.append({"id": name, "uri": uri, "reason": reasons[i]})
+            else:
+                kept = {column: row[column] for column in ("id", "target", "held_out")}
+                good.append(kept | {"pixels": pixels[i].tobytes()})
     return pa.Table.from_pylist(good, schema=DECODED), pa.Table.from_pylist(broken, schema=BROKEN)
-
-
-def find_ids(
-    shards: Sequence[Shard], wanted: frozenset[str], pool: Pool, storage: Storage
-) -> list[tuple[str, int, int]]:
-    """(id, shard, row) of the wanted ids in these shards; images are not read."""
-    matches = []
-    for shard in shards:
-        ids = read_shard(shard, pool, storage, images=False)["id"].to_pylist()
-        matches += [(name, shard.shard, row) for row, name in enumerate(ids) if name in wanted]
-    return matches

@@ -21,21 +21,23 @@ import torch
 
 import sisom
 from pipeline import evaluate, labeled, oracle, pool_view, scoring, selection, train, tune
+from pipeline.account import clear_parts
 from pipeline.config import Config
 from pipeline.engine import Cluster
 from pipeline.errors import LabelError
 from pipeline.labels import PREFIX, Labels, batches, read_labels
-from pipeline.outcome import answers_key, metrics_of, stored_bank, stored_network, track, view_of
+from pipeline.listing import freeze
+from pipeline.outcome import answers_key, bank_file, metrics_of, stored_bank, stored_network, track, view_of
 from pipeline.plots import plots
-from pipeline.pool import list_shards, shards_of, snapshot_table
 from pipeline.progress import Voice
 from pipeline.report import render
+from pipeline.snapshot import Snapshot
 from pipeline.stages import Network
 from pipeline.tracking import Tracker
-from pipeline.types import Round, Shard
+from pipeline.types import Round
 from pipeline.workspace import Lease, Workspace, round_key
 
-SNAPSHOT_KEY = "pool/00000.parquet"
+DUPLICATES_KEY = "duplicates.parquet"
 
 
 @dataclass(frozen=True)
@@ -105,9 +107,9 @@ class _Work:
         return found
 
     @cached_property
-    def shards(self) -> list[Shard]:
+    def snapshot(self) -> Snapshot:
         """The frozen listing of the pool."""
-        return shards_of(self.workspace.read_table(self.key(SNAPSHOT_KEY)))
+        return Snapshot.read(self.workspace, self.key(""))
 
     @cached_property
     def labels(self) -> Labels:
@@ -122,7 +124,7 @@ class _Work:
     def labeled_set(self) -> labeled.LabeledSet:
         """The labeled rows, decoded into the object store."""
         table = self.workspace.read_table(self.key("labeled.parquet"))
-        return labeled.read_labeled(table, self.shards, self.config, self.cluster)
+        return labeled.read_labeled(table, self.snapshot, self.config, self.cluster)
 
     @cached_property
     def network(self) -> Network:
@@ -156,32 +158,36 @@ def _plan(work: _Work) -> None:
         config, workspace = work.config, work.workspace
         keys = _label_batches(work)
         answers = read_labels(workspace, keys, config.taxonomy)
-        shards = list(list_shards(config.pool, config.storage))
         ids, names = answers.labeled()
         if len(set(names)) < 2:
             raise LabelError(
                 f"{workspace.store.url(PREFIX)}: labels of fewer than two classes can't train anything"
             )
+        earlier = round_key(work.index - 1, "") if work.index else None
+        listing = freeze(workspace, work.key(""), config, work.cluster, ids, earlier)
+        work.project.voice.say(f"  pool      {listing.told()}")
+        places = labeled.places_of(ids, listing, config, strict=work.index == 0)
         numbers = {name: i for i, name in enumerate(config.taxonomy)}
-        seed = round_seed(config.seed, work.index)
-        places = labeled.locate(ids, shards, config)
-        rows = labeled.labeled_table(
-            ids, [numbers[n] for n in names], places, config.train.held_out, config.seed
-        )
-        workspace.write_table(work.key(SNAPSHOT_KEY), snapshot_table(shards))
+        here = [(name, numbers[label]) for name, label in zip(ids, names, strict=True) if name in places]
+        rows = labeled.labeled_table(here, places, config.train.held_out, config.seed)
+        workspace.write_table(work.key(DUPLICATES_KEY), listing.duplicates)
         workspace.write_table(work.key("labeled.parquet"), rows)
         plan = {
             "index": work.index,
-            "seed": seed,
+            "seed": round_seed(config.seed, work.index),
             "config": config.identity(),
             "config_digest": config.digest(),
             "taxonomy": list(config.taxonomy),
             "labels": keys,
             "label_digests": {key: workspace.digest(key) for key in keys},
+            "labels_without_image": len(ids) - len(here),
             "pool": {
-                "shards": len(shards),
-                "rows": sum(shard.rows for shard in shards),
-                "digest": workspace.digest(work.key(SNAPSHOT_KEY)),
+                "shards": len(listing.snapshot),
+                "rows": listing.snapshot.rows,
+                "other": listing.other,
+                "duplicates": listing.duplicates.num_rows,
+                "changes": listing.changes,
+                "digest": listing.snapshot.digest(),
             },
             "threads": max(1, (work.cluster.node_cpus - 1) // config.train.num_workers),
         }
@@ -288,18 +294,27 @@ def _score(work: _Work) -> None:
         return
     account: scoring.Account | None = None
     with work.timed("score", lambda: account.images if account else 0):
-        account = scoring.score_pool(
-            work.workspace,
-            work.key(""),
-            work.shards,
-            work.network,
-            stored_bank(work.workspace, work.index),
-            work.config,
-            work.cluster,
-            work.project.voice,
-        )
+        account = scoring.score_pool(_scoring_job(work), work.project.voice)
         counts = {name: getattr(account, name) for name in ("listed", "scored", "quarantined")}
         work.workspace.write_json(work.key("account.json"), counts)
+    clear_parts(work.workspace, work.key(""))
+
+
+def _scoring_job(work: _Work) -> scoring.Job:
+    bank = stored_bank(work.workspace, work.index)
+    file = bank_file(work.workspace, work.index)
+    duplicates = work.workspace.read_table(work.key(DUPLICATES_KEY))
+    return scoring.prepare(
+        work.workspace,
+        work.key(""),
+        work.snapshot,
+        duplicates,
+        work.network,
+        bank,
+        file,
+        work.config,
+        work.cluster,
+    )
 
 
 def _select(work: _Work) -> None:
@@ -338,7 +353,7 @@ def _report(work: _Work) -> None:
         )
         metrics = metrics_of(work.workspace, work.index, work.config, work.labels, view)
         work.workspace.write_json(work.key("metrics.json"), metrics)
-        page = view_of(work.workspace, work.index, work.config, work.shards, view, metrics)
+        page = view_of(work.workspace, work.index, work.config, work.snapshot, view, metrics)
         for name, png in plots(page).items():
             work.workspace.store.put(work.key(f"plots/{name}"), png)
         work.workspace.store.put(work.key("report.html"), render(page).encode())
@@ -348,7 +363,7 @@ def _commit(work: _Work) -> Round:
     """Record the round in MLflow, then write the manifest: from here on the round exists."""
     workspace = work.workspace
     track(workspace, work.config, work.project.tracker, work.project.voice, work.index)
-    names = ["plan.json", "labeled.parquet", SNAPSHOT_KEY, "model/model.safetensors", "slopes.json"]
+    names = ["plan.json", "labeled.parquet", "shards.parquet", "model/model.safetensors", "slopes.json"]
     names += ["bank.safetensors", "account.json", "query.parquet"]
     manifest = Round(
         index=work.index,

@@ -1,16 +1,17 @@
-"""Scoring a listed pool: Ray Data reads and decodes, an actor pool scores, a finished shard leaves its files.
+"""Scoring a listed pool: Ray Data reads and decodes, an actor pool scores, a finished shard leaves its file.
 
-A shard is the unit of reading, resuming and accounting. Its score file is written after its quarantine file, each
-atomically, so the presence of `scores/NNNNNN.parquet` means that the shard is done; a shard without it is done
-again. Rows pass through the driver only as scores, and only until their shard is complete.
+A shard is the unit of reading, resuming and accounting: `parts/NNNNNNNN.parquet`, written atomically, means that it
+is done; a shard without it is done again. Rows pass through the driver only as scores, and only until their shard
+is complete.
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,18 +22,25 @@ import ray
 import ray.data
 
 import sisom
-from pipeline.account import account, score_key, write_shard
+from pipeline.account import Tally, allowed, close_account, overflow, part_key, write_part
+from pipeline.assembler import ShardAssembler
+from pipeline.broadcast import BankFile, Broadcast
 from pipeline.config import Config
 from pipeline.engine import Cluster
 from pipeline.errors import AccountError, StoreUnavailable
-from pipeline.pool import snapshot_table
-from pipeline.progress import Counter, Voice
+from pipeline.listing import refusals
+from pipeline.memory import MemoryPlan, plan_memory
+from pipeline.pieces import Reading
+from pipeline.progress import Counter, Publish, Voice
 from pipeline.reading import ReadShards
-from pipeline.stages import SCORED, Network, Scorer
-from pipeline.types import Shard
+from pipeline.snapshot import Snapshot, load_shards
+from pipeline.stages import Network, Scorer
 from pipeline.workspace import Workspace
 
 ATTEMPTS = 3  # of the whole Data job; each goes on where the last one stopped
+WAVE_SHARDS = 4096  # of one Data job: its driver keeps notes on every block until the job ends
+TASK_ROWS = 1024  # small shards are read together, so that no task is mere overhead
+WRITES = 64  # shards that may wait to be written: where storage is slower than scoring, it has to catch up
 
 
 @dataclass(frozen=True)
@@ -46,55 +54,71 @@ class Account:
     seconds: float
 
 
-class ShardAssembler:
-    """Collects the scored rows of shards in any order and gives each shard back when it is whole.
+@dataclass(frozen=True)
+class Job:
+    """What is scored, with what, by whom."""
 
-    Memory: the score rows of the shards in flight. Rows that come twice, as after a worker's death, count once.
-    """
+    workspace: Workspace
+    prefix: str
+    snapshot: Snapshot
+    refused: Mapping[int, Mapping[int, str]]  # {shard: {row: reason}}: ids that stand in the pool before
+    shared: Broadcast
+    config: Config
+    cluster: Cluster
+    memory: MemoryPlan
 
-    def __init__(self, shards: Sequence[Shard]) -> None:
-        self._missing = {shard.shard: np.ones(shard.rows, np.bool_) for shard in shards}
-        self._parts: dict[int, list[pa.Table]] = {}
 
-    def add(self, table: pa.Table) -> Iterator[tuple[int, pa.Table]]:
-        """Take `SCORED` rows; yield (shard, its rows in stored order) for each shard that is now whole."""
-        for shard in pc.unique(table["shard"]).to_pylist():
-            missing = self._missing.get(shard)
-            if missing is None:  # given back already
-                continue
-            part = table.filter(pc.equal(table["shard"], shard))
-            rows, first = np.unique(part["row"].to_numpy(), return_index=True)
-            fresh = missing[rows]
-            missing[rows] = False
-            parts = self._parts.setdefault(shard, [])
-            parts.append(part.take(first[fresh]))
-            if not missing.any():
-                del self._parts[shard], self._missing[shard]
-                yield shard, pa.concat_tables(parts).sort_by("row")
+def prepare(
+    workspace: Workspace,
+    prefix: str,
+    snapshot: Snapshot,
+    duplicates: pa.Table,
+    network: Network,
+    bank: sisom.FeatureBank,
+    file: BankFile,
+    config: Config,
+    cluster: Cluster,
+) -> Job:
+    """Plan the memory and share network and bank with the cluster; `file` is where the bank lies."""
+    arrays = bank.to_arrays().values()
+    memory = plan_memory(
+        config,
+        cluster,
+        rows=snapshot.rows,
+        bank_bytes=sum(array.nbytes for array in arrays),
+        weight_bytes=network.weights.nbytes,
+    )
+    most = config.resources.bank_share * cluster.object_store
+    shared = Broadcast.of(network, bank, file, most_bytes=most)
+    return Job(workspace, prefix, snapshot, refusals(duplicates), shared, config, cluster, memory)
+
+
+class _ReadTask:
+    """The thin part of reading that speaks Ray: how many processes have died at this very task before."""
+
+    def __init__(self, read: ReadShards, deaths: int) -> None:
+        self._read = read
+        self._deaths = deaths  # of whole jobs
+
+    def __call__(self, shards: pa.Table) -> Iterator[pa.Table]:
+        # Ray Data repeats a task for ever when its process dies. The number of attempts is the only trace of it.
+        worker: Any = ray._private.worker.global_worker
+        yield from self._read(shards, worker.core_worker.get_current_task_attempt_number() + 2 * self._deaths)
 
 
 class _ScoringActor:
-    """The thin part that speaks Ray: fetches what all actors of a node share and wraps a `Scorer`."""
+    """The thin part of scoring that speaks Ray: fetches what all actors of a node share and wraps a `Scorer`."""
 
-    def __init__(self, shared: list[Any], options: Mapping[str, Any]) -> None:
-        network, bank = ray.get(shared)
+    def __init__(self, shared: Broadcast, options: Mapping[str, Any]) -> None:
+        network, bank = shared.receive()
         self._scorer = Scorer(network, bank, **options)
 
     def __call__(self, batches: pa.Table) -> pa.Table:
         return self._scorer(batches)
 
 
-def score_pool(
-    workspace: Workspace,
-    prefix: str,
-    shards: Sequence[Shard],
-    network: Network,
-    bank: sisom.FeatureBank,
-    config: Config,
-    cluster: Cluster,
-    voice: Voice,
-) -> Account:
-    """Score every listed shard that has no score file yet below `prefix`, and account for all of them.
+def score_pool(job: Job, voice: Voice, publish: Publish | None = None) -> Account:
+    """Score every listed shard that is not finished yet, and account for all of them.
 
     Raises:
         AccountError: shards were still unfinished after bounded attempts, or ids do not add up.
@@ -102,91 +126,150 @@ def score_pool(
     """
     began = time.perf_counter()
     worked = 0
-    todo = _unfinished(workspace, prefix, shards)
-    if todo:
-        # Owned by the driver, so that they outlive any worker.
-        shared = [ray.put(network), ray.put(bank.to_arrays())]
-        with voice.counting("scoring", sum(shard.rows for shard in todo)) as counter:
-            for attempt in range(1, ATTEMPTS + 1):
+    todo = _unfinished(job, job.snapshot)
+    if len(todo):
+        before = job.snapshot.rows - todo.rows
+        voice.say(f"    {job.memory.told()}")
+        with voice.counting("scoring", job.snapshot.rows, before=before, publish=publish) as counter:
+            tally = Tally()
+            for attempt in range(ATTEMPTS):
                 try:
-                    worked += _run(workspace, prefix, todo, shared, config, cluster, counter)
-                except (ray.exceptions.RayError, StoreUnavailable) as error:
-                    if attempt == ATTEMPTS:
+                    for wave in _waves(todo):
+                        worked += _run(job, wave, attempt, counter, tally)
+                except (
+                    ray.exceptions.RayError,
+                    ray.data.exceptions.ExecutionTimeoutError,
+                    StoreUnavailable,
+                ) as error:
+                    if attempt == ATTEMPTS - 1:
                         raise
                     voice.say(f"    scoring stopped ({_first_line(error)}); going on with what is left")
-                todo = _unfinished(workspace, prefix, todo)
-                if not todo:
+                todo = _unfinished(job, todo)
+                if not len(todo):
                     break
-    if todo:
-        places = ", ".join(f"{shard.uri}#{shard.row_group}" for shard in todo[:5])
-        raise AccountError(f"{len(todo)} of {len(shards)} shards are not finished: {places}")
+    if len(todo):
+        first = todo.take(range(min(5, len(todo))))
+        places = ", ".join(shard.place for shard in load_shards(job.workspace, job.prefix, first.table))
+        raise AccountError(f"{len(todo)} of {len(job.snapshot)} shards are not finished: {places}")
     seconds = time.perf_counter() - began
-    scored, quarantined = account(workspace, prefix, shards, config)
-    return Account(sum(shard.rows for shard in shards), scored, quarantined, worked, seconds)
+    total = close_account(job.workspace, job.prefix, job.snapshot, job.config, job.cluster)
+    return Account(job.snapshot.rows, total.scored, total.quarantined, worked, seconds)
 
 
 def _first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
-def _unfinished(workspace: Workspace, prefix: str, shards: Sequence[Shard]) -> list[Shard]:
-    done = set(workspace.keys(f"{prefix}scores/"))
-    return [shard for shard in shards if score_key(prefix, shard.shard) not in done]
+def _unfinished(job: Job, shards: Snapshot) -> Snapshot:
+    done = set(job.workspace.keys(f"{job.prefix}parts/"))
+    left = [part_key(job.prefix, number) not in done for number in shards.numbers.tolist()]
+    return shards.take(np.flatnonzero(left))
 
 
-def _run(
-    workspace: Workspace,
-    prefix: str,
-    todo: Sequence[Shard],
-    shared: list[Any],
-    config: Config,
-    cluster: Cluster,
-    counter: Counter,
-) -> int:
-    """One Data job over the unfinished shards; gives the number of rows that came out of it."""
-    empty = [shard for shard in todo if shard.rows == 0]
-    full = [shard for shard in todo if shard.rows > 0]
-    for shard in empty:
-        write_shard(workspace, prefix, shard.shard, SCORED.empty_table())
-    if not full:
-        return 0
-    model, scoring = config.model, config.scoring
-    read = ReadShards(config.pool, config.storage, model.image_size, scoring.max_pixels, scoring.batch_size)
+def _waves(shards: Snapshot) -> Iterator[Snapshot]:
+    for start in range(0, len(shards), WAVE_SHARDS):
+        yield shards.take(range(start, min(len(shards), start + WAVE_SHARDS)))
+
+
+def _tasks(shards: Snapshot) -> Iterator[pa.Table]:
+    """Runs of shards that one task reads."""
+    rows = shards.table["rows"].to_pylist()
+    start = size = 0
+    for i, count in enumerate(rows):
+        if i > start and size + count > TASK_ROWS:
+            yield shards.table.slice(start, i - start).combine_chunks()
+            start, size = i, 0
+        size += count
+    yield shards.table.slice(start).combine_chunks()
+
+
+@contextmanager
+def _context(job: Job) -> Iterator[None]:
+    """Ray Data's settings for one job: bounded blocks and bytes in flight, and an end to waiting for ever."""
+    context = ray.data.DataContext.get_current()
+    limits = context.execution_options.resource_limits
+    saved = context.target_max_block_size, context.execution_no_progress_timeout_s, limits
+    context.target_max_block_size = job.memory.block_bytes
+    context.execution_no_progress_timeout_s = job.config.resources.no_progress_s
+    context.execution_options.resource_limits = limits.copy(object_store_memory=job.memory.in_flight)
+    try:
+        yield
+    finally:
+        context.target_max_block_size, context.execution_no_progress_timeout_s = saved[:2]
+        context.execution_options.resource_limits = saved[2]
+
+
+def _run(job: Job, shards: Snapshot, attempt: int, counter: Counter, tally: Tally) -> int:
+    """One Data job over unfinished shards; gives the number of rows that came out of it."""
+    assembler = ShardAssembler(
+        dict(zip(shards.numbers.tolist(), shards.table["rows"].to_pylist(), strict=True))
+    )
+    rows = 0
+    writes: deque[Future[None]] = deque()
+    with _context(job), ThreadPoolExecutor(4, thread_name_prefix="parts") as pool:
+        for table in _scored(job, shards, attempt):
+            rows += table.num_rows
+            counter.add(table.num_rows, table.num_rows - table["reason"].null_count)
+            for number, whole in assembler.add(table):
+                _count(whole, tally)
+                if tally.quarantined > allowed(job.snapshot, job.config):
+                    raise overflow(job.workspace, job.prefix, job.snapshot, job.config, tally, "parts")
+                writes.append(pool.submit(write_part, job.workspace, job.prefix, number, whole))
+            while len(writes) > WRITES:
+                writes.popleft().result()
+        for write in writes:
+            write.result()
+    return rows
+
+
+def _count(shard: pa.Table, tally: Tally) -> None:
+    """Count what is broken in a whole shard, to stop as soon as it is too much."""
+    broken = shard.filter(pc.is_valid(shard["reason"]))
+    tally.quarantined += broken.num_rows
+    tally.reasons.update(reason.partition(":")[0] for reason in broken["reason"].to_pylist())
+    tally.retry += pc.unique(broken.filter(pc.greater(broken["attempts"], 1))["shard"]).to_pylist()
+
+
+def _scored(job: Job, shards: Snapshot, attempt: int) -> Iterable[Any]:
+    """The `SCORED` rows of shards, as they come, in tables of any size."""
+    config, cluster = job.config, job.cluster
+    reading = Reading(config.pool, config.storage, config.scoring.max_bytes, job.memory.encoded)
+    wanted = set(shards.numbers.tolist())
+    read = ReadShards(
+        job.workspace,
+        job.prefix,
+        reading,
+        config.model.transform(config.scoring.max_pixels),
+        config.scoring.batch_size,
+        {number: rows for number, rows in job.refused.items() if number in wanted},
+    )
     options = {
         "taxonomy": config.taxonomy,
-        "score": scoring.score,
-        "batch_size": scoring.batch_size,
+        "score": config.scoring.score,
+        "batch_size": config.scoring.batch_size,
         "device": cluster.device,
         "threads": config.resources.threads,
     }
-    batches = ray.data.from_arrow([snapshot_table([shard]) for shard in full]).map_batches(
-        read, batch_size=None, batch_format="pyarrow", num_cpus=cluster.task_cpus
+    batches = ray.data.from_arrow(list(_tasks(shards))).map_batches(
+        _ReadTask(read, attempt),
+        batch_size=None,
+        batch_format="pyarrow",
+        num_cpus=cluster.task_cpus,
+        compute=ray.data.TaskPoolStrategy(job.memory.readers),
     )
     scored = batches.map_batches(
         _ScoringActor,
-        fn_constructor_args=(shared, options),
+        fn_constructor_args=(job.shared, options),
         batch_size=1,
         batch_format="pyarrow",
         num_cpus=cluster.actor_cpus,
         num_gpus=cluster.actor_gpus or None,
         compute=ray.data.ActorPoolStrategy(
-            min_size=1, max_size=cluster.max_actors, initial_size=cluster.max_actors
+            min_size=cluster.min_actors,
+            max_size=job.memory.actors,
+            initial_size=job.memory.actors,
+            max_tasks_in_flight_per_actor=4,
         ),
     )
-    assembler = ShardAssembler(full)
-    rows = 0
-    writes: deque[Future[None]] = deque()
-    with ThreadPoolExecutor(4, thread_name_prefix="score-files") as pool:
-        tables: Iterable[Any] = scored.iter_batches(
-            batch_size=None, batch_format="pyarrow", prefetch_batches=1
-        )
-        for table in tables:
-            rows += table.num_rows
-            counter.add(table.num_rows, table.num_rows - table["reason"].null_count)
-            for shard_number, whole in assembler.add(table):
-                writes.append(pool.submit(write_shard, workspace, prefix, shard_number, whole))
-            while len(writes) > 64:  # storage is slower than scoring: let it catch up
-                writes.popleft().result()
-        for write in writes:
-            write.result()
-    return rows
+    tables: Iterable[Any] = scored.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)
+    return tables

@@ -18,11 +18,9 @@ from numpy.typing import NDArray
 
 import sisom
 from pipeline.config import Model
-from pipeline.types import SCORES
+from pipeline.types import SCORED
+from sisom.arrays import as_tensor
 from sisom.models import build_model, load_weights
-
-# One row an image: scored where `reason` is null, quarantined otherwise. `row` is its place in the shard.
-SCORED = pa.schema([("row", pa.int32()), *SCORES, ("stage", pa.string()), ("reason", pa.string())])
 
 
 @dataclass(frozen=True)
@@ -48,24 +46,26 @@ def normalise(pixels: torch.Tensor, model: Model) -> torch.Tensor:
 
 
 class Extractor:
-    """Embeds pixels in batches of one shape: the last one is padded, so that no image sees another's size."""
+    """Embeds pixels in passes of one size: the last one is padded, so that no image sees how many came with it."""
 
-    def __init__(self, network: Network, device: str, batch_size: int) -> None:
+    def __init__(
+        self, network: Network, device: str, batch_size: int, layers: Sequence[str] | None = None
+    ) -> None:
         self._model = network.model
         self._net = network.build(device)
         self._device = device
+        self._layers = tuple(layers or network.model.layers)
         self._batch_size = batch_size
+        # A processor is fastest where a pass stays in its cache, a GPU where it is full.
+        self._tile = batch_size if device == "cuda" else min(32, batch_size)
 
     def __call__(self, pixels: NDArray[np.uint8]) -> sisom.Features:
-        """Features of (n,3,s,s) uint8 pixels, on the CPU; n may be anything, zero too."""
+        """Features of (n,3,s,s) uint8 pixels, n > 0, on the device."""
         parts = []
-        for start in range(0, max(len(pixels), 1), self._batch_size):
-            part = pixels[start : start + self._batch_size]
-            padded = np.zeros((self._batch_size, *pixels.shape[1:]), np.uint8)
-            padded[: len(part)] = part
-            images = normalise(torch.from_numpy(padded).to(self._device), self._model)
-            features = sisom.extract(self._net, images, self._model.layers)
-            parts.append(features.select(torch.arange(len(part))))
+        for start in range(0, len(pixels), self._batch_size):
+            part = as_tensor(pixels[start : start + self._batch_size]).to(self._device)
+            images = normalise(part, self._model)
+            parts.append(sisom.extract(self._net, images, self._layers, tile=self._tile))
         return sisom.Features.concat(parts)
 
 
@@ -75,7 +75,7 @@ class Scorer:
     def __init__(
         self,
         network: Network,
-        bank: Mapping[str, NDArray[Any]],
+        bank: sisom.FeatureBank,
         taxonomy: Sequence[str],
         *,
         score: str,
@@ -85,8 +85,8 @@ class Scorer:
     ) -> None:
         torch.set_num_threads(threads)
         self._size = network.model.image_size
-        self._extract = Extractor(network, device, batch_size)
-        self._bank = sisom.FeatureBank.from_arrays(bank)
+        self._bank = bank.to(device)
+        self._extract = Extractor(network, device, batch_size, bank.layers)
         self._names = np.asarray(taxonomy, dtype=object)
         self._score = score
 
@@ -96,29 +96,34 @@ class Scorer:
         return pa.concat_tables(tables) if tables else SCORED.empty_table()
 
     def _scored(self, batch: Mapping[str, Any]) -> pa.Table:
-        ids, rows = batch["ids"], batch["rows"]
-        pixels = np.frombuffer(batch["pixels"], np.uint8).reshape(len(ids), 3, self._size, self._size)
+        bad, nothing = len(batch["bad_ids"]), [None] * len(batch["ids"])
+        found = self._scores(batch["pixels"], len(batch["ids"]))
+        columns = {
+            "row": [*batch["rows"], *batch["bad_rows"]],
+            "id": [*batch["ids"], *batch["bad_ids"]],
+            "uri": [*batch["uris"], *batch["bad_uris"]],
+            "shard": [batch["shard"]] * (len(batch["ids"]) + bad),
+            **{name: [*values, *[None] * bad] for name, values in found.items()},
+            "stage": [*nothing, *batch["bad_stages"]],
+            "reason": [*nothing, *batch["bad_reasons"]],
+            "attempts": [*nothing, *batch["bad_attempts"]],
+        }
+        return pa.table({name: columns[name] for name in SCORED.names}, schema=SCORED)
+
+    def _scores(self, data: Any, count: int) -> dict[str, list[Any]]:
+        """The scores of a batch's pixels, by column."""
+        names = ("inner", "outer", "ratio", "energy", "sisom", "sisome")
+        if not count:
+            return {name: [] for name in ("predicted", *names, "is_ood")}
+        pixels = np.frombuffer(data, np.uint8).reshape(count, 3, self._size, self._size)
         scores = sisom.score(self._bank, self._extract(pixels))
         threshold = self._bank.threshold
         verdict = getattr(scores, self._score) > (np.inf if threshold is None else threshold)
-        bad = len(batch["bad_ids"])
-        nothing = [None] * bad
-
-        def values(name: str) -> list[Any]:
-            return [*getattr(scores, name).cpu().tolist(), *nothing]
-
-        columns = {
-            "row": [*rows, *batch["bad_rows"]],
-            "id": [*ids, *batch["bad_ids"]],
-            "uri": [batch["uri"]] * (len(ids) + bad),
-            "shard": [batch["shard"]] * (len(ids) + bad),
-            "predicted": [*self._names[scores.predicted.cpu().numpy()], *nothing],
-            **{name: values(name) for name in ("inner", "outer", "ratio", "energy", "sisom", "sisome")},
-            "is_ood": [*verdict.cpu().tolist(), *nothing],
-            "stage": [*[None] * len(ids), *["decode"] * bad],
-            "reason": [*[None] * len(ids), *batch["bad_reasons"]],
+        return {
+            "predicted": self._names[scores.predicted.cpu().numpy()].tolist(),
+            **{name: getattr(scores, name).cpu().tolist() for name in names},
+            "is_ood": verdict.cpu().tolist(),
         }
-        return pa.table(columns, schema=SCORED)
 
 
 def _rows(batches: pa.Table) -> Iterator[dict[str, Any]]:

@@ -10,6 +10,7 @@ import pyarrow as pa
 LabelStatus = Literal["labeled", "unknown-class", "out-of-world", "skipped"]
 LABEL_STATUSES: tuple[LabelStatus, ...] = ("labeled", "unknown-class", "out-of-world", "skipped")
 
+# One row a listed thing: a row group (`row_group` is its number), a tar, or one image object.
 SNAPSHOT = pa.schema(
     [
         ("shard", pa.int32()),
@@ -20,6 +21,8 @@ SNAPSHOT = pa.schema(
         ("etag", pa.string()),
     ]
 )
+# One row a shard: which part of the snapshot lists it, how many rows it has, and the digest of their ids.
+SHARDS = pa.schema([("shard", pa.int32()), ("part", pa.int32()), ("rows", pa.int64()), ("ids", pa.string())])
 SCORES = pa.schema(
     [
         ("id", pa.string()),
@@ -42,7 +45,12 @@ QUARANTINE = pa.schema(
         ("shard", pa.int32()),
         ("stage", pa.string()),
         ("reason", pa.string()),
+        ("attempts", pa.int32()),
     ]
+)
+# What a shard leaves: one row an image, scored where `reason` is null. `row` is its place in the shard.
+SCORED = pa.schema(
+    [("row", pa.int32()), *SCORES, ("stage", pa.string()), ("reason", pa.string()), ("attempts", pa.int32())]
 )
 LABELS = pa.schema(
     [
@@ -75,15 +83,34 @@ LABELED = pa.schema(
 
 
 @dataclass(frozen=True)
-class Shard:
-    """One listed piece of the pool: row group `row_group` of the Parquet object `uri`."""
+class Listed:
+    """One thing that the listing saw, in the version that `etag` names."""
 
-    shard: int
     uri: str
-    row_group: int
+    row_group: int | None
     rows: int
     size: int
     etag: str
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One listed piece of the pool: a row group of a Parquet object, a tar, or a run of image objects."""
+
+    shard: int
+    listed: tuple[Listed, ...]
+
+    @property
+    def rows(self) -> int:
+        """How many images it lists."""
+        return sum(item.rows for item in self.listed)
+
+    @property
+    def place(self) -> str:
+        """Where it is, for people."""
+        first = self.listed[0]
+        more = f" and {len(self.listed) - 1} more" if len(self.listed) > 1 else ""
+        return first.uri + (f"#{first.row_group}" if first.row_group is not None else "") + more
 
 
 @dataclass(frozen=True)

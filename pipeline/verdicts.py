@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import engine, scoring
+from pipeline.account import clear_parts
 from pipeline.config import Config
 from pipeline.errors import WorkspaceMismatch
-from pipeline.outcome import stored_bank, stored_network
-from pipeline.pool import list_shards, snapshot_table
+from pipeline.listing import freeze
+from pipeline.outcome import bank_file, stored_bank, stored_network
+from pipeline.pool import check_pool
 from pipeline.progress import Voice
+from pipeline.snapshot import Snapshot
 from pipeline.storage import open_store
 from pipeline.workspace import Workspace, open_workspace, round_key, to_json
 
@@ -45,14 +49,13 @@ def give_verdicts(
             "scoring": config.scoring.model_copy(update={"max_quarantined": 1.0}),  # report, don't refuse
         }
     )
-    shards = list(list_shards(other.pool, other.storage))
+    check_pool(other.pool, other.storage)
     out = Workspace(open_store(out_uri, config.storage))
     plan = {
         "pool": pool_uri,
         "round": chosen,
         "model_digest": project.digest(round_key(chosen, "model/model.safetensors")),
         "bank_digest": project.digest(round_key(chosen, "bank.safetensors")),
-        "shards": [[shard.uri, shard.row_group, shard.rows, shard.etag] for shard in shards],
     }
     if not out.exists("plan.json") and (found := next(iter(out.store.list()), None)) is not None:
         raise WorkspaceMismatch(f"{out.store.url(found.key)} is there already; give --out an empty place")
@@ -60,11 +63,14 @@ def give_verdicts(
         raise WorkspaceMismatch(
             f"{out_uri} holds the scores of another pool or round; give --out another place"
         )
-    out.write_table("pool/00000.parquet", snapshot_table(shards))
-    bank = stored_bank(project, chosen)
     cluster = engine.start(config)
+    snapshot, duplicates = _listed(out, other, cluster, voice)
+    bank = stored_bank(project, chosen)
     network = stored_network(project, chosen, config)
-    account = scoring.score_pool(out, "", shards, network, bank, other, cluster, voice)
+    job = scoring.prepare(
+        out, "", snapshot, duplicates, network, bank, bank_file(project, chosen), other, cluster
+    )
+    account = scoring.score_pool(job, voice)
     strange = sum(pc.sum(table["is_ood"]).as_py() or 0 for table in out.tables("scores/", ["is_ood"]))
     summary = {
         "listed": account.listed,
@@ -76,4 +82,17 @@ def give_verdicts(
         **{name: plan[name] for name in ("pool", "round", "model_digest", "bank_digest")},
     }
     out.write_json("summary.json", summary)
+    clear_parts(out, "")
     return summary
+
+
+def _listed(
+    out: Workspace, config: Config, cluster: engine.Cluster, voice: Voice
+) -> tuple[Snapshot, pa.Table]:
+    """The listing that these scores are of: made once, and gone on with afterwards."""
+    if not out.exists("listing.json"):
+        listing = freeze(out, "", config, cluster)
+        out.write_table("duplicates.parquet", listing.duplicates)
+        out.write_json("listing.json", {"rows": listing.snapshot.rows, "digest": listing.snapshot.digest()})
+        voice.say(listing.told())
+    return Snapshot.read(out, ""), out.read_table("duplicates.parquet")

@@ -65,9 +65,9 @@ class Workspace:
             for number in range(parquet.num_row_groups):
                 yield parquet.read_row_group(number, columns, use_threads=False)
 
-    def write_table(self, key: str, table: pa.Table) -> None:
+    def write_table(self, key: str, table: pa.Table, *, row_group_size: int | None = None) -> None:
         """A Parquet artefact, Zstandard."""
-        self.store.put(key, to_parquet(table))
+        self.store.put(key, to_parquet(table, row_group_size))
 
     @contextlib.contextmanager
     def _undamaged(self, key: str) -> Iterator[None]:
@@ -163,10 +163,10 @@ def to_json(value: Any) -> bytes:
     return text.encode() + b"\n"
 
 
-def to_parquet(table: pa.Table) -> bytes:
+def to_parquet(table: pa.Table, row_group_size: int | None = None) -> bytes:
     """A table as Zstandard Parquet bytes; equal tables are equal bytes."""
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd")
+    pq.write_table(table, sink, compression="zstd", row_group_size=row_group_size)
     data: bytes = sink.getvalue().to_pybytes()
     return data
 

@@ -1,0 +1,140 @@
+"""Tars of images, as WebDataset has them: a shard is a tar, the id is the member's name, other members are ignored."""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.config import Pool, Storage
+from pipeline.errors import PipelineError
+from pipeline.pieces import (
+    IMAGE_ENDS,
+    Failure,
+    Piece,
+    Reading,
+    failure_of,
+    key_below,
+    open_listed,
+    places,
+    too_big,
+)
+from pipeline.storage import open_store
+from pipeline.types import Listed, Shard
+
+_MOST_HEADER = 1 << 20  # bytes; what a member says of itself is read whole by tarfile
+_MOST_ROWS = 256
+
+
+@dataclass(frozen=True)
+class _Member:
+    name: str
+    offset: int
+    size: int
+    problem: Failure | None = None
+
+
+class _Bounded:
+    """A file that refuses to be read in pieces that only a forged header would ask for."""
+
+    def __init__(self, file: pa.NativeFile) -> None:
+        self._file = file
+
+    def read(self, size: int) -> bytes:
+        if size > _MOST_HEADER:
+            raise tarfile.HeaderError(f"a header of {size} bytes")
+        return bytes(self._file.read(size))
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return int(self._file.seek(offset, whence))
+
+    def tell(self) -> int:
+        return int(self._file.tell())
+
+
+def survey(
+    objects: Sequence[Listed], pool: Pool, storage: Storage
+) -> Iterator[tuple[tuple[Listed, ...], pa.StringArray]]:
+    """A shard for each tar that has images; only headers are read."""
+    for item in objects:
+        with open_listed(item.uri, item.size, item.etag, pool, storage) as file:
+            ids = [_id(member, pool, storage, item) for member in _members(file, item.size)]
+        if ids:
+            yield (replace(item, rows=len(ids)),), pa.array(ids, pa.string())
+
+
+def _id(member: _Member, pool: Pool, storage: Storage, item: Listed) -> str:
+    if pool.tar_ids == "member" and member.name:
+        return member.name
+    key = key_below(open_store(pool.uri, storage), item.uri)
+    return f"{key}/{member.name}".strip("/")
+
+
+def _members(file: pa.NativeFile, size: int) -> Iterator[_Member]:
+    """The images of a tar in stored order. Where it breaks off, one member without a name tells why."""
+    bounded: Any = _Bounded(file)
+    try:
+        with tarfile.open(fileobj=bounded, mode="r:", errorlevel=2) as tar:
+            for info in tar:
+                tar.members.clear()  # type: ignore[attr-defined]  # tarfile keeps them all
+                if not info.isreg() or not info.name.lower().endswith(IMAGE_ENDS):
+                    continue
+                cut = (
+                    Failure("broken: the tar ends within it") if info.offset_data + info.size > size else None
+                )
+                yield _Member(_text(info.name), info.offset_data, info.size, cut)
+                if cut:
+                    return
+    except (tarfile.TarError, ValueError, OverflowError, EOFError) as error:
+        yield _Member("", 0, 0, failure_of(error))
+
+
+def _text(name: str) -> str:
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def ids_of(shard: Shard, pool: Pool, storage: Storage) -> list[str]:
+    """The ids of a tar's images."""
+    try:
+        found = [ids.to_pylist() for _, ids in survey(shard.listed, pool, storage)]
+    except PipelineError:
+        found = []
+    return found[0] if found and len(found[0]) == shard.rows else places(shard.place, 0, shard.rows)
+
+
+def pieces(shard: Shard, reading: Reading, wanted: Collection[int] | None = None) -> Iterator[Piece]:
+    """The images of a tar, read front to back."""
+    (item,) = shard.listed
+    piece = Piece([], [], [], [])
+    done = held = 0
+    failure = Failure("changed since the pool was listed")
+    try:
+        with open_listed(item.uri, item.size, item.etag, reading.pool, reading.storage) as file:
+            for row, member in enumerate(_members(file, item.size)):
+                if wanted is None or row in wanted:
+                    piece.images.append(_body(file, member, reading))
+                    piece.rows.append(row)
+                    piece.ids.append(_id(member, reading.pool, reading.storage, item))
+                    piece.uris.append(item.uri)
+                    held += member.size
+                done = row + 1
+                if held >= reading.budget or len(piece.rows) == _MOST_ROWS:
+                    yield piece
+                    piece, held = Piece([], [], [], []), 0
+    except (PipelineError, OSError) as error:
+        failure = failure_of(error)
+    yield piece
+    rest = list(range(done, item.rows))
+    ids = places(item.uri, done, item.rows)
+    yield Piece(rest, ids, [item.uri] * len(rest), [failure] * len(rest)).only(wanted)
+
+
+def _body(file: pa.NativeFile, member: _Member, reading: Reading) -> bytes | Failure:
+    refused = member.problem or too_big(member.size, reading)
+    if refused:
+        return refused
+    file.seek(member.offset)
+    return bytes(file.read(member.size))

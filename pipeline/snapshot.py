@@ -1,0 +1,182 @@
+"""The frozen listing of a pool: Parquet parts under `pool/`, and one row a shard in `shards.parquet`.
+
+A part holds whole shards, so a worker finds a shard's objects in one part; the driver holds the rows of
+`shards.parquet` alone, a thousandth of the pool.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from pipeline.types import SHARDS, SNAPSHOT, Listed, Shard
+from pipeline.workspace import Workspace
+
+PART_ROWS = 65_536
+_GROUP_ROWS = 4096  # of a part: what a worker reads to find one shard
+
+
+def part_key(prefix: str, part: int) -> str:
+    """Key of a part of the listing."""
+    return f"{prefix}pool/{part:05d}.parquet"
+
+
+def shards_key(prefix: str) -> str:
+    """Key of the table of shards."""
+    return f"{prefix}shards.parquet"
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A frozen listing; `table` holds `SHARDS` rows, all of them or some."""
+
+    workspace: Workspace
+    prefix: str
+    table: pa.Table
+
+    @classmethod
+    def read(cls, workspace: Workspace, prefix: str) -> Snapshot:
+        """The listing below a prefix."""
+        return cls(workspace, prefix, workspace.read_table(shards_key(prefix)))
+
+    @property
+    def numbers(self) -> NDArray[np.int32]:
+        """The shards' numbers."""
+        found: NDArray[np.int32] = self.table["shard"].to_numpy()
+        return found
+
+    @property
+    def rows(self) -> int:
+        """How many images are listed."""
+        return int(self.table["rows"].to_numpy().sum())
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    def take(self, places: Sequence[int] | NDArray[Any]) -> Snapshot:
+        """Some of the shards, by their places in `table`."""
+        return Snapshot(self.workspace, self.prefix, self.table.take(pa.array(places, pa.int64())))
+
+    def digest(self) -> str:
+        """SHA-256 over the listing, each part of it and the shards' ids."""
+        parts = sorted(set(self.table["part"].to_pylist()))
+        keys = [*(part_key(self.prefix, part) for part in parts), shards_key(self.prefix)]
+        return hashlib.sha256("".join(self.workspace.digest(key) for key in keys).encode()).hexdigest()
+
+
+def load_shards(workspace: Workspace, prefix: str, table: pa.Table) -> Iterator[Shard]:
+    """The shards of `SHARDS` rows with the objects they list."""
+    for row in table.select(["shard", "part"]).to_pylist():
+        yield load_shard(workspace, prefix, row["part"], row["shard"])
+
+
+def load_shard(workspace: Workspace, prefix: str, part: int, number: int) -> Shard:
+    """One shard with the objects it lists."""
+    file = _part(workspace, part_key(prefix, part))
+    listed = file.read(number)
+    return Shard(number, tuple(Listed(**row) for row in listed.drop_columns("shard").to_pylist()))
+
+
+class _Part:
+    """A part in memory, compressed; only the row groups that hold a shard are decoded."""
+
+    def __init__(self, data: bytes) -> None:
+        self._file = pq.ParquetFile(pa.BufferReader(data))
+        meta = self._file.metadata
+        stats = [meta.row_group(i).column(0).statistics for i in range(meta.num_row_groups)]
+        self._spans = [(s.min, s.max) for s in stats]
+
+    def read(self, shard: int) -> pa.Table:
+        groups = [i for i, (low, high) in enumerate(self._spans) if low <= shard <= high]
+        table = self._file.read_row_groups(groups, use_threads=False)
+        return table.filter(pa.compute.equal(table["shard"], shard))
+
+
+@functools.lru_cache(maxsize=4)  # a worker reads many shards of one part
+def _part(workspace: Workspace, key: str) -> _Part:
+    return _Part(workspace.store.get(key))
+
+
+class SnapshotWriter:
+    """Writes a listing as it streams in: memory of one part, and of a row a shard."""
+
+    def __init__(self, workspace: Workspace, prefix: str) -> None:
+        self._workspace = workspace
+        self._prefix = prefix
+        self._pending: list[dict[str, Any]] = []
+        self._part = 0
+        self._shards: dict[str, list[Any]] = {name: [] for name in SHARDS.names}
+
+    def add(self, listed: Sequence[Listed], ids: str) -> int:
+        """Append a shard; gives its number."""
+        number = len(self._shards["shard"])
+        if self._pending and len(self._pending) + len(listed) > PART_ROWS:
+            self._flush()
+        self._pending += [{"shard": number, **vars(item)} for item in listed]
+        row = (number, self._part, sum(item.rows for item in listed), ids)
+        for name, value in zip(SHARDS.names, row, strict=True):
+            self._shards[name].append(value)
+        return number
+
+    def close(self) -> Snapshot:
+        """Write what is left, the table of shards last."""
+        self._flush()
+        table = pa.table(self._shards, schema=SHARDS)
+        self._workspace.write_table(shards_key(self._prefix), table)
+        return Snapshot(self._workspace, self._prefix, table)
+
+    def _flush(self) -> None:
+        if self._pending:
+            table = pa.Table.from_pylist(self._pending, schema=SNAPSHOT)
+            self._workspace.write_table(part_key(self._prefix, self._part), table, row_group_size=_GROUP_ROWS)
+            self._part += 1
+            self._pending = []
+
+
+def listed_objects(workspace: Workspace, prefix: str) -> Iterator[tuple[str, str]]:
+    """(uri, etag) of each object of a listing, in its order; memory of one part."""
+    last = None
+    for table in workspace.tables(f"{prefix}pool/", ["uri", "etag"]):
+        for uri, etag in zip(table["uri"].to_pylist(), table["etag"].to_pylist(), strict=True):
+            if uri != last:
+                yield uri, etag
+            last = uri
+
+
+@dataclass
+class Changes:
+    """How the objects of a listing differ from those of an earlier one, both in the order of their keys."""
+
+    earlier: Iterator[tuple[str, str]]
+    new: int = 0
+    changed: int = 0
+    vanished: int = 0
+
+    def __post_init__(self) -> None:
+        self._next = next(self.earlier, None)
+
+    def see(self, uri: str, etag: str) -> None:
+        """The next object of the later listing."""
+        key = uri.encode()
+        while self._next is not None and self._next[0].encode() < key:
+            self.vanished += 1
+            self._next = next(self.earlier, None)
+        if self._next is not None and self._next[0] == uri:
+            self.changed += self._next[1] != etag
+            self._next = next(self.earlier, None)
+        else:
+            self.new += 1
+
+    def end(self) -> None:
+        """The later listing is through."""
+        while self._next is not None:
+            self.vanished += 1
+            self._next = next(self.earlier, None)
