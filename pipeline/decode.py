@@ -50,8 +50,8 @@ class BadImage(Exception):
     """This image cannot be used; the message is the reason that quarantine records.
 
     One line, the same for the same bytes. What stands before a colon names the kind of fault: `no bytes`,
-    `not an image`, `too many pixels`, `too much metadata`, `out of memory`, `unsupported mode`, and `truncated` or
-    `broken` with a format.
+    `not an image`, `too many pixels`, `too much metadata`, `out of memory`, `unsupported mode`, or a format that is
+    `truncated` or `broken`.
     """
 
 
@@ -163,7 +163,7 @@ def _check_size(image: Image.Image, most: int) -> None:
     tile = tuple(tags.get(tag, 0) for tag in _TILE)  # a decoder holds a whole tile, however small the image
     for width, height in (image.size, tile):
         if width * height > most:
-            raise BadImage(f"too many pixels: {width} x {height} is more than {most}")
+            raise Image.DecompressionBombError
 
 
 def _turned(image: Image.Image) -> Image.Image:
@@ -234,7 +234,7 @@ def _why(error: Exception, kind: str, most: int) -> str:
     if "MAX_TEXT" in text:
         return f"too much metadata: {kind}"
     if "truncated" in text.lower():
-        return f"truncated {kind}: {text}"
+        return f"truncated {kind}"
     if not isinstance(error, OSError | SyntaxError | ValueError):  # not meant by Pillow: its name tells more
         text = f"{type(error).__name__} {text}".strip()
     return f"broken {kind}: {text}"

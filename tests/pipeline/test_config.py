@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from pipeline.config import Config
 from pipeline.config_file import MAX_CONFIG_BYTES, dump, load, parse
+from pipeline.decode import Transform
 from pipeline.errors import ConfigError
 
 QUICKSTART = Path(__file__).parents[2] / "configs" / "quickstart.yaml"
@@ -247,6 +248,8 @@ OTHERS = {
     ("oracle", "initial"): "x",
     ("model", "name"): "resnet18",
     ("model", "layers"): ["layer1", "avgpool"],
+    ("model", "resize"): 64,
+    ("model", "interpolation"): "bicubic",
     ("train", "start"): "last",
     ("train", "precision"): "bf16",
     ("slopes", "search"): "none",
@@ -351,3 +354,13 @@ def test_no_text_ends_in_anything_but_a_refusal(text: str) -> None:
     except ConfigError:
         return
     assert isinstance(yaml.safe_load(text), int)  # the only texts that pass
+
+
+def test_a_model_declares_what_becomes_of_an_image() -> None:
+    model = parse(PLAIN + "model: {image_size: 224, resize: 256, interpolation: bicubic}\n", "x.yaml").model
+    assert model.transform(99) == Transform(224, 256, "bicubic", 99)
+
+
+def test_a_crop_beyond_the_image_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"resize \(31\) must not be below image_size \(32\)"):
+        parse(PLAIN + "model: {resize: 31}\n", "x.yaml")

@@ -324,13 +324,13 @@ PHOTO = encoded(Image.fromarray(np.random.default_rng(2).integers(0, 256, (64, 6
         (b"%PDF-1.7", "not an image"),
         (b"\x89PNG", "not an image: starts with 89 50 4e 47"),
         (WHOLE[:8], "broken PNG: no header that can be read"),
-        (WHOLE[: len(WHOLE) // 2], "truncated PNG: "),
-        (PHOTO[: len(PHOTO) // 2], "truncated JPEG: "),
-        (PHOTO[:20], "JPEG: "),
-        (claimed(2000, 2000), "too many pixels: 2000 x 2000 is more than 1000000"),
+        (WHOLE[: len(WHOLE) // 2], "truncated PNG"),
+        (PHOTO[: len(PHOTO) // 2], "truncated JPEG"),
+        (PHOTO[:20], "JPEG"),
+        (claimed(2000, 2000), "too many pixels: more than 1000000"),
         (claimed(100_000, 100_000), "too many pixels: more than 1000000"),
         (claimed(2**31 - 1, 2**31 - 1), "too many pixels"),
-        (claimed(64, 64), "truncated PNG: "),
+        (claimed(64, 64), "truncated PNG"),
         (claimed(0, 5), "broken PNG: "),
     ],
 )
@@ -345,7 +345,7 @@ def test_what_is_broken_says_why_in_one_line(data: bytes | None, reason: str) ->
 def test_the_limit_is_on_pixels_and_inclusive() -> None:
     data = encoded(Image.new("L", (20, 10)))
     assert decode(data, to(SIDE, max_pixels=200)).shape == (3, SIDE, SIDE)
-    with pytest.raises(BadImage, match="too many pixels: 20 x 10 is more than 199"):
+    with pytest.raises(BadImage, match="too many pixels: more than 199"):
         decode(data, to(SIDE, max_pixels=199))
 
 
@@ -356,7 +356,7 @@ def test_the_limit_may_be_above_pillows_own(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_the_limit_holds_for_tiles() -> None:
     data = raw_tiff("<", (8,), 1, 1, b"\x64", (322, 3, 1, 4096), (323, 3, 1, 4096))
-    with pytest.raises(BadImage, match="too many pixels: 4096 x 4096"):
+    with pytest.raises(BadImage, match="too many pixels: more than 1000000"):
         decode(data, to(SIDE))
 
 
@@ -385,7 +385,7 @@ def test_a_batch_is_its_images_one_by_one() -> None:
     assert (decoded.good, decoded.bad) == ([1, 3, 5], [0, 2, 4])
     assert (decoded.pixels == np.stack([decode(images[i], to(SIDE)) for i in decoded.good])).all()
     assert decoded.reasons[:2] == ["no bytes", "no bytes"]
-    assert decoded.reasons[2].startswith("truncated PNG: ")
+    assert decoded.reasons[2].startswith("truncated PNG")
 
 
 @pytest.mark.parametrize("images", [[], [None]])
