@@ -105,7 +105,7 @@ def view(whole: Tally) -> PoolView:
     low, high = 0.0, 1.0
     if len(values):
         low, high = np.quantile(values, [0.001, 0.999], method="inverted_cdf", weights=rows)
-    edges = np.linspace(low, max(high, low + 1e-6), BINS + 1)
+    edges = np.linspace(low, max(high, low + 1e-6 * max(1, abs(low))), BINS + 1)
     inside = np.clip(values, edges[0], edges[-1])
     counts = {
         name: tuple(np.histogram(inside[kind == i], edges, weights=rows[kind == i])[0].tolist())

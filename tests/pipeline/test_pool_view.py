@@ -94,8 +94,9 @@ def test_nothing_scored_is_an_empty_view(parts: list[pa.Table], kinds: dict[str,
     assert found == PoolView(tuple(np.linspace(0, 1, BINS + 1).tolist()), {}, None, None, 0)
 
 
-def test_one_score_alone_has_edges_that_rise() -> None:
-    found = viewed([table([("a", 5.0, False), ("b", 5.0, False)])])
+@pytest.mark.parametrize("score", [5.0, 0.0, -1e30])
+def test_one_score_alone_has_edges_that_rise(score: float) -> None:
+    found = viewed([table([("a", score, False), ("b", score, False)])])
     assert all(a < b for a, b in zip(found.edges, found.edges[1:], strict=False))
     assert sum(found.counts["pool"]) == 2
 

@@ -21,7 +21,7 @@ from pipeline.oracle import KINDS, Truth
 from pipeline.pool_view import view_scores
 from pipeline.score_files import each_file
 from pipeline.selection import COLUMNS, candidates, select
-from pipeline.storage import open_store
+from pipeline.storage import Store, open_store
 from pipeline.types import SCORES
 from pipeline.workspace import Workspace
 
@@ -90,6 +90,16 @@ def test_a_damaged_file_is_said_from_a_worker(cluster: None, tmp_path: Path) -> 
         select(broken, PREFIX, frozenset(), PLAN, seed=0)
 
 
+def test_row_groups_come_one_by_one_with_the_columns_asked_for(store: Store) -> None:
+    """On disk and on S3."""
+    table, sink = scored(2500), pa.BufferOutputStream()
+    pq.write_table(table, sink, row_group_size=1000)
+    store.put("scores/000000.parquet", sink.getvalue().to_pybytes())
+    parts = list(Workspace(store).row_groups("scores/000000.parquet", ["id", "sisome"]))
+    assert [part.num_rows for part in parts] == [1000, 1000, 500]
+    assert pa.concat_tables(parts).equals(table.select(["id", "sisome"]))
+
+
 def test_no_file_is_no_work(tmp_path: Path) -> None:
     empty = Workspace(open_store(str(tmp_path), Storage()))
     assert list(each_file(candidates, empty, PREFIX, COLUMNS)) == []
@@ -102,7 +112,7 @@ import pyarrow as pa
 from pipeline.config import QueryPlan, Storage
 from pipeline.pool_view import tally
 from pipeline.selection import COLUMNS, candidates
-from pipeline.storage import open_store
+from pipeline.storage import Store, open_store
 from pipeline.workspace import Workspace
 
 answered = pa.array([f"image-{i:09d}" for i in range(0, 5000, 5)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import io
 import json
 import multiprocessing
 import os
@@ -16,12 +17,14 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
-from pipeline import tracking, tracking_database, tracking_keys
+from pipeline import progress, tracking, tracking_database, tracking_keys
 from pipeline.config import Config
 from pipeline.errors import StoreUnavailable, SystemFault
 from pipeline.storage import LocalStore, Store, open_store
@@ -440,6 +443,23 @@ def test_a_server_that_is_not_there_is_said_quickly_and_without_its_password(tmp
     assert "127.0.0.1" in str(raised.value)
     assert "s3cret" not in str(raised.value)
     assert raised.value.__cause__ is None
+
+
+def test_work_goes_on_while_a_server_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "LAST_WORD_S", 60.0)  # so that the line is there to look at
+    sink = io.StringIO()
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        uri = f"http://ann:s3cret@127.0.0.1:{reserved.getsockname()[1]}"
+        tracker = open_tracker(config_at(str(tmp_path), uri=uri), LocalStore(str(tmp_path)))
+        speaker = progress.Voice(Console(file=sink, soft_wrap=True))
+        with speaker.counting("scoring", 10, publish=partial(tracker.progress, 0)) as counter:
+            for _ in range(10):
+                counter.add(1)
+    assert counter.done == 10
+    (line,) = [line for line in sink.getvalue().splitlines() if "live numbers" in line]
+    assert "127.0.0.1" in line
+    assert "s3cret" not in line
 
 
 def test_a_database_that_is_none_is_said_quickly(tmp_path: Path) -> None:
