@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -294,7 +294,8 @@ def _score(work: _Work) -> None:
         return
     account: scoring.Account | None = None
     with work.timed("score", lambda: account.images if account else 0):
-        account = scoring.score_pool(_scoring_job(work), work.project.voice)
+        live = partial(work.project.tracker.progress, work.index)
+        account = scoring.score_pool(_scoring_job(work), work.project.voice, live)
         counts = {name: getattr(account, name) for name in ("listed", "scored", "quarantined")}
         work.workspace.write_json(work.key("account.json"), counts)
     clear_parts(work.workspace, work.key(""))
