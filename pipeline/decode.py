@@ -12,6 +12,7 @@ import io
 import re
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -41,7 +42,7 @@ _TURNED: Final = {
     "Raw profile type exif",
 }  # where an orientation may stand
 _QUIET: Final = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
-_TILE: Final = (322, 323)  # width and length of a TIFF's tiles
+_TILE_WIDTH, _TILE_LENGTH = 322, 323  # tags of a TIFF
 _STRIP: Final = 16  # a side this many times the other
 _WHITE: Final = (255, 255, 255)
 
@@ -150,7 +151,8 @@ def _decode(data: bytes | memoryview | None, transform: Transform, out: NDArray[
         _check_size(image, transform.max_pixels)
         image.load()
         if not _TURNED.isdisjoint(image.info):
-            image = _turned(image)
+            with suppress(Exception):  # broken metadata leave the pixels alone
+                ImageOps.exif_transpose(image, in_place=True)
         _write(_fit(_plain(image), transform), out)
     except BadImage:
         raise
@@ -159,18 +161,12 @@ def _decode(data: bytes | memoryview | None, transform: Transform, out: NDArray[
 
 
 def _check_size(image: Image.Image, most: int) -> None:
-    tags: Any = getattr(image, "tag_v2", {})
-    tile = tuple(tags.get(tag, 0) for tag in _TILE)  # a decoder holds a whole tile, however small the image
-    for width, height in (image.size, tile):
-        if width * height > most:
-            raise Image.DecompressionBombError
-
-
-def _turned(image: Image.Image) -> Image.Image:
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # noqa: BLE001 - broken metadata leave the pixels alone
-        return image
+    shapes = [image.size]
+    tags: Any = getattr(image, "tag_v2", None)
+    if tags:  # a decoder holds a whole tile of a TIFF, however small the image
+        shapes.append((tags.get(_TILE_WIDTH, 0), tags.get(_TILE_LENGTH, 0)))
+    if max(width * height for width, height in shapes) > most:
+        raise Image.DecompressionBombError
 
 
 def _plain(image: Image.Image) -> Image.Image:
@@ -188,10 +184,14 @@ def _plain(image: Image.Image) -> Image.Image:
         return image.convert("L")
     if image.mode == "F":  # between 0 and 1 where all values are, else between 0 and 255
         values = np.nan_to_num(np.asarray(image), nan=0.0, posinf=255.0, neginf=0.0)
-        scale = 255.0 if values.max() <= 1.0 else 1.0
-        return Image.fromarray((values * np.float32(scale)).clip(0.0, 255.0).astype(np.uint8))
+        if values.max() <= 1.0:
+            values *= np.float32(255.0)
+        return Image.fromarray(np.clip(values, 0.0, 255.0, out=values).astype(np.uint8))
     if image.mode.startswith("I"):  # the range of 16 bits, which 257 maps onto 8
-        return Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
+        values = np.array(image)
+        np.clip(values, 0, 65535, out=values)
+        values //= 257
+        return Image.fromarray(values.astype(np.uint8))
     return image.convert("RGB")
 
 
