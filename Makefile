@@ -1,11 +1,12 @@
 # make demo   sets up and runs three open-world rounds on real handwritten digits
 # make test   sets up and runs every gate and test, as CI does
+# make test-s3  runs the tests of storage against Ceph's gateway; tests/support/radosgw.sh says what that needs
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: setup demo check test bench clean
+.PHONY: setup demo check test test-s3 bench clean
 .DEFAULT_GOAL := setup
 
 setup: $(READY)
@@ -26,6 +27,9 @@ check: $(READY)
 
 test: check
 	$(BIN)/python -m pytest
+
+test-s3: $(READY)
+	tests/support/radosgw.sh run $(BIN)/python -m pytest tests/s3 tests/pipeline/test_storage.py
 
 bench: $(READY)
 	@for bench in tests/benchmarks/bench_*.py; do echo "== $$bench"; $(BIN)/python $$bench || exit 1; done

@@ -130,7 +130,8 @@ class S3Store:
         return self._put_if(key, data, IfNoneMatch="*")
 
     def put_if_match(self, key: str, data: bytes, etag: str) -> bool:
-        return self._put_if(key, data, IfMatch=etag)
+        # Bare, as AWS documents it for writes: Ceph's gateway compares it with the tag as it keeps it, without quotes.
+        return self._put_if(key, data, IfMatch=etag.strip('"'))
 
     def _put_if(self, key: str, data: bytes, **condition: str) -> bool:
         for attempt in PATIENCE.copy():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import hashlib
 import json
 import os
 import sys
@@ -26,8 +26,6 @@ from pipeline.storage import Store, open_store
 settings.register_profile("sisom", deadline=None)
 settings.load_profile("sisom")
 
-_buckets = itertools.count()
-
 
 @pytest.fixture(scope="session", autouse=True)
 def clean_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
@@ -45,7 +43,10 @@ def clean_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
 
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
-    """A real S3 server on loopback, for all tests of a run."""
+    """A real S3 server on loopback, for all tests of a run: moto's, or the one that `make test-s3` started."""
+    if given := os.environ.get("SISOM_S3_ENDPOINT"):
+        yield given
+        return
     from moto.server import ThreadedMotoServer
 
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
@@ -57,17 +58,19 @@ def s3_endpoint() -> Iterator[str]:
 
 @pytest.fixture
 def s3_account(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Credentials that are nobody's."""
+    """Credentials that are nobody's, and those of the server that `make test-s3` starts."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "canary-d41d8cd98f")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
 
 
 @pytest.fixture
-def s3_bucket(s3_endpoint: str, s3_account: None, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The URI of a new, empty bucket."""
+def s3_bucket(
+    request: pytest.FixtureRequest, s3_endpoint: str, s3_account: None, monkeypatch: pytest.MonkeyPatch
+) -> str:
+    """The URI of a new, empty bucket, of the same name whichever tests run."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3_endpoint)
-    uri = f"s3://bucket-{next(_buckets)}"
+    uri = f"s3://bucket-{hashlib.sha256(request.node.nodeid.encode()).hexdigest()[:16]}"
     store: Any = open_store(uri, Storage())
     store.client.create_bucket(Bucket=store.bucket)
     return uri

@@ -367,7 +367,7 @@ def test_two_writers_on_s3_do_not_overwrite_each_other(s3_store: Store, tmp_path
 
 
 @pytest.mark.s3
-def test_a_bucket_that_is_gone_is_tracking_unavailable(s3_store: Any) -> None:
+def test_a_bucket_that_is_gone_is_tracking_unavailable(s3_store: Store) -> None:
     gone = open_store("s3://no-such-bucket/x", config_at("unused").storage)
     with pytest.raises(TrackingUnavailable, match="NoSuchBucket"):
         open_tracker(config_at(gone.uri), gone).log_round(RECORD)
