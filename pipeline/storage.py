@@ -13,9 +13,9 @@ from pipeline.config import Storage
 from pipeline.errors import StorageError
 from pipeline.local_store import LocalStore
 from pipeline.s3_store import S3Store
-from pipeline.store import Store, reading
+from pipeline.store import Store
 
-__all__ = ["LocalStore", "S3Store", "Store", "open_store", "reading"]
+__all__ = ["LocalStore", "S3Store", "Store", "open_store"]
 
 
 def open_store(uri: str, storage: Storage) -> Store:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
@@ -105,9 +104,3 @@ def unavailable(uri: str, cause: BaseException) -> StoreUnavailable:
     error = StoreUnavailable(f"{uri}: storage does not answer: {cause}")
     error.uri = uri
     return error
-
-
-@contextlib.contextmanager
-def reading(uri: str) -> Iterator[None]:  # noqa: ARG001
-    """Opened files raise our errors by themselves; what is left of this passes everything on."""
-    yield

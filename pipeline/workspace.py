@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 
 from pipeline.config import Config, canonical
 from pipeline.errors import ArtefactDamaged, LeaseHeld, PipelineError, UserError, WorkspaceMismatch
-from pipeline.storage import Store, open_store, reading
+from pipeline.storage import Store, open_store
 
 PROJECT = "project.json"
 LEASE = "lease.json"
@@ -55,12 +55,12 @@ class Workspace:
 
     def read_table(self, key: str, columns: list[str] | None = None) -> pa.Table:
         """A Parquet artefact; `ArtefactDamaged` if it is none."""
-        with self._undamaged(key), reading(self.store.url(key)), self.store.open(key) as file:
+        with self._undamaged(key), self.store.open(key) as file:
             return pq.read_table(file, columns=columns)
 
     def row_groups(self, key: str, columns: list[str] | None = None) -> Iterator[pa.Table]:
         """A Parquet artefact one row group after another: memory for one at a time."""
-        with self._undamaged(key), reading(self.store.url(key)), self.store.open(key) as file:
+        with self._undamaged(key), self.store.open(key) as file:
             parquet = pq.ParquetFile(file, pre_buffer=True)  # on S3 a few large requests, not one a column
             for number in range(parquet.num_row_groups):
                 yield parquet.read_row_group(number, columns, use_threads=False)
