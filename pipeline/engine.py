@@ -85,23 +85,31 @@ def _quiet() -> None:
 def lay_out(resources: Resources, nodes: Sequence[Mapping[str, float]]) -> Cluster:
     """Nodes' resources in, plan out: how many actors of which size leave room for the tasks that feed them.
 
-    An actor pool that can take every CPU starves its own readers, for ever after a node loss. So on a CPU cluster
-    an actor takes a little less than a CPU: a node full of actors has room for readers left, whatever becomes of
-    the other nodes.
+    An actor pool that can take every CPU starves its own readers, for ever after a node loss. So an actor takes
+    a little less than a CPU, or than its share of the CPUs beside a GPU: a node full of actors has room for
+    a reader left, whatever becomes of the other nodes.
     """
     sizes = [max(1, int(node.get("CPU", 1))) for node in nodes]
     cpus, least, most = sum(sizes), min(sizes), max(sizes)
-    gpus = int(sum(node.get("GPU", 0) for node in nodes))
+    gpus = sum(int(node.get("GPU", 0)) for node in nodes)
     if resources.device == "cuda" and not gpus:
         raise ConfigError("resources.device: cuda, but the Ray cluster has no GPU; use auto or cpu")
     on_gpu = gpus > 0 and resources.device != "cpu"
-    room = gpus * int(1 / resources.gpu_share) if on_gpu else cpus
+    share = int(1 / resources.gpu_share)  # actors of a GPU
+    room = gpus * share if on_gpu else cpus
     actors = max(1, min(resources.actors or room, room))
     small = least <= 2
     if on_gpu:
-        actor_cpus, reader_cpus = (0.5, 0.45) if small else (1.0, 0.9)
-    else:  # on each node, as many actors as CPUs leave at least two readers' share
-        actor_cpus, reader_cpus = (most - 0.5) / most, 0.25 * least / most
+        full = [
+            (size, int(n["GPU"]) * share)
+            for n, size in zip(nodes, sizes, strict=True)
+            if n.get("GPU", 0) >= 1
+        ]
+        room_left = all(count + 0.9 <= size for size, count in full)
+        tight = min((size - 0.5) / count for size, count in full)
+        actor_cpus, reader_cpus = (1.0, 0.9) if room_left else (tight, 0.45)
+    else:  # on each node, as many actors as CPUs leave more than a reader's share
+        actor_cpus, reader_cpus = (most - 0.4) / most, 0.25 * least / most
     return Cluster(
         cpus=cpus,
         node_cpus=least,

@@ -98,11 +98,15 @@ def freeze(
 
     def collect() -> None:
         seen: _Found = ray.get(pending.popleft())
+        if changes is not None:
+            for listed, _ in seen.shards:
+                for item in listed:
+                    changes.see(item.uri, item.etag)
         numbers = [writer.add(listed, digest) for listed, digest in seen.shards]
         for name, shard, row in seen.wanted:
             found.setdefault(name, (numbers[shard], row))  # of ids that stand twice, the first counts
 
-    for together in _tasks(_noted(units(config.pool, config.storage), changes)):
+    for together in _tasks(units(config.pool, config.storage)):
         other += sum(unit.form == "other" for unit in together)
         known = [unit for unit in together if unit.form != "other"]
         if known:
@@ -120,14 +124,6 @@ def freeze(
         raise PoolError(f"pool.uri: {config.pool.uri} holds no rows")
     counts = None if changes is None else {n: getattr(changes, n) for n in ("new", "changed", "vanished")}
     return Listing(snapshot, found, _duplicates(snapshot, hashes, config, cluster), other, counts)
-
-
-def _noted(listed: Iterable[Unit], changes: Changes | None) -> Iterator[Unit]:
-    for unit in listed:
-        if changes is not None and unit.form != "other":
-            for item in unit.objects:
-                changes.see(item.uri, item.etag)
-        yield unit
 
 
 def _tasks(listed: Iterable[Unit]) -> Iterator[list[Unit]]:

@@ -97,8 +97,13 @@ def open_listed(uri: str, size: int, etag: str, pool: Pool, storage: Storage) ->
 
 
 def named(ids: pa.Array | pa.ChunkedArray, place: str, start: int = 0) -> pa.StringArray:
-    """Ids as text; a row without one gets its place as one, so that it can be accounted for."""
+    """Ids as text; a row without one gets its place as one, so that it can be accounted for.
+
+    Raises:
+        ArrowInvalid: an id is no UTF-8.
+    """
     text = ids.cast(pa.string())
+    text.validate(full=True)
     if text.null_count or pc.any(pc.equal(text, "")).as_py():
         names = [name or f"{place}:{start + i}" for i, name in enumerate(text.to_pylist())]
         return pa.array(names, pa.string())

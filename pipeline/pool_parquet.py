@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
+from typing import Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -27,6 +28,8 @@ from pipeline.types import Listed, Shard
 
 _READ_AHEAD = 4 << 20  # bytes of a column chunk at a time: a row group may be larger than memory
 _MOST_ROWS = 1024
+# A footer of noise holds texts of noise too.
+_BROKEN: Final = (pa.ArrowException, OSError, ValueError, OverflowError)
 
 
 def survey(
@@ -38,14 +41,11 @@ def survey(
             with open_listed(item.uri, item.size, item.etag, pool, storage) as file:
                 parquet = pq.ParquetFile(file)
                 check_columns(parquet.schema_arrow, pool, item.uri)
-                for group in range(parquet.num_row_groups):
-                    rows = parquet.metadata.row_group(group).num_rows
+                for group, rows in enumerate(_counts(parquet, item)):
                     if rows:
-                        yield (
-                            (replace(item, row_group=group, rows=rows),),
-                            _ids(parquet, item.uri, group, pool),
-                        )
-        except (pa.ArrowException, OSError):
+                        found = replace(item, row_group=group, rows=rows)
+                        yield (found,), _ids(parquet, found, pool)
+        except _BROKEN:
             yield (item,), pa.array([_whole(item, pool, storage)], pa.string())
 
 
@@ -56,7 +56,7 @@ def look(item: Listed, pool: Pool, storage: Storage) -> bool:
             parquet = pq.ParquetFile(file)
             check_columns(parquet.schema_arrow, pool, item.uri)
             return bool(parquet.metadata.num_rows)
-    except (pa.ArrowException, OSError):
+    except _BROKEN:
         return True
 
 
@@ -76,19 +76,30 @@ def groups(pool: Pool, storage: Storage) -> Iterator[Listed]:
             with store.open(entry.key, size=entry.size) as file:
                 parquet = pq.ParquetFile(file)
                 check_columns(parquet.schema_arrow, pool, item.uri)
-                rows = [parquet.metadata.row_group(group).num_rows for group in range(parquet.num_row_groups)]
-        except (pa.ArrowException, OSError) as error:
+                rows = _counts(parquet, item)
+        except _BROKEN as error:
             raise PoolError(f"{item.uri}: not a Parquet file: {shown(error)}") from None
         yield from (replace(item, row_group=i, rows=count) for i, count in enumerate(rows) if count)
 
 
-def _ids(parquet: pq.ParquetFile, uri: str, group: int, pool: Pool) -> pa.StringArray:
-    place = f"{uri}#{group}"
+def _counts(parquet: pq.ParquetFile, item: Listed) -> list[int]:
+    """The rows of each row group; refuses what only a damaged footer would say."""
+    found = [parquet.metadata.row_group(group).num_rows for group in range(parquet.num_row_groups)]
+    if any(not 0 <= rows <= item.size for rows in found):
+        raise pa.ArrowInvalid(f"row groups of {max(found, key=abs)} rows in {item.size} bytes")
+    return found
+
+
+def _ids(parquet: pq.ParquetFile, item: Listed, pool: Pool) -> pa.StringArray:
+    place = f"{item.uri}#{item.row_group}"
     try:
-        table = parquet.read_row_group(group, columns=[pool.id_column], use_threads=False)
-    except (pa.ArrowException, OSError):
-        return pa.array(places(place, 0, parquet.metadata.row_group(group).num_rows), pa.string())
-    return named(table[pool.id_column], place)
+        table = parquet.read_row_group(item.row_group, columns=[pool.id_column], use_threads=False)
+        ids = named(table[pool.id_column], place)
+        if len(ids) == item.rows:
+            return ids
+    except _BROKEN:
+        pass
+    return pa.array(places(place, 0, item.rows), pa.string())
 
 
 def check_columns(schema: pa.Schema, pool: Pool, uri: str) -> None:
@@ -118,7 +129,7 @@ def pieces(shard: Shard, reading: Reading, wanted: Collection[int] | None = None
         for piece in _read(item, reading):
             done += len(piece.ids)
             yield piece.only(wanted)
-    except (PipelineError, pa.ArrowException, OSError) as error:
+    except (PipelineError, *_BROKEN) as error:
         failure = failure_of(error)
     else:
         if done == item.rows:
@@ -133,14 +144,15 @@ def _read(item: Listed, reading: Reading) -> Iterator[Piece]:
     pool = reading.pool
     with open_listed(item.uri, item.size, item.etag, pool, reading.storage) as file:
         parquet = pq.ParquetFile(file, buffer_size=_READ_AHEAD)
+        check_columns(parquet.schema_arrow, pool, item.uri)
+        counts = _counts(parquet, item)
         if item.row_group is None:  # broken when it was listed, so it would have raised by now
             return
-        if _rows(parquet, item.row_group) != item.rows:
+        if item.rows not in counts[item.row_group : item.row_group + 1]:
             return
-        check_columns(parquet.schema_arrow, pool, item.uri)
         start = 0
         for batch in parquet.iter_batches(
-            _chunk(parquet, item.row_group, pool, reading.budget),
+            _chunk(parquet, item.row_group, reading.budget),
             row_groups=[item.row_group],
             columns=[pool.id_column, pool.image_column],
             use_threads=False,
@@ -155,16 +167,11 @@ def _bounded(data: bytes | None, reading: Reading) -> bytes | Failure | None:
     return (data and too_big(len(data), reading)) or data
 
 
-def _rows(parquet: pq.ParquetFile, group: int) -> int | None:
-    return parquet.metadata.row_group(group).num_rows if group < parquet.num_row_groups else None
-
-
-def _chunk(parquet: pq.ParquetFile, group: int, pool: Pool, budget: int) -> int:
+def _chunk(parquet: pq.ParquetFile, group: int, budget: int) -> int:
     """How many rows fit into the budget, going by their mean size."""
+    # Not of its columns: pyarrow aborts the process where one of these is damaged.
     meta = parquet.metadata.row_group(group)
-    columns = (meta.column(i) for i in range(meta.num_columns))
-    size = sum(c.total_uncompressed_size for c in columns if c.path_in_schema == pool.image_column)
-    return max(1, min(_MOST_ROWS, int(budget * meta.num_rows // max(size, 1))))
+    return max(1, min(_MOST_ROWS, int(budget * meta.num_rows // max(meta.total_byte_size, 1))))
 
 
 def ids_of(shard: Shard, pool: Pool, storage: Storage) -> list[str]:
@@ -175,10 +182,10 @@ def ids_of(shard: Shard, pool: Pool, storage: Storage) -> list[str]:
     try:
         with open_listed(item.uri, item.size, item.etag, pool, storage) as file:
             parquet = pq.ParquetFile(file)
-            if _rows(parquet, item.row_group) == item.rows:
-                found: list[str] = _ids(parquet, item.uri, item.row_group, pool).to_pylist()
+            if item.rows in _counts(parquet, item)[item.row_group : item.row_group + 1]:
+                found: list[str] = _ids(parquet, item, pool).to_pylist()
                 return found
-    except (PipelineError, pa.ArrowException, OSError):
+    except (PipelineError, *_BROKEN):
         pass
     return places(f"{item.uri}#{item.row_group}", 0, item.rows)
 

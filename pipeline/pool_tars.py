@@ -44,7 +44,7 @@ class _Bounded:
         self._file = file
 
     def read(self, size: int) -> bytes:
-        if size > _MOST_HEADER:
+        if not 0 <= size <= _MOST_HEADER:
             raise tarfile.HeaderError(f"a header of {size} bytes")
         return bytes(self._file.read(size))
 
@@ -70,7 +70,7 @@ def _id(member: _Member, pool: Pool, storage: Storage, item: Listed) -> str:
     if pool.tar_ids == "member" and member.name:
         return member.name
     key = key_below(open_store(pool.uri, storage), item.uri)
-    return f"{key}/{member.name}".strip("/")
+    return f"{key}/{member.name}".strip("/") or item.uri
 
 
 def _members(file: pa.NativeFile, size: int) -> Iterator[_Member]:
@@ -80,7 +80,12 @@ def _members(file: pa.NativeFile, size: int) -> Iterator[_Member]:
         with tarfile.open(fileobj=bounded, mode="r:", errorlevel=2) as tar:
             for info in tar:
                 tar.members.clear()  # type: ignore[attr-defined]  # tarfile keeps them all
+                if tar.offset <= info.offset:  # a negative size would lead round in circles
+                    raise tarfile.HeaderError(f"a member of {info.size} bytes")
                 if not info.isreg() or not info.name.lower().endswith(IMAGE_ENDS):
+                    continue
+                if info.issparse():
+                    yield _Member(_text(info.name), 0, 0, Failure("unsupported: a sparse member"))
                     continue
                 cut = (
                     Failure("broken: the tar ends within it") if info.offset_data + info.size > size else None
@@ -88,7 +93,12 @@ def _members(file: pa.NativeFile, size: int) -> Iterator[_Member]:
                 yield _Member(_text(info.name), info.offset_data, info.size, cut)
                 if cut:
                     return
-    except (tarfile.TarError, ValueError, OverflowError, EOFError) as error:
+            file.seek(tar.offset)  # tarfile takes a header of noise for the end
+            if file.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
+                raise tarfile.HeaderError(f"no header and no end at byte {tar.offset} of {size}")
+    except (PipelineError, OSError):
+        raise
+    except Exception as error:  # noqa: BLE001 - headers of noise make tarfile raise anything
         yield _Member("", 0, 0, failure_of(error))
 
 

@@ -162,9 +162,13 @@ class Changes:
 
     def __post_init__(self) -> None:
         self._next = next(self.earlier, None)
+        self._last: str | None = None
 
     def see(self, uri: str, etag: str) -> None:
-        """The next object of the later listing."""
+        """The next object of the later listing, or the last one again: a Parquet file has many shards."""
+        if uri == self._last:
+            return
+        self._last = uri
         key = uri.encode()
         while self._next is not None and self._next[0].encode() < key:
             self.vanished += 1
