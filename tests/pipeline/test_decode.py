@@ -368,6 +368,39 @@ def test_metadata_that_unpack_to_megabytes_are_refused(kind: bytes) -> None:
         decode(png(8, 0, b"\x64", (kind, data)), to(SIDE))
 
 
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (MemoryError(), "out of memory: PNG"),
+        (
+            ValueError("no\n\x1b[31m luck with <X object at 0x7F00dead>"),
+            "broken PNG: no [31m luck with <X object>",
+        ),
+        (KeyError(5), "broken PNG: KeyError 5"),
+        (AssertionError(), "broken PNG: AssertionError"),
+        (OSError("a" * 1000), "broken PNG: " + "a" * 200),
+    ],
+)
+def test_whatever_a_decoder_raises_is_a_reason(
+    error: Exception, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*args: object, **kwargs: object) -> None:
+        raise error
+
+    monkeypatch.setattr(Image, "open", broken)
+    assert decode_batch([WHOLE], to(SIDE)).reasons == [reason]
+
+
+@pytest.mark.parametrize("fault", [KeyboardInterrupt, SystemExit])
+def test_an_interrupt_is_no_reason(fault: type[BaseException], monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*args: object, **kwargs: object) -> None:
+        raise fault
+
+    monkeypatch.setattr(Image, "open", interrupted)
+    with pytest.raises(fault):
+        decode_batch([WHOLE], to(SIDE))
+
+
 def test_what_pillow_warns_of_stays_inside(recwarn: pytest.WarningsRecorder) -> None:
     tag = struct.pack("<HHII", 270, 2, 1000, 2**31)  # text that lies beyond the end of the file
     data = bytearray(raw_tiff("<", (8,), 1, 1, b"\x64"))
