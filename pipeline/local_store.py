@@ -117,7 +117,7 @@ class LocalStore:
             raise StorageError(f"{folder}: a link that leads to a folder above itself")
         with os.scandir(folder) as items:
             names = [
-                (_text(item.name) + "/" * item.is_dir(), item.name)
+                (_text(item.name) + "/" * _leads_on(item), item.name)
                 for item in items
                 if not item.name.startswith(".")
             ]
@@ -153,6 +153,10 @@ class LocalStore:
 
 def _tag(stat: os.stat_result) -> str:
     return f"{stat.st_mtime_ns:x}-{stat.st_size:x}"
+
+
+def _leads_on(item: os.DirEntry[str]) -> bool:
+    return Path(item.path).is_dir() if item.is_symlink() else item.is_dir()  # of a link to itself: no
 
 
 def _text(name: str) -> str:

@@ -75,7 +75,8 @@ def speaking(uri: str) -> Iterator[None]:
         raise refusal from None
     except boto.NoCredentialsError:
         raise StorageError(
-            f"{uri}: no AWS credentials found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+            f"{uri}: no AWS credentials found; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or "
+            f"storage.anonymous: true for what is public"
         ) from None
     except (*broken, ConnectionError, TimeoutError) as error:
         raise unavailable(uri, error) from error

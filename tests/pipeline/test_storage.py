@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline.config import Storage
-from pipeline.errors import ArtefactMissing, StorageError, SystemFault, UserError
+from pipeline.errors import ArtefactMissing, ObjectChanged, StorageError, SystemFault, UserError
 from pipeline.storage import LocalStore, Store, open_store
 
 STRANGE_KEYS = [
@@ -154,6 +154,40 @@ def test_listed_tags_change_when_an_object_is_replaced(store: Store) -> None:
     assert (before.size, after.size) == (3, 5)
 
 
+def test_a_listed_version_is_read_or_nothing(store: Store) -> None:
+    store.put("a/k", b"one")
+    (entry,) = store.list()
+    assert store.get("a/k", etag=entry.etag) == b"one"
+    with store.open("a/k", etag=entry.etag, size=entry.size) as file:
+        assert file.read() == b"one"
+    store.put("a/k", b"other")
+    for read in (
+        lambda: store.get("a/k", etag=entry.etag),
+        lambda: store.open("a/k", etag=entry.etag),
+        lambda: store.open("a/k", size=entry.size),
+        lambda: store.open("a/k", etag=entry.etag, size=entry.size).read(),
+    ):
+        with pytest.raises(ObjectChanged) as raised:
+            read()
+        assert raised.value.uri == store.url("a/k")
+        assert isinstance(raised.value, SystemFault)
+    store.delete("a/k")
+    with pytest.raises(ArtefactMissing):
+        store.get("a/k", etag=entry.etag)
+    with pytest.raises(ArtefactMissing):
+        store.open("a/k", etag=entry.etag, size=entry.size).read()
+
+
+@pytest.mark.parametrize("after", ["", "a", "a-b", "a/b", "a/b/c", "a/bb", "a0", "a/z", "b", "c"])
+def test_a_listing_starts_after_any_text(store: Store, after: str) -> None:
+    names = ["a-b", "a.b", "a/b/c", "a/x", "a0", "ab", "b"]
+    for key in names:
+        store.put(key, b"")
+    assert [entry.key for entry in store.list(start_after=after)] == [key for key in names if key > after]
+    inside = [key for key in names if key.startswith("a/") and key > after]
+    assert [entry.key for entry in store.list("a/", start_after=after)] == inside
+
+
 def test_of_many_that_create_one_wins(store: Store) -> None:
     winners = all_at_once(16, lambda n: store.put_if_absent("k", b"%d" % n))
     assert len(winners) == 1
@@ -228,9 +262,10 @@ def test_a_path_and_its_file_uri_are_one_place(tmp_path: Path) -> None:
 @given(
     names=st.sets(st.text("ab-./0é", min_size=1, max_size=6), max_size=8),
     prefix=st.text("ab-./0", max_size=4),
+    after=st.text("ab-./0", max_size=4),
 )
 def test_listing_on_disk_is_filtering_and_sorting(
-    tmp_path_factory: pytest.TempPathFactory, names: set[str], prefix: str
+    tmp_path_factory: pytest.TempPathFactory, names: set[str], prefix: str, after: str
 ) -> None:
     """Against the definition: the keys that start with the prefix, sorted, hidden ones left out."""
     store = LocalStore(str(tmp_path_factory.mktemp("listing")))
@@ -246,7 +281,9 @@ def test_listing_on_disk_is_filtering_and_sorting(
             keys(store, prefix)
         return
     shown = [key for key in written if not any(piece.startswith(".") for piece in key.split("/"))]
-    assert keys(store, prefix) == sorted(key for key in shown if key.startswith(prefix))
+    want = sorted(key for key in shown if key.startswith(prefix))
+    assert keys(store, prefix) == want
+    assert [entry.key for entry in store.list(prefix, start_after=after)] == [k for k in want if k > after]
 
 
 # ---------------------------------------------------------------------------------------------- local only
@@ -326,10 +363,34 @@ def test_links_to_files_and_folders_are_followed_and_dead_ones_left_out(tmp_path
     assert keys(LocalStore(str(tmp_path / "pool"))) == ["file", "folder/k"]
 
 
-def test_links_in_a_circle_end_in_an_error(tmp_path: Path) -> None:
-    (tmp_path / "again").symlink_to(tmp_path)
-    with pytest.raises(StorageError):
-        keys(LocalStore(str(tmp_path)))
+def test_links_in_a_circle_end_in_an_error_at_once(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "k").write_bytes(b"")
+    for name in ("one", "two", "three"):  # followed until the system objects, these are 3 ** 40 folders
+        (tmp_path / name).symlink_to(tmp_path)
+        (tmp_path / "a" / name).symlink_to(tmp_path)
+    store = LocalStore(str(tmp_path))
+    with pytest.raises(StorageError, match="one: a link that leads to a folder above itself"):
+        keys(store)
+    (tmp_path / "itself").symlink_to(tmp_path / "itself")
+    with pytest.raises(StorageError, match="symbolic links"):
+        keys(store, "itself")
+    assert keys(store, "a/k") == ["a/k"]
+
+
+def test_names_that_are_no_text_are_listed_as_text_and_not_found(tmp_path: Path) -> None:
+    for name in (b"b", b"a\xff.png", b"f\xe9/k", b"a"):
+        path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name))
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"1")
+    store = LocalStore(str(tmp_path))
+    shown = keys(store)
+    assert shown == ["a", "a\\xff.png", "b", "f\\xe9/k"]
+    for key in (shown[1], shown[3]):
+        key.encode()
+        for read in (store.get, store.open):
+            with pytest.raises(ArtefactMissing):
+                read(key)
 
 
 # ------------------------------------------------------------------------------------------------- S3 only

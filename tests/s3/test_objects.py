@@ -14,7 +14,7 @@ import pytest
 
 from pipeline import s3_store
 from pipeline.config import Storage
-from pipeline.errors import ArtefactMissing, ObjectChanged, StorageError
+from pipeline.errors import ObjectChanged, StorageError
 from pipeline.s3_store import PART, WHOLE, S3Store
 from pipeline.storage import open_store
 from tests.s3.conftest import fill
@@ -70,27 +70,6 @@ def test_a_bucket_may_hold_keys_that_begin_with_a_slash(s3_bucket: str) -> None:
     bucket.client.put_object(Bucket=bucket.bucket, Key="/x", Body=b"1")
     assert [entry.key for entry in bucket.list()] == ["/x"]
     assert open_store(bucket.url("/x"), Storage()).get("") == b"1"
-
-
-def test_a_listed_version_is_read_or_nothing(s3: S3Store) -> None:
-    s3.put("k", b"one")
-    (entry,) = s3.list()
-    s3.put("k", b"two")
-    for read in (
-        lambda: s3.get("k", etag=entry.etag),
-        lambda: s3.open("k", etag=entry.etag),
-        lambda: s3.open("k", etag=entry.etag, size=entry.size).read(),
-    ):
-        with pytest.raises(ObjectChanged) as raised:
-            read()
-        assert raised.value.uri == s3.url("k")
-    with pytest.raises(ObjectChanged):
-        s3.open("k", size=entry.size + 1)
-    s3.delete("k")
-    with pytest.raises(ArtefactMissing):
-        s3.open("k", etag=entry.etag, size=entry.size).read()
-    with pytest.raises(ArtefactMissing):
-        s3.get("k", etag=entry.etag)
 
 
 def test_an_open_file_never_shows_two_versions(s3: S3Store) -> None:
