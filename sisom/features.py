@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from sisom.errors import EmptyInput, LayerError, ShapeMismatch
+from sisom.folding import folded
 from sisom.layers import check_layers, unwrap
 from sisom.taps import Pooling, Record, Tap, frozen_eval, record
 from sisom.types import Features
@@ -61,7 +62,7 @@ def extract(
     home = images.device if parameter is None else parameter.device
     parts = []
     mixed = torch.autocast(home.type, torch.bfloat16, enabled=precision == "bfloat16")
-    with torch.inference_mode(False), mixed, frozen_eval(_outside_inference(net)) as net:
+    with torch.inference_mode(False), mixed, frozen_eval(_outside_inference(net)) as net, folded(net, names):
         for start in range(0, len(images), tile):
             chunk = images[start : start + tile].to(home)
             rows = len(chunk)
