@@ -87,8 +87,9 @@ ASKS: dict[str, Callable[[S3Store], Any]] = {
 }
 
 
-@pytest.mark.parametrize("kind", ["503", "reset"])
-@pytest.mark.parametrize("ask", ASKS)
+@pytest.mark.parametrize(
+    ("ask", "kind"), [*((ask, "503") for ask in ASKS), ("get", "reset"), ("list", "500")]
+)
 def test_a_fault_that_never_ends_is_told_with_its_attempts(
     over: S3Store, line: FaultProxy, hasty: None, ask: str, kind: Kind
 ) -> None:
