@@ -109,7 +109,8 @@ def _client(storage: Storage, *_: Any) -> Any:
     from botocore import UNSIGNED
     from botocore.config import Config as BotoConfig
 
-    unsigned = os.environ.get("AWS_NO_SIGN_REQUEST", "").lower() in ("1", "true", "yes")
+    told = os.environ.get("AWS_NO_SIGN_REQUEST", "").lower() in ("1", "true", "yes")
+    unsigned = storage.anonymous or (told and storage.access_key_env is None)
     return boto3.session.Session().client(
         "s3",
         endpoint_url=storage.endpoint,
@@ -117,7 +118,7 @@ def _client(storage: Storage, *_: Any) -> Any:
         aws_access_key_id=storage.access_key_env and os.environ[storage.access_key_env],
         aws_secret_access_key=storage.secret_key_env and os.environ[storage.secret_key_env],
         config=BotoConfig(
-            signature_version=UNSIGNED if storage.anonymous or unsigned else None,
+            signature_version=UNSIGNED if unsigned else None,
             retries={"mode": "standard", "total_max_attempts": 1},
             connect_timeout=10,
             read_timeout=60,
