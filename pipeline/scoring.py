@@ -250,12 +250,13 @@ def _scored(job: Job, shards: Snapshot, attempt: int) -> Iterable[Any]:
         "device": cluster.device,
         "threads": config.resources.threads,
     }
-    batches = ray.data.from_arrow(list(_tasks(shards))).map_batches(
+    tasks = list(_tasks(shards))
+    batches = ray.data.from_arrow(tasks).map_batches(
         _ReadTask(read, attempt),
         batch_size=None,
         batch_format="pyarrow",
-        num_cpus=cluster.task_cpus,
-        compute=ray.data.TaskPoolStrategy(job.memory.readers),
+        num_cpus=cluster.reader_cpus,
+        compute=ray.data.TaskPoolStrategy(min(job.memory.readers, len(tasks))),
     )
     scored = batches.map_batches(
         _ScoringActor,

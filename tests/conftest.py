@@ -91,7 +91,7 @@ def store(base_uri: str) -> Store:
     return open_store(base_uri, Storage())
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_config() -> Callable[..., Config]:
     """A small valid config; keyword arguments replace its keys."""
 
