@@ -27,7 +27,7 @@ BUDGET_BYTES = 128 << 20
 _MOST_ROWS = 1024
 _LEAST_ROWS = 64
 _FLAT_ROWS = 16384
-_PAIRS = 4096
+_PAIRS = {"cpu": 512, "cuda": 4096}  # differences at a time: on a CPU they stay in the cache
 _UNIT = 2.0**-24  # rounding unit of float32
 _TF32_UNIT = 2.0**-10
 
@@ -166,13 +166,13 @@ def _rounding(length: Tensor, longest: float, queries: Tensor) -> Tensor:
 
 def _squared(queries: Tensor, points: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     """Squared norm of each pair's difference, one row a pair, so that no sum ever sees its company."""
-    parts = []
-    for part in row_tiles(len(rows), _PAIRS):
+    parts, size = [], _PAIRS.get(queries.device.type, 4096)
+    for part in row_tiles(len(rows), size):
         row, column = rows[part], columns[part]
-        missing = _PAIRS - len(row) if queries.is_cuda else 0
+        missing = size - len(row) if queries.is_cuda else 0
         if missing:  # a CUDA reduction is planned by shape: one shape, one order of summation
             row, column = (torch.nn.functional.pad(index, (0, missing)) for index in (row, column))
-        parts.append((queries[row] - points[column]).square_().sum(dim=1)[: _PAIRS - missing])
+        parts.append(points[column].sub_(queries[row]).square_().sum(dim=1)[: size - missing])
     return torch.cat(parts) if parts else queries.new_empty(0)
 
 

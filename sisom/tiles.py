@@ -19,6 +19,7 @@ from sisom.gallery import Gallery
 __all__ = ["GROUP", "SPARE", "Candidates", "Tile", "row_tiles"]
 
 GROUP = 32  # columns in a group: large enough that the group minima cost little, small enough to open
+_CACHED_BYTES = 4 << 20  # of values between the product and their minima
 SPARE = 3  # candidates beyond the needed ones, so that the proof of exactness rarely fails
 
 
@@ -73,17 +74,31 @@ class Tile:
         for columns in row_tiles(len(self.gallery), width):
             piece = self.gallery.only(columns.start, columns.stop)
             values = self.buffer[:n, : -(-len(piece) // GROUP) * GROUP]
-            product = values[:, : len(piece)]
-            torch.addmm(piece.norms, self.queries, piece.points.T, alpha=-2, out=product)
-            values[:, len(piece) :] = torch.inf
-            if self.exclude is not None:
-                local = self.exclude - columns.start
-                hidden = ((local >= 0) & (local < len(piece))).nonzero().flatten()
-                values[hidden, local[hidden]] = torch.inf
-            groups = _Groups(values, piece, self.classes, columns.start)
+            groups = _Groups(
+                values, self._fill(values, piece, columns.start), piece, self.classes, columns.start
+            )
             if len(piece) == len(self.gallery):
                 self._only = groups
             yield groups
+
+    def _fill(self, values: Tensor, piece: Gallery, offset: int) -> Tensor:
+        """Write the values, slice by slice; each slice is reduced to its groups' minima while in the cache."""
+        minima = values.new_empty((len(values), values.shape[1] // GROUP))
+        for columns in row_tiles(
+            values.shape[1], max(GROUP, _CACHED_BYTES // (4 * len(values)) // GROUP * GROUP)
+        ):
+            part, stop = values[:, columns], min(columns.stop, len(piece))
+            inside = slice(columns.start, stop)
+            product = part[:, : stop - columns.start]
+            torch.addmm(piece.norms[inside], self.queries, piece.points[inside].T, alpha=-2, out=product)
+            part[:, stop - columns.start :] = torch.inf
+            if self.exclude is not None:
+                local = self.exclude - offset - columns.start
+                hidden = ((local >= 0) & (local < product.shape[1])).nonzero().flatten()
+                part[hidden, local[hidden]] = torch.inf
+            groups = slice(columns.start // GROUP, columns.stop // GROUP)
+            torch.amin(part.unflatten(1, (-1, GROUP)), dim=2, out=minima[:, groups])
+        return minima
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,10 +111,10 @@ class _Side:
 class _Groups:
     """The values of one tile and one piece of the gallery, in groups of columns."""
 
-    def __init__(self, values: Tensor, piece: Gallery, classes: Tensor, offset: int) -> None:
+    def __init__(self, values: Tensor, minima: Tensor, piece: Gallery, classes: Tensor, offset: int) -> None:
         self.count = values.shape[1] // GROUP
         self.values = values.view(len(values), self.count, GROUP)
-        self.minima = self.values.amin(dim=2)
+        self.minima = minima
         self.classes, self.offset = classes, offset
         pad = self.count * GROUP - len(piece)
         self.labels = torch.nn.functional.pad(piece.labels, (0, pad), value=-1).view(self.count, GROUP)
