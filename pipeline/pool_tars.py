@@ -40,12 +40,15 @@ class _Member:
 class _Bounded:
     """A file that refuses to be read in pieces that only a forged header would ask for."""
 
-    def __init__(self, file: pa.NativeFile) -> None:
+    def __init__(self, file: pa.NativeFile, size: int) -> None:
         self._file = file
+        self._size = size
 
     def read(self, size: int) -> bytes:
         if not 0 <= size <= _MOST_HEADER:
             raise tarfile.HeaderError(f"a header of {size} bytes")
+        if self.tell() >= self._size:
+            return b""
         return bytes(self._file.read(size))
 
     def seek(self, offset: int, whence: int = 0) -> int:
@@ -75,12 +78,12 @@ def _id(member: _Member, pool: Pool, storage: Storage, item: Listed) -> str:
 
 def _members(file: pa.NativeFile, size: int) -> Iterator[_Member]:
     """The images of a tar in stored order. Where it breaks off, one member without a name tells why."""
-    bounded: Any = _Bounded(file)
+    bounded: Any = _Bounded(file, size)
     try:
         with tarfile.open(fileobj=bounded, mode="r:", errorlevel=2) as tar:
             for info in tar:
                 tar.members.clear()  # type: ignore[attr-defined]  # tarfile keeps them all
-                if tar.offset <= info.offset:  # a negative size would lead round in circles
+                if info.size < 0 or tar.offset <= info.offset:  # it would lead round in circles
                     raise tarfile.HeaderError(f"a member of {info.size} bytes")
                 if not info.isreg() or not info.name.lower().endswith(IMAGE_ENDS):
                     continue
@@ -93,8 +96,8 @@ def _members(file: pa.NativeFile, size: int) -> Iterator[_Member]:
                 yield _Member(_text(info.name), info.offset_data, info.size, cut)
                 if cut:
                     return
-            file.seek(tar.offset)  # tarfile takes a header of noise for the end
-            if file.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
+            bounded.seek(tar.offset)  # tarfile takes a header of noise for the end
+            if bounded.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
                 raise tarfile.HeaderError(f"no header and no end at byte {tar.offset} of {size}")
     except (PipelineError, OSError):
         raise

@@ -1,176 +1,218 @@
-"""The pool's listing: what is a shard, in which order, and what is refused."""
+"""The pool: three forms side by side, in the order of their keys, and rows that come the same however they are read."""
 
 from __future__ import annotations
 
-import io
+import random
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pools import flat, groups_of, parquet, read, reading, rows, shards_of, tar
 
 from pipeline.config import Pool, Storage
-from pipeline.errors import ArtefactMissing, PoolError
-from pipeline.pool import list_shards, read_shard, shards_of, snapshot_table
+from pipeline.errors import PoolError, StorageError
+from pipeline.pieces import Failure, Piece
+from pipeline.pool import check_pool, digest_of, form_of, ids_of, pieces, units
 from pipeline.storage import Store
-from pipeline.types import SNAPSHOT, Shard
+
+EMPTY = {"id": pa.array([], pa.string()), "image": pa.array([], pa.binary())}
 
 
-def parquet(table: pa.Table | dict[str, Any], group: int = 1000) -> bytes:
-    sink = io.BytesIO()
-    pq.write_table(table if isinstance(table, pa.Table) else pa.table(table), sink, row_group_size=group)
-    return sink.getvalue()
+@pytest.fixture
+def mixed(store: Store) -> Pool:
+    """All forms side by side."""
+    store.put("a.png", b"a")
+    store.put("b.parquet", parquet(rows("p0", "p1", "p2"), group=2))
+    store.put("c/1.jpg", b"c1")
+    store.put("c/2.JPEG", b"c2")
+    store.put("c/3.webp", b"c3")
+    store.put("c/notes.txt", b"not a piece of the pool")
+    store.put("d.tar", tar({"t0.png": b"t0", "t0.json": b"{}", "t1.png": b"t1"}))
+    store.put("e.png", b"e")
+    store.put("readme", b"nor this")
+    return Pool(uri=store.uri, images_per_shard=2)
 
 
-def rows(*ids: Any) -> dict[str, Any]:
-    return {"id": list(ids), "image": [f"{name}".encode() for name in ids]}
-
-
-def listed(store: Store, **columns: str) -> list[Shard]:
-    return list(list_shards(Pool(uri=store.uri, **columns), Storage()))
-
-
-def ids_of(store: Store, shard: Shard) -> list[str]:
-    found: list[str] = read_shard(shard, Pool(uri=store.uri), Storage())["id"].to_pylist()
-    return found
-
-
-def test_row_groups_become_shards_in_the_order_of_the_keys(store: Store) -> None:
-    store.put("b.parquet", parquet(rows("b0", "b1", "b2"), group=2))
-    store.put("a/z.parquet", parquet(rows("z0")))
-    store.put("a-first.parquet", parquet(rows("f0", "f1")))
-    store.put("readme.txt", b"not a piece of the pool")
-    store.put(".tmp.parquet", b"nor this")
-    shards = listed(store)
-    assert [(s.shard, s.uri.removeprefix(f"{store.uri}/"), s.row_group, s.rows) for s in shards] == [
-        (0, "a-first.parquet", 0, 2),
-        (1, "a/z.parquet", 0, 1),
-        (2, "b.parquet", 0, 2),
-        (3, "b.parquet", 1, 1),
+def test_forms_lie_side_by_side_in_the_order_of_their_keys(mixed: Pool) -> None:
+    found = [
+        ([item.uri.removeprefix(f"{mixed.uri}/") for item in group.listed], group.ids.to_pylist())
+        for group in groups_of(mixed)
     ]
-    assert [ids_of(store, shard) for shard in shards] == [["f0", "f1"], ["z0"], ["b0", "b1"], ["b2"]]
-    assert all(shard.size > 0 and shard.etag for shard in shards)
-    assert shards_of(snapshot_table(shards)) == shards
-    assert snapshot_table(shards).schema == SNAPSHOT
+    assert found == [
+        (["a.png"], ["a.png"]),
+        (["b.parquet"], ["p0", "p1"]),
+        (["b.parquet"], ["p2"]),
+        (["c/1.jpg", "c/2.JPEG"], ["c/1.jpg", "c/2.JPEG"]),
+        (["c/3.webp"], ["c/3.webp"]),  # the tar ends the run
+        (["d.tar"], ["t0.png", "t1.png"]),
+        (["e.png"], ["e.png"]),
+    ]
+    listed = [item for group in groups_of(mixed) for item in group.listed]
+    assert [item.row_group for item in listed] == [None, 0, 1, None, None, None, None, None]
+    assert all(item.size > 0 and item.etag for item in listed)
+    others = [unit.objects[0].uri for unit in units(mixed, Storage()) if unit.form == "other"]
+    assert [uri.rpartition("/")[2] for uri in others] == ["notes.txt", "readme"]
 
 
-def test_a_uri_may_name_one_file(store: Store) -> None:
-    store.put("one 50%25.parquet", parquet(rows("a")))
-    (shard,) = list_shards(Pool(uri=store.url("one 50%25.parquet")), Storage())
-    assert ids_of(store, shard) == ["a"]
+def test_every_row_comes_with_its_place_its_id_and_its_bytes(mixed: Pool) -> None:
+    found = [read(shard, mixed) for shard in shards_of(mixed)]
+    assert [[(row, name, data) for row, name, _, data in rows_] for rows_ in found] == [
+        [(0, "a.png", b"a")],
+        [(0, "p0", b"p0"), (1, "p1", b"p1")],
+        [(0, "p2", b"p2")],
+        [(0, "c/1.jpg", b"c1"), (1, "c/2.JPEG", b"c2")],
+        [(0, "c/3.webp", b"c3")],
+        [(0, "t0.png", b"t0"), (1, "t1.png", b"t1")],
+        [(0, "e.png", b"e")],
+    ]
+    uris = [uri for rows_ in found for _, _, uri, _ in rows_]
+    assert [uri.removeprefix(f"{mixed.uri}/") for uri in uris] == [
+        "a.png", "b.parquet", "b.parquet", "b.parquet", "c/1.jpg", "c/2.JPEG", "c/3.webp", "d.tar", "d.tar", "e.png",
+    ]  # fmt: skip
 
 
-def test_row_groups_without_rows_are_no_shards(store: Store) -> None:
-    store.put("a.parquet", parquet({"id": pa.array([], pa.string()), "image": pa.array([], pa.binary())}))
-    store.put("b.parquet", parquet(rows("x")))
-    assert [(shard.shard, shard.rows) for shard in listed(store)] == [(0, 1)]
+def test_ids_without_images_are_the_same_ids(mixed: Pool) -> None:
+    for shard, group in zip(shards_of(mixed), groups_of(mixed), strict=True):
+        assert ids_of(shard, mixed, Storage()) == group.ids.to_pylist()
+        assert [name for _, name, _, _ in read(shard, mixed)] == group.ids.to_pylist()
+
+
+@pytest.fixture
+def large(store: Store) -> Pool:
+    """A shard of 30 rows in each form, sizes mixed, with some that are broken or too big."""
+    chance = random.Random(0)
+    bodies = [chance.randbytes(chance.choice([0, 1, 50, 700, 4000])) for _ in range(30)]
+    bodies[7] = b"x" * 9000
+    for number, data in enumerate(bodies):
+        store.put(f"i/{number:02d}.png", data)
+    store.put("p.parquet", parquet({"id": [f"p{n}" for n in range(30)], "image": [*bodies[:29], None]}))
+    members = [(f"{n:02d}.{'png' if n % 4 else 'txt'}", data) for n, data in enumerate(bodies * 2)]
+    store.put("t.tar", tar(members)[:-3000])
+    return Pool(uri=store.uri)
+
+
+def test_small_pieces_hold_the_same_rows(large: Pool) -> None:
+    for shard in shards_of(large):
+        whole = read(shard, large, max_bytes=5000)
+        assert [row for row, *_ in whole] == list(range(shard.rows))
+        assert 0 < sum(isinstance(data, Failure) for *_, data in whole) < shard.rows
+        for budget in (1, 100, 5000, 20_000):
+            assert read(shard, large, max_bytes=5000, budget=budget) == whole
+        small = list(pieces(shard, reading(large, max_bytes=5000, budget=2000)))
+        assert len(small) > 3
+        for piece in small:
+            sizes = [len(data) for data in piece.images if isinstance(data, bytes)]
+            assert sum(sizes) - max(sizes, default=0) <= 4 * 2000  # a mean size and one image above
+
+
+def test_wanted_rows_are_a_choice_of_all(large: Pool) -> None:
+    chance = random.Random(1)
+    for shard in shards_of(large):
+        every = read(shard, large)
+        choices = [set(), {0}, {shard.rows - 1}, {shard.rows, 10_000}, set(range(shard.rows))]
+        choices += [
+            {row for row in range(shard.rows) if chance.random() < share} for share in (0.1, 0.5, 0.9)
+        ]
+        for wanted in choices:
+            for budget in (100, 64 << 20):
+                found = read(shard, large, wanted, budget=budget)
+                assert found == [row for row in every if row[0] in wanted]
+
+
+@given(st.lists(st.integers(0, 20), unique=True), st.none() | st.sets(st.integers(0, 20)))
+def test_only_keeps_what_is_wanted(places: list[int], wanted: set[int] | None) -> None:
+    places = sorted(places)
+    piece = Piece(places, [f"i{n}" for n in places], [f"u{n}" for n in places], [b"%d" % n for n in places])
+    kept = [n for n in places if wanted is None or n in wanted]
+    assert flat([piece.only(wanted)]) == [(n, f"i{n}", f"u{n}", b"%d" % n) for n in kept]
+
+
+# ---------------------------------------------------------------------------------------------- refusals
 
 
 @pytest.mark.parametrize(
     ("there", "why"),
     [
         ({}, r"(does not exist|is empty)"),
-        ({"readme.txt": b"x"}, r"holds no file that ends in \.parquet, but 'readme\.txt'"),
-        ({"e.parquet": b""}, "holds Parquet files without rows"),
+        ({"readme.txt": b"x"}, r"holds no \.parquet, \.tar or image, but 'readme\.txt'"),
+        ({"e.parquet": parquet(EMPTY)}, "holds Parquet files without rows"),
+        ({".hidden.png": b"x"}, r"(does not exist|is empty)"),
     ],
 )
 def test_an_empty_pool_is_refused(store: Store, there: dict[str, bytes], why: str) -> None:
     for key, data in there.items():
-        if key == "e.parquet":
-            data = parquet({"id": pa.array([], pa.string()), "image": pa.array([], pa.binary())})
         store.put(key, data)
     with pytest.raises(PoolError, match=rf"pool\.uri: .* {why}") as raised:
-        listed(store)
+        check_pool(Pool(uri=store.uri), Storage())
     assert store.uri in str(raised.value)
 
 
-GOOD = parquet(rows(*range(1000)))
+def test_a_misspelt_folder_is_guessed(tmp_path: Any) -> None:
+    (tmp_path / "images").mkdir()
+    with pytest.raises(PoolError, match=r"does not exist; did you mean images\?"):
+        check_pool(Pool(uri=str(tmp_path / "image")), Storage())
+
+
+@pytest.mark.parametrize("key", ["x.png", "x.tar", "x.parquet"])
+def test_anything_of_a_known_form_is_enough(store: Store, key: str) -> None:
+    store.put("a.parquet", parquet(EMPTY))
+    store.put("notes.txt", b"x")
+    store.put(key, b"even if it is broken")
+    check_pool(Pool(uri=store.uri), Storage())
+
+
+def test_what_may_not_be_listed_is_the_users_to_mend() -> None:
+    with pytest.raises(StorageError, match="not known here"):
+        check_pool(Pool(uri="ftp://somewhere"), Storage())
+
+
+# ------------------------------------------------------------------------------------------------- forms
 
 
 @pytest.mark.parametrize(
-    "data",
+    ("key", "form"),
     [
-        b"",
-        b"hello",
-        b"PAR1" + b"\x15" * 100 + (60).to_bytes(4, "little") + b"PAR1",  # a footer of noise
-        GOOD[: len(GOOD) // 2],
-        b"PAR1" * 3,
+        ("a.parquet", "parquet"),
+        ("a.PARQUET", "parquet"),
+        ("a.tar", "tar"),
+        ("a.tar.gz", "other"),
+        ("a.tgz", "other"),
+        ("a.png.parquet", "parquet"),
+        ("a.jpeg", "image"),
+        ("a.TIF", "image"),
+        ("png", "other"),
+        ("a.parquet.crc", "other"),
+        ("_SUCCESS", "other"),
     ],
 )
-def test_what_is_not_parquet_is_refused_by_name(store: Store, data: bytes) -> None:
-    store.put("a.parquet", GOOD)
-    store.put("broken.parquet", data)
-    with pytest.raises(PoolError, match=r"broken\.parquet: not a Parquet file") as raised:
-        listed(store)
-    assert "\n" not in str(raised.value)
+def test_the_end_of_a_key_tells_the_form(key: str, form: str) -> None:
+    assert form_of(key) == form
 
 
-@pytest.mark.parametrize(
-    ("table", "message"),
-    [
-        ({"idd": ["a"], "image": [b""]}, r"pool\.id_column: .*a\.parquet has no column 'id'; did you mean idd\?"),
-        ({"id": ["a"], "img": [b""]}, r"pool\.image_column: .*no column 'image'; did you mean img\?"),
-        ({"id": ["a"], "image": ["text"]}, r"pool\.image_column: 'image' in .* is string, expected encoded bytes"),
-        ({"id": ["a"], "image": [{"bytes": b""}]}, r"pool\.image_column: .* is struct<bytes: binary>, expected"),
-        ({"id": [1.5], "image": [b""]}, r"pool\.id_column: 'id' in .* is double, expected text or integers"),
-        ({"id": [b"a"], "image": [b""]}, r"pool\.id_column: 'id' in .* is binary, expected text or integers"),
-        (pa.table([["a"], ["b"], [b""]], names=["id", "id", "image"]), r"pool\.id_column: .* has 2 columns 'id'"),
-    ],
-)  # fmt: skip
-def test_columns_that_do_not_fit_are_refused(store: Store, table: Any, message: str) -> None:
-    store.put("a.parquet", parquet(table))
-    with pytest.raises(PoolError, match=message):
-        listed(store)
+def test_a_uri_may_name_one_file(store: Store) -> None:
+    store.put("one 50%25.parquet", parquet(rows("a")))
+    store.put("no-ending", parquet(rows("b")))
+    store.put("one.png", b"c")
+    store.put("one.tar", tar({"in/d.png": b"d"}))
+    found = {}
+    for key in ("one 50%25.parquet", "no-ending", "one.png", "one.tar"):
+        pool = Pool(uri=store.url(key))
+        check_pool(pool, Storage())
+        (shard,) = shards_of(pool)
+        ((_, name, uri, data),) = read(shard, pool)
+        assert uri == store.url(key)
+        assert ids_of(shard, pool, Storage()) == [name]
+        found[name] = data
+    assert found == {"a": b"a", "b": b"b", "one.png": b"c", "in/d.png": b"d"}
 
 
-def test_the_columns_are_the_configs(store: Store) -> None:
-    store.put("a.parquet", parquet({"key": ["a"], "png": [b"1"], "extra": [1]}))
-    (shard,) = listed(store, id_column="key", image_column="png")
-    pool = Pool(uri=store.uri, id_column="key", image_column="png")
-    assert read_shard(shard, pool, Storage()).to_pylist() == [{"id": "a", "image": b"1"}]
-    assert read_shard(shard, pool, Storage(), images=False).to_pylist() == [{"id": "a"}]
-
-
-@pytest.mark.parametrize(
-    "kind", [pa.int8(), pa.uint64(), pa.int64(), pa.large_string(), pa.string_view(), pa.string()]
-)
-def test_ids_of_any_kind_become_text_and_null_ids_get_a_place(store: Store, kind: pa.DataType) -> None:
-    values = [7, None, 9, None] if pa.types.is_integer(kind) else ["7", None, "9", None]
-    table = pa.table({"id": pa.array(values, kind), "image": pa.array([b"x"] * 4, pa.large_binary())})
-    store.put("a.parquet", parquet(table, group=2))
-    first, second = listed(store)
-    uri = store.url("a.parquet")
-    assert ids_of(store, first) == ["7", f"{uri}#0:1"]
-    assert ids_of(store, second) == ["9", f"{uri}#1:1"]
-
-
-def test_a_file_that_changed_since_it_was_listed_is_not_read(store: Store) -> None:
-    store.put("a.parquet", parquet(rows("a", "b", "c"), group=2))
-    first, second = listed(store)
-    store.put("a.parquet", parquet(rows("a", "b")))
-    assert ids_of(store, first) == ["a", "b"]
-    with pytest.raises(ArtefactMissing, match=r"a\.parquet#1: its 1 rows have changed"):
-        ids_of(store, second)
-    store.put("a.parquet", parquet(rows("a", "b", "c")))
-    with pytest.raises(ArtefactMissing, match=r"a\.parquet#0: its 2 rows have changed"):
-        ids_of(store, first)
-    store.delete("a.parquet")
-    with pytest.raises(ArtefactMissing) as raised:
-        ids_of(store, first)
-    assert raised.value.uri == store.url("a.parquet")
-
-
-def test_a_file_whose_bytes_broke_names_its_place(store: Store) -> None:
-    noise = bytes(range(256)) * 20
-    data = bytearray(parquet({"id": ["a"], "image": [noise]}))
-    (shard,) = listed_after(store, bytes(data))
-    pages = slice(4, len(data) // 2)
-    data[pages] = b"\xff" * len(data[pages])
-    store.put("a.parquet", bytes(data))
-    with pytest.raises(PoolError, match=r"a\.parquet#0: cannot be read"):
-        ids_of(store, shard)
-
-
-def listed_after(store: Store, data: bytes) -> list[Shard]:
-    store.put("a.parquet", data)
-    return listed(store)
+@given(st.lists(st.text(max_size=5)))
+def test_a_digest_is_of_ids_whatever_their_order(ids: list[str]) -> None:
+    digest = digest_of(pa.array(ids, pa.string()))
+    assert digest == digest_of(pa.array(ids[::-1], pa.string()))
+    assert digest != digest_of(pa.array([*ids, "one more"], pa.string()))
+    if ids:
+        assert digest != digest_of(pa.array([*ids, ids[0]], pa.string()))  # twice is not once
+        assert digest != digest_of(pa.array([ids[0] + "x", *ids[1:]], pa.string()))
