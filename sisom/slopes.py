@@ -187,13 +187,13 @@ def _sweep(layers: list[list[_Layer]], labels: Tensor) -> dict[tuple[int, ...], 
     choose = torch.zeros((len(combinations), len(flat)), device=labels.device)
     for i, places in enumerate(combinations):
         choose[i, [firsts[j] + place for j, place in enumerate(places)]] = 1.0
-    norms = torch.stack([layer.norms for layer in flat])
     total = torch.zeros(len(combinations), dtype=torch.float64, device=labels.device)
     count = torch.zeros_like(total)
+    outer = choose.new_full((len(combinations), n), torch.inf)
     size = max(1, _BUDGET_BYTES // (4 * n * len(flat)))
     _, lengths = torch.unique_consecutive(labels, return_counts=True)
     size = min(size, int(lengths.max()))
-    buffer = norms.new_empty(
+    buffer = choose.new_empty(
         len(flat) * size * n
     )  # one for all tiles: fresh pages would cost as much as the sums
     stops = lengths.cumsum(0)
@@ -202,53 +202,60 @@ def _sweep(layers: list[list[_Layer]], labels: Tensor) -> dict[tuple[int, ...], 
             break  # one class: no row has an outer distance
         for begin in range(stop - length, stop, size):
             rows = slice(begin, min(begin + size, stop))
-            values = _products(flat, rows, buffer, masked=len(layers[0]))
-            inner, outer = _minima(values, choose, slice(stop - length, stop))
-            own = choose.double() @ norms[:, rows].double()
-            ratio = _ratio(inner, outer, own)
+            values = _products(flat, rows, stop - length, buffer, masked=len(layers[0]))
+            inner = _minima(values, choose, rows, stop, outer)
+            ratio = _ratio(inner, outer[:, rows])
             good = torch.isfinite(ratio)
-            total += torch.where(good, ratio, 0.0).sum(dim=1)
+            total += torch.where(good, ratio, 0.0).double().sum(dim=1)
             count += good.sum(dim=1)
     return dict(zip(combinations, (total / count).tolist(), strict=True))  # 0 / 0 is NaN: no value
 
 
-def _products(flat: list[_Layer], rows: slice, buffer: Tensor, masked: int) -> Tensor:
-    """(candidates, rows, n): |b|^2 - 2 q.b of each; from a row to itself, far away in the first `masked`."""
-    n = len(flat[0].points)
-    shape = (len(flat), rows.stop - rows.start, n)
+def _products(flat: list[_Layer], rows: slice, first: int, buffer: Tensor, masked: int) -> Tensor:
+    """(candidates, rows, n - first): squared distances of each to the points from `first` on; from a row to
+    itself, far away in the first `masked`.
+    """
+    shape = (len(flat), rows.stop - rows.start, len(flat[0].points) - first)
     values = buffer[: math.prod(shape)].view(shape)
     for layer, value in zip(flat, values, strict=True):
-        torch.addmm(layer.norms, layer.points[rows], layer.points.T, alpha=-2, out=value)
+        torch.addmm(layer.norms[first:], layer.points[rows], layer.points[first:].T, alpha=-2, out=value)
+        value += layer.norms[rows, None]
     place = torch.arange(rows.stop - rows.start, device=values.device)
-    values[:masked, place, place + rows.start] = _FAR  # every combination holds one of these
+    values[:masked, place, place + rows.start - first] = _FAR  # every combination holds one of these
     return values
 
 
-def _minima(values: Tensor, choose: Tensor, own: slice) -> tuple[Tensor, Tensor]:
-    """(combinations, rows): smallest sums over the columns `own`, and over all others."""
-    rows, n = values.shape[1:]
-    inner = values.new_empty((rows, len(choose)))
-    outer = torch.full_like(inner, torch.inf)
+def _minima(values: Tensor, choose: Tensor, rows: slice, stop: int, outer: Tensor) -> Tensor:
+    """(combinations, rows): the smallest sums within the class, which ends at `stop`.
+
+    A distance between two classes is the same from both sides: it is added up once, in the earlier class's
+    rows, and goes into `outer` (combinations, n) of both points.
+    """
+    inner = values.new_empty((values.shape[1], len(choose)))
+    own = values.shape[2] - (outer.shape[1] - stop)
     by_row = values.transpose(0, 1)
-    scratch = values.new_empty(_CACHED_ROWS * min(_CACHED_SUMS, len(choose)) * n)
-    for begin in range(0, rows, _CACHED_ROWS):
-        part = slice(begin, min(begin + _CACHED_ROWS, rows))
+    scratch = values.new_empty(_CACHED_ROWS * min(_CACHED_SUMS, len(choose)) * values.shape[2])
+    for begin in range(0, len(inner), _CACHED_ROWS):
+        part = slice(begin, min(begin + _CACHED_ROWS, len(inner)))
+        here = slice(rows.start + part.start, rows.start + part.stop)
         for some in range(0, len(choose), _CACHED_SUMS):
             sums = slice(some, some + _CACHED_SUMS)
             wanted = choose[sums].expand(part.stop - part.start, -1, -1)
-            added = scratch[: wanted.shape[0] * wanted.shape[1] * n].view(*wanted.shape[:2], n)
+            added = scratch[: wanted.shape[0] * wanted.shape[1] * values.shape[2]]
+            added = added.view(*wanted.shape[:2], -1)
             torch.bmm(wanted, by_row[part], out=added)
-            inner[part, sums] = added[:, :, own].amin(dim=2)
-            for side in (slice(0, own.start), slice(own.stop, n)):
-                if side.stop > side.start:
-                    outer[part, sums] = torch.minimum(outer[part, sums], added[:, :, side].amin(dim=2))
-    return inner.T, outer.T
+            inner[part, sums] = added[:, :, :own].amin(dim=2)
+            others, later = added[:, :, own:], outer[sums, stop:]
+            if later.shape[1]:
+                outer[sums, here] = torch.minimum(outer[sums, here], others.amin(dim=2).T)
+                torch.minimum(later, others.amin(dim=0), out=later)
+    return inner.T
 
 
-def _ratio(inner: Tensor, outer: Tensor, own: Tensor) -> Tensor:
-    """Ratios from minima less |q|^2; not finite for a row that has none."""
+def _ratio(inner: Tensor, outer: Tensor) -> Tensor:
+    """Ratios from smallest sums; not finite for a row that has none."""
     alone = inner > _FAR / 2
     # Rounding may leave a tiny negative; both zero counts as one, zero outside alone as no value.
-    inner, outer = (inner + own).clamp(min=0), (outer + own).clamp(min=0)
+    inner, outer = inner.double().clamp(min=0), outer.double().clamp(min=0)
     ratio = torch.where((inner == 0) & (outer == 0), 1.0, (inner / outer).sqrt())
     return torch.where(alone, torch.inf, ratio)

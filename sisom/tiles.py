@@ -97,7 +97,7 @@ class Tile:
                 hidden = ((local >= 0) & (local < product.shape[1])).nonzero().flatten()
                 part[hidden, local[hidden]] = torch.inf
             groups = slice(columns.start // GROUP, columns.stop // GROUP)
-            torch.amin(part.unflatten(1, (-1, GROUP)), dim=2, out=minima[:, groups])
+            torch.amin(part.view(len(part), -1, GROUP), dim=2, out=minima[:, groups])
         return minima
 
 
