@@ -8,13 +8,8 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.scoring import ShardAssembler
-from pipeline.stages import SCORED
-from pipeline.types import Shard
-
-
-def shard(number: int, rows: int) -> Shard:
-    return Shard(number, f"u{number}", 0, rows, 1, "e")
+from pipeline.assembler import ShardAssembler
+from pipeline.types import SCORED
 
 
 def scored(*places: tuple[int, int]) -> pa.Table:
@@ -34,20 +29,20 @@ def whole(assembler: ShardAssembler, table: pa.Table) -> list[tuple[int, list[st
 
 
 def test_a_shard_comes_back_when_its_last_row_came() -> None:
-    assembler = ShardAssembler([shard(0, 3)])
+    assembler = ShardAssembler({0: 3})
     assert whole(assembler, scored((0, 2))) == []
     assert whole(assembler, scored((0, 0))) == []
     assert whole(assembler, scored((0, 1))) == [(0, ["0-0", "0-1", "0-2"])]
 
 
 def test_shards_may_come_mixed_in_one_table() -> None:
-    assembler = ShardAssembler([shard(7, 2), shard(3, 1)])
+    assembler = ShardAssembler({7: 2, 3: 1})
     assert whole(assembler, scored((7, 1), (3, 0))) == [(3, ["3-0"])]
     assert whole(assembler, scored((7, 0))) == [(7, ["7-0", "7-1"])]
 
 
 def test_rows_that_come_again_count_once() -> None:
-    assembler = ShardAssembler([shard(0, 4)])
+    assembler = ShardAssembler({0: 4})
     assert whole(assembler, scored((0, 0), (0, 1))) == []
     assert whole(assembler, scored((0, 0), (0, 1))) == []  # the same batch from another worker
     assert whole(assembler, scored((0, 1), (0, 2), (0, 2))) == []  # half new, and twice in one table
@@ -56,7 +51,7 @@ def test_rows_that_come_again_count_once() -> None:
 
 
 def test_an_empty_table_is_nothing() -> None:
-    assert whole(ShardAssembler([shard(0, 1)]), SCORED.empty_table()) == []
+    assert whole(ShardAssembler({0: 1}), SCORED.empty_table()) == []
 
 
 @settings(max_examples=150)
@@ -70,7 +65,7 @@ def test_each_shard_comes_back_once_whole_and_in_order(sizes: list[int], seed: i
     places = [(number, row) for number, size in enumerate(sizes) for row in range(size)]
     sent = places + [place for place in places if chance.random() < again]
     chance.shuffle(sent)
-    assembler = ShardAssembler([shard(number, size) for number, size in enumerate(sizes)])
+    assembler = ShardAssembler(dict(enumerate(sizes)))
     found: list[tuple[int, list[str]]] = []
     seen: set[tuple[int, int]] = set()
     while sent:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from pools import images_by_id, shards_of
 from sklearn.datasets import load_digits
 
 from pipeline import demo_data
@@ -17,7 +18,6 @@ from pipeline.config import Config
 from pipeline.decode import BadImage, decode
 from pipeline.errors import ConfigError
 from pipeline.oracle import read_truth
-from pipeline.pool import list_shards, read_shard
 from pipeline.storage import open_store
 
 MakeConfig = Callable[..., Config]
@@ -38,12 +38,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Config]:
 
 
 def pool_rows(config: Config) -> dict[str, bytes]:
-    found: dict[str, bytes] = {}
-    for shard in list_shards(config.pool, config.storage):
-        table = read_shard(shard, config.pool, config.storage)
-        assert not found.keys() & set(table["id"].to_pylist())
-        found |= dict(zip(table["id"].to_pylist(), table["image"].to_pylist(), strict=True))
-    return found
+    return images_by_id(config.pool)
 
 
 def readable(data: bytes) -> bool:
@@ -94,7 +89,7 @@ def test_it_is_made_on_s3_too(made: tuple[Path, Config], s3_bucket: str, make_co
 def test_the_pool_holds_ids_and_images_and_nothing_else(made: tuple[Path, Config]) -> None:
     folder, config = made
     files = sorted((folder / "pool").iterdir())
-    assert len(list(list_shards(config.pool, config.storage))) >= 8
+    assert len(shards_of(config.pool)) >= 8
     assert all(pq.read_schema(file).names == ["id", "image"] for file in files)
     sizes = [pq.read_metadata(file).num_rows for file in files]
     assert max(sizes) - min(sizes) <= 1

@@ -14,12 +14,15 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
+from pools import reading, snapshot_of
 
 import sisom
-from pipeline.config import Model, Pool, Storage
-from pipeline.pool import list_shards, snapshot_table
+from pipeline.config import Model, Pool
 from pipeline.reading import ReadShards
-from pipeline.stages import SCORED, Extractor, Network, Scorer, normalise
+from pipeline.stages import Extractor, Network, Scorer, normalise
+from pipeline.storage import LocalStore
+from pipeline.types import SCORED
+from pipeline.workspace import Workspace
 from sisom.models import build_model, save_weights
 
 MODEL = Model(name="resnet10_w16", image_size=8, layers=("layer2", "avgpool"))
@@ -37,7 +40,7 @@ class Setup:
     batches: list[pa.Table]
 
     def scorer(self, score: str = "sisome", **changes: Any) -> Scorer:
-        bank = replace(self.bank, **changes).to_arrays()
+        bank = replace(self.bank, **changes)
         return Scorer(self.network, bank, TAXONOMY, score=score, batch_size=BATCH, device="cpu", threads=1)
 
 
@@ -73,9 +76,13 @@ def setup(tmp_path_factory: pytest.TempPathFactory) -> Setup:
     images = [BROKEN.get(i, png(image)) for i, image in enumerate(IMAGES)]
     table = pa.table({"id": [f"i{n:02d}" for n in range(21)], "image": images})
     pq.write_table(table, folder / "p.parquet", row_group_size=12)
-    pool = Pool(uri=str(folder))
-    shards = snapshot_table(list(list_shards(pool, Storage())))
-    return Setup(network, bank, list(ReadShards(pool, Storage(), 8, 1000, BATCH)(shards)))
+    return Setup(network, bank, batches(folder, tmp_path_factory.mktemp("workspace")))
+
+
+def batches(pool: Path, workspace: Path) -> list[pa.Table]:
+    found = snapshot_of(Pool(uri=str(pool)), Workspace(LocalStore(str(workspace))))
+    read = ReadShards(found.workspace, "", reading(Pool(uri=str(pool))), MODEL.transform(1000), BATCH)
+    return list(read(found.table))
 
 
 def rows_of(table: pa.Table) -> list[dict[str, Any]]:
@@ -133,7 +140,6 @@ def test_features_do_not_depend_on_how_many_come_at_once(setup: Setup) -> None:
     assert len(whole) == 10
     assert torch.equal(whole.saliency, parts.saliency)
     assert torch.equal(whole.logits, parts.logits)
-    assert len(extract(pixels[:0])) == 0
 
 
 def test_the_scores_are_the_librarys(setup: Setup) -> None:
@@ -165,9 +171,9 @@ def test_without_a_threshold_nothing_is_strange(setup: Setup) -> None:
 
 
 def test_a_batch_without_a_readable_image_passes_through(setup: Setup, tmp_path: Path) -> None:
-    pq.write_table(pa.table({"id": ["a", "b"], "image": [b"", b"x"]}), tmp_path / "p.parquet")
-    pool = Pool(uri=str(tmp_path))
-    (batch,) = ReadShards(pool, Storage(), 8, 1000, BATCH)(snapshot_table(list(list_shards(pool, Storage()))))
+    (tmp_path / "pool").mkdir()
+    pq.write_table(pa.table({"id": ["a", "b"], "image": [b"", b"x"]}), tmp_path / "pool" / "p.parquet")
+    (batch,) = batches(tmp_path / "pool", tmp_path / "workspace")
     assert setup.scorer()(batch).select(["id", "sisome", "reason"]).to_pylist() == [
         {"id": "a", "sisome": None, "reason": "no bytes"},
         {"id": "b", "sisome": None, "reason": "not an image: starts with 78"},
