@@ -115,9 +115,8 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what decoders print must not mix with the answers
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    signal.signal(
-        signal.SIGALRM, signal.SIG_DFL
-    )  # ends the process wherever it is, even if nobody waits for it
+    # An alarm ends the process wherever it is, even if nobody waits for it any more.
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
     with pa.ipc.open_stream(sys.stdin.buffer) as reader:
         settings = json.loads(reader.schema.metadata[_SETTINGS])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 from corpus import encoded, photo, poisoned
 
+import pipeline.decode
 from pipeline.decode import Transform, decode_batch
 from pipeline.decode_apart import decode_apart
 from pipeline.errors import SystemFault
@@ -116,11 +119,29 @@ def test_who_dies_only_once_is_innocent(tmp_path: Path, monkeypatch: pytest.Monk
     assert once.exists()
 
 
-def test_it_is_found_from_any_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("PYTHONPATH", raising=False)
+def test_the_working_directory_is_no_place_for_modules(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "numpy.py").write_text("raise SystemExit('the working directory is no place for modules')\n")
+    (tmp_path / "numpy.py").write_text("raise SystemExit('shadowed')\n")
     check(IMAGES, {})
+
+
+def test_the_child_runs_the_code_of_its_parent(tmp_path: Path) -> None:
+    """A copy of the package, which the parent alone was told of, from another working directory."""
+    home, elsewhere = tmp_path / "home", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    shutil.copytree(Path(pipeline.decode.__file__).parent, home / "pipeline")
+    source = (home / "pipeline" / "decode.py").read_text()
+    (home / "pipeline" / "decode.py").write_text(source.replace("no bytes", "no bytes at all"))
+    script = (
+        f"import sys; sys.path.insert(0, {str(home)!r})\n"
+        "from pipeline.decode import Transform\n"
+        "from pipeline.decode_apart import decode_apart\n"
+        "print(*decode_apart([None], Transform(8, None, 'bilinear', 9), timeout_s=60).reasons)\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], cwd=elsewhere, capture_output=True, text=True)
+    assert (ran.stdout, ran.stderr) == ("no bytes at all\n", "")
 
 
 def test_a_child_that_cannot_begin_blames_no_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
