@@ -107,9 +107,7 @@ def decode_batch(images: Sequence[bytes | memoryview | None], transform: Transfo
     return Decoded(pixels[: len(good)], good, bad, reasons)
 
 
-def decode(
-    data: bytes | memoryview | None, transform: Transform | int, *, max_pixels: int = 50_000_000
-) -> NDArray[np.uint8]:
+def decode(data: bytes | memoryview | None, transform: Transform) -> NDArray[np.uint8]:
     """Decode an image file.
 
     Returns:
@@ -118,8 +116,6 @@ def decode(
     Raises:
         BadImage: anything is wrong with it.
     """
-    if isinstance(transform, int):
-        transform = Transform(transform, None, "bilinear", max_pixels)
     _prepare(transform)
     pixels = np.empty((3, transform.size, transform.size), np.uint8)
     _decode(data, transform, pixels)

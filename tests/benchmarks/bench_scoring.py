@@ -122,11 +122,11 @@ def main() -> None:
             update={"pool": config.pool.model_copy(update={"uri": str(folder / "pool")})}
         )
 
-        size, batch = config.model.image_size, config.scoring.batch_size
+        batch = config.scoring.batch_size
         good = []
         for image in images:
             try:
-                good.append(decode(image, size, max_pixels=config.scoring.max_pixels))
+                good.append(decode(image, config.model.transform(config.scoring.max_pixels)))
             except BadImage:
                 continue
         pixels = np.stack([good[i % len(good)] for i in range(options.rows)])

@@ -15,7 +15,7 @@ from sklearn.datasets import load_digits
 
 from pipeline import demo_data
 from pipeline.config import Config
-from pipeline.decode import BadImage, decode
+from pipeline.decode import BadImage, Transform, decode
 from pipeline.errors import ConfigError
 from pipeline.oracle import read_truth
 from pipeline.storage import open_store
@@ -43,7 +43,7 @@ def pool_rows(config: Config) -> dict[str, bytes]:
 
 def readable(data: bytes) -> bool:
     try:
-        decode(data, 16, max_pixels=10_000)
+        decode(data, Transform(16, None, "bilinear", 10_000))
     except BadImage:
         return False
     return True
@@ -124,7 +124,7 @@ def test_broken_rows_are_broken_in_several_ways(made: tuple[Path, Config]) -> No
     reasons = set()
     for data in broken:
         with pytest.raises(BadImage) as raised:
-            decode(data, 16, max_pixels=10_000)
+            decode(data, Transform(16, None, "bilinear", 10_000))
         reasons.add(str(raised.value))
     assert len(reasons) >= 4
 
@@ -159,7 +159,7 @@ def test_the_scans_are_scikit_learns(made: tuple[Path, Config]) -> None:
     rows = pool_rows(config)
     scans = [rows[name] for name, kind in truth.kinds.items() if kind in ("known", "unknown")]
     scans += pq.read_table(folder / "test" / "test.parquet")["image"].to_pylist()
-    assert Counter(decode(data, 8, max_pixels=100)[0].tobytes() for data in scans) == want
+    assert Counter(decode(data, Transform(8, None, "bilinear", 100))[0].tobytes() for data in scans) == want
 
 
 @pytest.mark.parametrize("key", ["pool/part-00000.parquet", "pool/mine.parquet", "truth/truth.parquet"])
