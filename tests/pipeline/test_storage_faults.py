@@ -85,7 +85,9 @@ class Handler(BaseHTTPRequestHandler):
         there = self.line.objects.get(key)
         if self.headers.get("If-None-Match") == "*" and there is not None:
             return self.refuse(412, "PreconditionFailed")
-        if self.headers.get("If-Match") and (there is None or self.headers["If-Match"] != tag(there).strip('"')):
+        if self.headers.get("If-Match") and (
+            there is None or self.headers["If-Match"] != tag(there).strip('"')
+        ):
             return self.refuse(412, "PreconditionFailed")
         self.line.objects[key] = body
         if lost:  # carried out, and nobody hears of it
