@@ -37,6 +37,8 @@ first = lambda x: x[:, 0]  # noqa: E731
 FAMILIES = {
     "resnet10_w16": (16, [maps] * 4),
     "resnet18": (64, [maps] * 4),
+    "resnet34": (32, [maps] * 4),
+    "resnet50": (32, [maps] * 4),
     "convnext_tiny": (64, [maps] * 4),
     "swin_t": (64, [last, last, last, maps]),
     "vit_b_16": (224, [tokens, tokens, tokens, first]),

@@ -90,6 +90,15 @@ def test_weights_that_do_not_fit():
         build_model("cifar_resnet19", 4, seed=0)
 
 
+def test_shapes_in_signatures_are_enforced_here():
+    from jaxtyping import TypeCheckError
+
+    assert sisom.confidence(torch.zeros(3)).shape == (3,)
+    for wrong in (torch.zeros(3, 1), torch.zeros(3, dtype=torch.int64)):
+        with pytest.raises(TypeCheckError):
+            sisom.confidence(wrong)
+
+
 def test_openood_adapter(trained):
     from sisom.openood import SisomPostprocessor
 
