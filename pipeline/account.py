@@ -46,15 +46,28 @@ class Tally:
 
     scored: int = 0
     quarantined: int = 0
-    reasons: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)  # by their words before a colon
+    examples: dict[str, str] = field(default_factory=dict)  # the first whole reason of each
     wrong: list[str] = field(default_factory=list)
     retry: list[int] = field(default_factory=list)
+
+    def count(self, broken: pa.Table) -> None:
+        """Count quarantined rows of one shard, and whether it is worth another try."""
+        self.quarantined += broken.num_rows
+        for reason in broken["reason"].to_pylist():
+            kind = reason.partition(":")[0]
+            self.reasons[kind] += 1
+            self.examples[kind] = min(reason, self.examples.get(kind, reason))
+        if broken.num_rows and pc.max(broken["attempts"]).as_py() > 1:
+            self.retry.append(broken["shard"][0].as_py())
 
     def add(self, other: Tally) -> None:
         """Count another tally too."""
         self.scored += other.scored
         self.quarantined += other.quarantined
         self.reasons += other.reasons
+        for kind, reason in other.examples.items():
+            self.examples[kind] = min(reason, self.examples.get(kind, reason))
         self.wrong += other.wrong
         self.retry += other.retry
 
@@ -103,7 +116,7 @@ def overflow(
         f"{tally.quarantined} of {snapshot.rows} rows are broken, more than scoring.max_quarantined "
         f"({config.scoring.max_quarantined:g}) tolerates; raise it, or mend the rows that "
         f"{workspace.store.url(prefix + where)} names; most often: "
-        + "; ".join(f"{reason} ({count})" for reason, count in top)
+        + "; ".join(f"{kind} ({count}, such as {tally.examples[kind]!r})" for kind, count in top)
         + again
     )
 
@@ -138,10 +151,7 @@ def _merge(workspace: Workspace, prefix: str, number: int, shards: pa.Table) -> 
             place = load_shard(workspace, prefix, row["part"], row["shard"]).place
             tally.wrong.append(f"{place}: {row['rows']} listed, {whole.num_rows} + {broken.num_rows} found")
         tally.scored += whole.num_rows
-        tally.quarantined += broken.num_rows
-        tally.reasons.update(reason.partition(":")[0] for reason in broken["reason"].to_pylist())
-        if broken.num_rows and pc.max(broken["attempts"]).as_py() > 1:
-            tally.retry.append(row["shard"])
+        tally.count(broken)
         good.append(whole.select(SCORES.names))
         bad.append(broken.select(QUARANTINE.names))
     _write(workspace, f"{prefix}scores/{number:05d}.parquet", good)

@@ -211,7 +211,7 @@ def _run(job: Job, shards: Snapshot, attempt: int, counter: Counter, tally: Tall
             rows += table.num_rows
             counter.add(table.num_rows, table.num_rows - table["reason"].null_count)
             for number, whole in assembler.add(table):
-                _count(whole, tally)
+                tally.count(whole.filter(pc.is_valid(whole["reason"])))
                 if tally.quarantined > allowed(job.snapshot, job.config):
                     raise overflow(job.workspace, job.prefix, job.snapshot, job.config, tally, "parts")
                 writes.append(pool.submit(write_part, job.workspace, job.prefix, number, whole))
@@ -220,14 +220,6 @@ def _run(job: Job, shards: Snapshot, attempt: int, counter: Counter, tally: Tall
         for write in writes:
             write.result()
     return rows
-
-
-def _count(shard: pa.Table, tally: Tally) -> None:
-    """Count what is broken in a whole shard, to stop as soon as it is too much."""
-    broken = shard.filter(pc.is_valid(shard["reason"]))
-    tally.quarantined += broken.num_rows
-    tally.reasons.update(reason.partition(":")[0] for reason in broken["reason"].to_pylist())
-    tally.retry += pc.unique(broken.filter(pc.greater(broken["attempts"], 1))["shard"]).to_pylist()
 
 
 def _scored(job: Job, shards: Snapshot, attempt: int) -> Iterable[Any]:
