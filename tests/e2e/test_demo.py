@@ -43,7 +43,10 @@ def test_every_artefact_of_the_contract_is_there(demo: Demo, index: int) -> None
         "predicted",
         "reason",
     ]
-    assert pq.read_schema(next((folder / "pool").glob("*.parquet"))).names[:2] == ["shard", "uri"]
+    snapshot = pq.read_schema(next((folder / "pool").glob("*.parquet"))).names
+    assert {"shard", "uri", "rows", "size", "etag"} <= set(snapshot)
+    assert [path.name for path in (folder / "scores").iterdir()] == ["00000.parquet"], "few and large"
+    assert not any((folder / "parts").glob("*")), "what the score files replaced is gone"
 
 
 @pytest.mark.parametrize("index", ROUNDS)
@@ -138,6 +141,7 @@ def test_mlflow_has_one_parent_and_three_nested_runs(demo: Demo) -> None:
         found = metrics(demo, index)
         for name in ("test_accuracy", "r_avg", "ood_auroc", "ood_fpr95", "listed", "scored", "quarantined"):
             assert run.data.metrics[name] == pytest.approx(found[name])
+        assert run.data.metrics["live/scored"] == found["scored"], "told while the stage ran"
         assert {"labels/0", "seconds/score", "images_per_s/score", "slope/avgpool"} <= set(run.data.metrics)
         assert run.data.params["query/size"] == "60"
         artefacts = {item.path for item in client.list_artifacts(run.info.run_id)}

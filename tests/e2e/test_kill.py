@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -46,7 +47,7 @@ def in_slopes(folder: Path) -> bool:
 
 def in_scoring(folder: Path) -> bool:
     """Some shards are finished, some are not."""
-    return any(folder.glob("scores/*.parquet")) and not (folder / "account.json").exists()
+    return any(folder.glob("parts/*.parquet")) and not (folder / "account.json").exists()
 
 
 def test_killed_in_training_and_in_scoring_the_query_is_the_same(demo: Demo, tmp_path: Path) -> None:
@@ -59,15 +60,18 @@ def test_killed_in_training_and_in_scoring_the_query_is_the_same(demo: Demo, tmp
     assert "Traceback" not in interrupted.stderr
     assert stop_when(terminal, in_scoring, signal.SIGKILL, *command).returncode == -signal.SIGKILL
     round_ = tmp_path / "runs/quickstart/rounds/000"
-    finished = {path.name: path.stat().st_mtime_ns for path in round_.glob("scores/*.parquet")}
-    assert len(finished) > 0
+    finished = sum(pq.read_metadata(path).num_rows for path in round_.glob("parts/*.parquet"))
+    assert finished > 0
     terminal.run(*command)
-    for name, modified in finished.items():
-        assert (round_ / "scores" / name).stat().st_mtime_ns == modified, "a finished shard was scored again"
+    listed = json.loads((round_ / "metrics.json").read_text())["listed"]
+    scored = json.loads((round_ / "timings/score.json").read_text())["images"]
+    assert scored == listed - finished, "a finished shard was scored again"
+    assert not (round_ / "parts").exists() or not any((round_ / "parts").iterdir())
     whole = demo.workspace / "rounds/000"
     for name in ("model/model.safetensors", "slopes.json", "bank.safetensors"):
         assert (round_ / name).read_bytes() == (whole / name).read_bytes(), name
-    ours, theirs = (pq.read_table(f / "query.parquet").drop_columns("uri") for f in (round_, whole))
-    assert ours == theirs
+    for name in ("query.parquet", "scores/00000.parquet", "quarantine/00000.parquet"):
+        ours, theirs = (pq.read_table(folder / name).drop_columns("uri") for folder in (round_, whole))
+        assert ours == theirs, name
     status = terminal.run("status", str(QUICKSTART)).stdout
     assert "1 of 3 rounds committed" in status
