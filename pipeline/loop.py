@@ -180,6 +180,8 @@ def _readable(uri: str) -> Iterator[None]:
 def _listed(source: Pool, config: Config, path: str) -> list[Listed]:
     try:
         found = list(groups(source, config.storage))
+        if not found:
+            check_pool(source, config.storage)  # says more, where there is nothing at all
     except UserError as error:
         raise type(error)(f"{path}: {error}".replace("pool.uri: ", "")) from None
     if not found:

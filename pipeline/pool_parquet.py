@@ -64,7 +64,7 @@ def groups(pool: Pool, storage: Storage) -> Iterator[Listed]:
     """The row groups of a source that must be Parquet and whole, such as a test set; only footers are read.
 
     Raises:
-        PoolError: nothing there, a file that is not Parquet, a missing or mistyped column.
+        PoolError: a file that is not Parquet, a missing or mistyped column.
         StorageError: the URI may not be read.
     """
     store = open_store(pool.uri, storage)

@@ -264,9 +264,15 @@ OTHERS = {
     ("taxonomy",): ["dog", "cat"],
     ("model", "mean"): [0.5, 0.5, 0.4],
     ("model", "std"): [0.25, 0.25, 0.2],
+    ("pool", "tar_ids"): "path",
+    ("resources", "memory"): 2**30,
     ("storage", "endpoint"): "http://x",
     ("storage", "region"): "eu",
 }
+
+
+KEYS = ("access_key_env", "secret_key_env")
+TOGETHER = dict.fromkeys(KEYS, KEYS)  # one without the other is refused
 
 
 def leaves(model: type[BaseModel], path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
@@ -287,7 +293,8 @@ def test_every_value_is_part_of_the_identity_but_those_of_the_runtime(path: tupl
     place = data
     for key in path[:-1]:
         place = place[key]
-    place[path[-1]] = OTHERS[path] if path in OTHERS else changed(place[path[-1]])
+    for name in TOGETHER.get(path[-1], (path[-1],)):
+        place[name] = OTHERS[path] if path in OTHERS else changed(place[name])
     other = Config.model_validate_json(json.dumps(data))
     assert other != plain
     assert (other.digest() == plain.digest()) == bool({path[0], ".".join(path)} & RUNTIME)
