@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.config import Pool, Storage
-from pipeline.errors import PipelineError, PoolError, nearest
+from pipeline.errors import ArtefactMissing, ObjectChanged, PipelineError, PoolError, nearest
 from pipeline.pieces import (
     Failure,
     Piece,
@@ -30,6 +30,7 @@ _READ_AHEAD = 4 << 20  # bytes of a column chunk at a time: a row group may be l
 _MOST_ROWS = 1024
 # A footer of noise holds texts of noise too.
 _BROKEN: Final = (pa.ArrowException, OSError, ValueError, OverflowError)
+_GONE: Final = (ArtefactMissing, ObjectChanged)  # a pool may be written to while it is listed
 
 
 def survey(
@@ -45,7 +46,7 @@ def survey(
                     if rows:
                         found = replace(item, row_group=group, rows=rows)
                         yield (found,), _ids(parquet, found, pool)
-        except _BROKEN:
+        except (*_BROKEN, *_GONE):
             yield (item,), pa.array([_whole(item, pool, storage)], pa.string())
 
 
@@ -56,7 +57,7 @@ def look(item: Listed, pool: Pool, storage: Storage) -> bool:
             parquet = pq.ParquetFile(file)
             check_columns(parquet.schema_arrow, pool, item.uri)
             return bool(parquet.metadata.num_rows)
-    except _BROKEN:
+    except (*_BROKEN, *_GONE):
         return True
 
 

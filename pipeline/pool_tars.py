@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.config import Pool, Storage
-from pipeline.errors import PipelineError
+from pipeline.errors import ArtefactMissing, ObjectChanged, PipelineError
 from pipeline.pieces import (
     IMAGE_ENDS,
     Failure,
@@ -63,8 +63,11 @@ def survey(
 ) -> Iterator[tuple[tuple[Listed, ...], pa.StringArray]]:
     """A shard for each tar that has images; only headers are read."""
     for item in objects:
-        with open_listed(item.uri, item.size, item.etag, pool, storage) as file:
-            ids = [_id(member, pool, storage, item) for member in _members(file, item.size)]
+        try:
+            with open_listed(item.uri, item.size, item.etag, pool, storage) as file:
+                ids = [_id(member, pool, storage, item) for member in _members(file, item.size)]
+        except (ArtefactMissing, ObjectChanged):  # a pool may be written to while it is listed
+            ids = places(item.uri, 0, 1)
         if ids:
             yield (replace(item, rows=len(ids)),), pa.array(ids, pa.string())
 

@@ -14,8 +14,9 @@ from pools import flat, groups_of, parquet, read, reading, rows, shards_of, tar
 from pipeline.config import Pool, Storage
 from pipeline.errors import PoolError, StorageError
 from pipeline.pieces import Failure, Piece
-from pipeline.pool import check_pool, digest_of, form_of, ids_of, pieces, units
+from pipeline.pool import check_pool, digest_of, form_of, ids_of, pieces, survey, units
 from pipeline.storage import Store
+from pipeline.types import Shard
 
 EMPTY = {"id": pa.array([], pa.string()), "image": pa.array([], pa.binary())}
 
@@ -127,6 +128,26 @@ def test_only_keeps_what_is_wanted(places: list[int], wanted: set[int] | None) -
     piece = Piece(places, [f"i{n}" for n in places], [f"u{n}" for n in places], [b"%d" % n for n in places])
     kept = [n for n in places if wanted is None or n in wanted]
     assert flat([piece.only(wanted)]) == [(n, f"i{n}", f"u{n}", b"%d" % n) for n in kept]
+
+
+@pytest.mark.parametrize("after", [b"another", None])
+def test_a_pool_may_be_written_to_while_it_is_listed(mixed: Pool, store: Store, after: bytes | None) -> None:
+    """What changed or vanished between the listing of keys and the look into objects is a row with the reason."""
+    seen = list(units(mixed, Storage()))
+    for key in ("a.png", "b.parquet", "d.tar"):
+        if after is None:
+            store.delete(key)
+        else:
+            store.put(key, after)
+    found = [group for unit in seen for group in survey(unit, mixed, Storage())]
+    assert [len(group.ids) for group in found] == [1, 1, 2, 1, 1, 1]
+    why = Failure(f"{'changed' if after else 'vanished'} since the pool was listed")
+    for number in (0, 1, 4):
+        shard = Shard(number, found[number].listed)
+        assert [(name, data) for _, name, _, data in read(shard, mixed)] == [
+            (found[number].ids[0].as_py(), why)
+        ]
+        assert ids_of(shard, mixed, Storage()) == found[number].ids.to_pylist()
 
 
 # ---------------------------------------------------------------------------------------------- refusals
