@@ -104,3 +104,12 @@ def test_a_norm_that_runs_twice_or_has_no_statistics_stays():
     for model in (twice, without):
         with folded(model, []):
             assert all("forward" not in module.__dict__ for module in model.modules())
+
+
+def test_a_folded_norm_can_still_be_read(monkeypatch):
+    model, x = worn(), images(4)
+    found = extract(model, x, ["layer2.0.bn1", "avgpool"])
+    monkeypatch.setattr("sisom.folding._BLOCKS", {})
+    plain = extract(model, x, ["layer2.0.bn1", "avgpool"])
+    scale = float(plain.saliency.abs().max())
+    torch.testing.assert_close(found.saliency, plain.saliency, rtol=1e-4, atol=1e-5 * scale)
