@@ -108,8 +108,8 @@ def lay_out(resources: Resources, nodes: Sequence[Mapping[str, float]]) -> Clust
         room_left = all(count + 0.9 <= size for size, count in full)
         tight = min((size - 0.5) / count for size, count in full)
         actor_cpus, reader_cpus = (1.0, 0.9) if room_left else (tight, 0.45)
-    else:  # on each node, as many actors as CPUs leave more than a reader's share
-        actor_cpus, reader_cpus = (most - 0.4) / most, 0.25 * least / most
+    else:  # on each node, as many actors as CPUs leave room for some readers
+        actor_cpus, reader_cpus = (most - 0.4) / most, 0.1 * least / most
     return Cluster(
         cpus=cpus,
         node_cpus=least,

@@ -51,12 +51,16 @@ class Piece:
 
 @dataclass(frozen=True)
 class Reading:
-    """How shards are read: column names, access, and how many bytes an image, and all in flight, may have."""
+    """How shards are read: column names, access, how many bytes an image, and all that are held, may have.
+
+    An image that takes longer than `hang_s` seconds to decode has hung its decoder, where that is looked for.
+    """
 
     pool: Pool
     storage: Storage
     max_bytes: int
     budget: int = 64 << 20
+    hang_s: float = 60.0
 
 
 def failure_of(error: BaseException) -> Failure:

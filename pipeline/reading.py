@@ -23,7 +23,6 @@ from pipeline.snapshot import load_shards
 from pipeline.types import Shard
 from pipeline.workspace import Workspace
 
-HANG_S = 60.0  # an image that takes longer to decode than this has hung its decoder
 DEATHS = 6  # of tasks, after which a shard is given up
 
 # One row a batch. `bad` rows have no pixels; they are carried along to the account.
@@ -109,7 +108,7 @@ class ReadShards:
                 images.append(failure)
                 whole.append(i)
         if apart:
-            decoded = decode_apart(images, self.transform, timeout_s=HANG_S)
+            decoded = decode_apart(images, self.transform, timeout_s=self.reading.hang_s)
         else:
             decoded = decode_batch(images, self.transform)
         good = [whole[i] for i in decoded.good]

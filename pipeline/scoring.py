@@ -225,7 +225,9 @@ def _run(job: Job, shards: Snapshot, attempt: int, counter: Counter, tally: Tall
 def _scored(job: Job, shards: Snapshot, attempt: int) -> Iterable[Any]:
     """The `SCORED` rows of shards, as they come, in tables of any size."""
     config, cluster = job.config, job.cluster
-    reading = Reading(config.pool, config.storage, config.scoring.max_bytes, job.memory.encoded)
+    # A hung decoder must be found before the whole job counts as hung; it is tried twice.
+    hang_s = min(60.0, config.resources.no_progress_s / 4)
+    reading = Reading(config.pool, config.storage, config.scoring.max_bytes, job.memory.encoded, hang_s)
     wanted = set(shards.numbers.tolist())
     read = ReadShards(
         job.workspace,

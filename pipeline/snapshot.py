@@ -6,14 +6,16 @@ A part holds whole shards, so a worker finds a shard's objects in one part; the 
 
 from __future__ import annotations
 
-import functools
 import hashlib
+import itertools
+import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -73,36 +75,33 @@ class Snapshot:
 
 
 def load_shards(workspace: Workspace, prefix: str, table: pa.Table) -> Iterator[Shard]:
-    """The shards of `SHARDS` rows with the objects they list."""
-    for row in table.select(["shard", "part"]).to_pylist():
-        yield load_shard(workspace, prefix, row["part"], row["shard"])
+    """The shards of `SHARDS` rows with the objects they list; of each part, only what holds them is read."""
+    rows = zip(table["part"].to_pylist(), table["shard"].to_pylist(), strict=True)
+    for part, run in itertools.groupby(rows, key=operator.itemgetter(0)):
+        numbers = [number for _, number in run]
+        listed: dict[int, list[Listed]] = {number: [] for number in numbers}
+        for row in _entries(workspace, part_key(prefix, part), numbers).to_pylist():
+            listed[row.pop("shard")].append(Listed(**row))
+        for number in numbers:
+            yield Shard(number, tuple(listed[number]))
 
 
 def load_shard(workspace: Workspace, prefix: str, part: int, number: int) -> Shard:
     """One shard with the objects it lists."""
-    file = _part(workspace, part_key(prefix, part))
-    listed = file.read(number)
-    return Shard(number, tuple(Listed(**row) for row in listed.drop_columns("shard").to_pylist()))
+    (shard,) = load_shards(workspace, prefix, pa.table({"part": [part], "shard": [number]}))
+    return shard
 
 
-class _Part:
-    """A part in memory, compressed; only the row groups that hold a shard are decoded."""
-
-    def __init__(self, data: bytes) -> None:
-        self._file = pq.ParquetFile(pa.BufferReader(data))
-        meta = self._file.metadata
-        stats = [meta.row_group(i).column(0).statistics for i in range(meta.num_row_groups)]
-        self._spans = [(s.min, s.max) for s in stats]
-
-    def read(self, shard: int) -> pa.Table:
-        groups = [i for i, (low, high) in enumerate(self._spans) if low <= shard <= high]
-        table = self._file.read_row_groups(groups, use_threads=False)
-        return table.filter(pa.compute.equal(table["shard"], shard))
-
-
-@functools.lru_cache(maxsize=4)  # a worker reads many shards of one part
-def _part(workspace: Workspace, key: str) -> _Part:
-    return _Part(workspace.store.get(key))
+def _entries(workspace: Workspace, key: str, numbers: Sequence[int]) -> pa.Table:
+    """The `SNAPSHOT` rows of some shards of a part, found by the row groups' statistics."""
+    low, high = min(numbers), max(numbers)
+    with workspace.store.open(key) as file:
+        parquet = pq.ParquetFile(file)
+        meta = parquet.metadata
+        spans = [meta.row_group(i).column(0).statistics for i in range(meta.num_row_groups)]
+        groups = [i for i, span in enumerate(spans) if span.min <= high and span.max >= low]
+        table = parquet.read_row_groups(groups, use_threads=False)
+    return table.filter(pc.is_in(table["shard"], value_set=pa.array(numbers, pa.int32())))
 
 
 class SnapshotWriter:
@@ -129,6 +128,9 @@ class SnapshotWriter:
     def close(self) -> Snapshot:
         """Write what is left, the table of shards last."""
         self._flush()
+        for key in self._workspace.keys(f"{self._prefix}pool/"):  # of an attempt that listed more
+            if key >= part_key(self._prefix, self._part):
+                self._workspace.store.delete(key)
         table = pa.table(self._shards, schema=SHARDS)
         self._workspace.write_table(shards_key(self._prefix), table)
         return Snapshot(self._workspace, self._prefix, table)

@@ -221,6 +221,21 @@ def test_an_image_that_kills_its_worker_is_found_and_it_alone(
     assert "kills its decoder" in row["reason"]
 
 
+def test_an_image_that_hangs_its_worker_is_found_once_nothing_moves_any_more(
+    local_ray: None, lab: Lab, config_for: MakeConfig, tmp_path: Path
+) -> None:
+    pool = tmp_path / "pool"
+    pool.mkdir()
+    for n in range(40):
+        (pool / f"{n:03d}.png").write_bytes(poisoned(image(n), "HANG") if n == 5 else image(n))
+    job = lab.job(config_for(pool, resources={"no_progress_s": 12.0}), tmp_path / "out")
+    assert score_pool(job, Voice()).scored == 39
+    _, broken = outcome(job)
+    (row,) = broken.to_pylist()
+    assert (row["id"], row["stage"]) == ("005.png", "decode")
+    assert "hangs its decoder" in row["reason"]
+
+
 def test_too_much_quarantine_stops_early_and_says_why(
     local_ray: None, lab: Lab, config_for: MakeConfig, tmp_path: Path
 ) -> None:
