@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from functools import cached_property, partial
 from typing import Any
 
@@ -24,7 +25,7 @@ from pipeline import evaluate, labeled, oracle, pool_view, scoring, selection, t
 from pipeline.account import clear_parts
 from pipeline.config import Config
 from pipeline.engine import Cluster
-from pipeline.errors import LabelError
+from pipeline.errors import LabelError, LeaseHeld
 from pipeline.labels import PREFIX, Labels, batches, read_labels
 from pipeline.listing import freeze
 from pipeline.outcome import answers_key, bank_file, metrics_of, stored_bank, stored_network, track, view_of
@@ -35,7 +36,7 @@ from pipeline.snapshot import Snapshot
 from pipeline.stages import Network
 from pipeline.tracking import Tracker
 from pipeline.types import Round
-from pipeline.workspace import Lease, Workspace, round_key
+from pipeline.workspace import Lease, Workspace, round_key, to_json
 
 DUPLICATES_KEY = "duplicates.parquet"
 
@@ -374,6 +375,13 @@ def _commit(work: _Work) -> Round:
         snapshot=work.plan["pool"]["digest"],
         artefacts=tuple((name, workspace.digest(work.key(name))) for name in names),
     )
-    work.project.lease.check()
-    workspace.write_json(work.key("round.json"), {**asdict(manifest), "artefacts": dict(manifest.artefacts)})
+    written = to_json({**asdict(manifest), "artefacts": dict(manifest.artefacts)})
+    lease = work.project.lease
+    lease.hold()
+    workspace.write_json(work.key("commit.json"), {"fence": lease.fence, "at": datetime.now(UTC).isoformat()})
+    key = work.key("round.json")
+    if not workspace.store.put_if_absent(key, written) and workspace.store.get(key) != written:
+        raise LeaseHeld(
+            f"{workspace.store.url(key)}: another run has committed this round, and not as this one"
+        )
     return manifest

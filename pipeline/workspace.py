@@ -206,6 +206,7 @@ class Lease:
         self._tag = ""
         self._expires = 0.0
         self._stop = threading.Event()
+        self._writing = threading.Lock()
         self._lost: str | None = None
         self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
         self.fence = 0
@@ -226,8 +227,21 @@ class Lease:
             with contextlib.suppress(PipelineError):
                 self._store.put_if_match(LEASE, self._record(expires=0.0), self._tag)
 
+    def hold(self) -> None:
+        """Renew now; called before every commit, so that it falls within a lease that was ours a moment ago.
+
+        Raises:
+            LeaseHeld: the lease was lost, or is taken from us just now: another run's fence has passed ours.
+            StoreUnavailable: nobody can say.
+        """
+        self.check()
+        with self._writing:
+            if not self._write(lambda record: self._store.put_if_match(LEASE, record, self._tag)):
+                self._lost = "taken over"
+        self.check()
+
     def check(self) -> None:
-        """Raise `LeaseHeld` when the lease was lost; called before every commit."""
+        """Raise `LeaseHeld` when the lease is known to be lost."""
         lost = self._lost
         if lost is None and time.time() >= self._expires:  # a process that was stopped has not noticed yet
             lost = "not renewed in time"
@@ -280,9 +294,10 @@ class Lease:
     def _renew(self) -> None:
         while not self._stop.wait(self._ttl_s / 4):
             try:
-                if not self._write(lambda record: self._store.put_if_match(LEASE, record, self._tag)):
-                    self._lost = "taken over"
-                    return
+                with self._writing:
+                    if not self._write(lambda record: self._store.put_if_match(LEASE, record, self._tag)):
+                        self._lost = "taken over"
+                        return
             except PipelineError as error:  # storage may come back before the lease runs out
                 if time.time() >= self._expires:
                     self._lost = f"not renewed: {error}"

@@ -409,7 +409,7 @@ def main() -> None:
     print("| what | measured | note |\n|---|---|---|")
     for name in options.what:
         with tempfile.TemporaryDirectory() as folder:
-            lab = Lab(Path(folder), options.model, 32, 256)
+            lab = Lab(Path(folder), options.model, 32, 64)
             lab.bank()
             benches[name](lab, options)
 

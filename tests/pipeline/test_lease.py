@@ -260,3 +260,17 @@ def test_of_many_processes_one_gets_it(tmp_path: Path, expired: bool) -> None:
     for racer in racers:
         racer.join()
     assert [fence for fence in found if fence is not None] == [2 if expired else 1]
+
+
+def test_holding_renews_and_a_passed_fence_is_noticed_at_once(store: Store) -> None:
+    with Lease(store) as lease:
+        before = record(store)["expires"]
+        lease.hold()
+        assert record(store)["expires"] > before
+        rewrite(store, owner="somebody", fence=lease.fence + 1)
+        lease.check()  # nobody has looked yet
+        with pytest.raises(LeaseHeld, match="taken over"):
+            lease.hold()
+        with pytest.raises(LeaseHeld):
+            lease.check()
+    assert record(store)["owner"] == "somebody"
