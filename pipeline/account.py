@@ -82,21 +82,29 @@ def close_account(
         QuarantineOverflow: too many rows are broken. Shards whose rows failed for storage's sake count as
             unfinished from then on.
     """
-    merge: Any = ray.remote(num_cpus=cluster.task_cpus)(_merge)
-    pending: deque[Any] = deque()
     total = Tally()
-    for number, run in enumerate(_runs(snapshot)):
-        pending.append(merge.remote(workspace, prefix, number, run.table))
-        while len(pending) > 2 * cluster.cpus:
-            total.add(ray.get(pending.popleft()))
-    while pending:
-        total.add(ray.get(pending.popleft()))
+    for tally in _merged(workspace, prefix, list(_runs(snapshot)), cluster):
+        total.add(tally)
     if total.wrong:
         shown = "; ".join(total.wrong[:SHOWN])
         raise AccountError(f"the account does not add up in {len(total.wrong)} shards: {shown}")
     if total.quarantined > allowed(snapshot, config):
         raise overflow(workspace, prefix, snapshot, config, total, "quarantine")
     return total
+
+
+def _merged(workspace: Workspace, prefix: str, runs: Sequence[Snapshot], cluster: Cluster) -> Iterator[Tally]:
+    if len(runs) == 1:  # not worth a worker's start
+        yield _merge(workspace, prefix, 0, runs[0].table)
+        return
+    merge: Any = ray.remote(num_cpus=cluster.task_cpus)(_merge)
+    pending: deque[Any] = deque()
+    for number, run in enumerate(runs):
+        pending.append(merge.remote(workspace, prefix, number, run.table))
+        if len(pending) > 2 * cluster.cpus:
+            yield ray.get(pending.popleft())
+    while pending:
+        yield ray.get(pending.popleft())
 
 
 def allowed(snapshot: Snapshot, config: Config) -> float:

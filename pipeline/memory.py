@@ -78,9 +78,7 @@ def plan_memory(
         in_flight = max(LEAST_IN_FLIGHT, 4 * pixels * (actors + readers))
         reader = READER_BASE + 2 * encoded + 3 * pixels
         shared = bank_bytes + weight_bytes
-        return MemoryPlan(
-            total, nodes, actors, actor, readers, reader, encoded, max(pixels, MIB // 4), in_flight, shared
-        )
+        return MemoryPlan(total, nodes, actors, actor, readers, reader, encoded, pixels, in_flight, shared)
 
     found = plan(actors, max(1, min(cluster.max_readers, actors * 2)), ENCODED[1])
     while found.used > total:
@@ -101,7 +99,7 @@ def plan_memory(
 
 def _activations(config: Config, cluster: Cluster) -> int:
     """Bytes of all layers' outputs for the images of one pass, twice: values and gradients."""
-    net = build_model(config.model.name, len(config.taxonomy), seed=0).to("meta").eval()
+    net = build_model(config.model.name, len(config.taxonomy), seed=0).eval()
     count = 0
 
     def add(_module: torch.nn.Module, _args: object, output: object) -> None:
@@ -111,7 +109,7 @@ def _activations(config: Config, cluster: Cluster) -> int:
 
     handles = [module.register_forward_hook(add) for module in net.modules() if not list(module.children())]
     with torch.no_grad():
-        net(torch.empty(1, 3, config.model.image_size, config.model.image_size, device="meta"))
+        net(torch.empty(1, 3, config.model.image_size, config.model.image_size))
     for handle in handles:
         handle.remove()
     tile = config.scoring.batch_size if cluster.device == "cuda" else min(32, config.scoring.batch_size)

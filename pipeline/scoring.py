@@ -189,7 +189,7 @@ def _context(job: Job) -> Iterator[None]:
     context = ray.data.DataContext.get_current()
     limits = context.execution_options.resource_limits
     saved = context.target_max_block_size, context.execution_no_progress_timeout_s, limits
-    context.target_max_block_size = job.memory.block_bytes
+    context.target_max_block_size = max(1, job.memory.block_bytes - 1)  # a block ends where it exceeds this
     context.execution_no_progress_timeout_s = job.config.resources.no_progress_s
     context.execution_options.resource_limits = limits.copy(object_store_memory=job.memory.in_flight)
     try:
@@ -266,5 +266,5 @@ def _scored(job: Job, shards: Snapshot, attempt: int) -> Iterable[Any]:
             max_tasks_in_flight_per_actor=4,
         ),
     )
-    tables: Iterable[Any] = scored.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=1)
+    tables: Iterable[Any] = scored.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
     return tables
