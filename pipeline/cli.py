@@ -57,12 +57,22 @@ def run(
     run_rounds(resolved, Voice(), rounds=rounds)
 
 
+@app.command(epilog="Example: `sisom tick configs/quickstart.yaml`, every hour")
+def tick(config: ConfigFile, set_: Sets = None) -> None:
+    """One scheduled step: finish an interrupted round, or start one if there is reason. Without reason, nothing."""
+    resolved = _load(config, set_)
+    from pipeline.progress import Voice
+    from pipeline.tick import tick as step
+
+    step(resolved, Voice())
+
+
 @app.command(
     epilog="Example: `sisom score configs/quickstart.yaml --pool s3://bucket/new --out runs/verdicts`"
 )
 def score(
     config: ConfigFile,
-    pool: Annotated[str, typer.Option(metavar="URI", help="Parquet files with ids and images.")],
+    pool: Annotated[str, typer.Option(metavar="URI", help="Parquet files, tars or images.")],
     out: Annotated[str, typer.Option(metavar="URI", help="Where the score files go.")],
     round_: Annotated[
         int | None, typer.Option("--round", min=0, help="A committed round; the last one by default.")

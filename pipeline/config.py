@@ -200,6 +200,19 @@ class Resources(Section):
     no_progress_s: Annotated[float, Field(ge=10.0)] = 900.0
 
 
+class Tick(Section):
+    """When a scheduled step has reason to start a round.
+
+    `answered` is the share of the open query that must be answered; after `wait_h` hours any answer does. With no
+    question open, a pool that has grown by `pool_growth`, or a round older than `max_age_h` hours, is reason enough.
+    """
+
+    answered: Share = 1.0
+    wait_h: Positive | None = None
+    pool_growth: Positive = 0.1
+    max_age_h: Positive | None = None
+
+
 class Tracking(Section):
     """MLflow. Without a `uri` the store lies inside the workspace."""
 
@@ -247,6 +260,7 @@ class Config(Section):
     scoring: Scoring = Scoring()
     query: QueryPlan = QueryPlan()
     resources: Resources = Resources()
+    tick: Tick = Tick()
     tracking: Tracking = Tracking()
     storage: Storage = Storage()
 
@@ -308,7 +322,7 @@ class Config(Section):
     def identity(self) -> dict[str, Any]:
         """What makes a workspace this project's: all but where it is, how long it runs and what it runs on."""
         free: dict[str, Any] = dict.fromkeys(
-            ("workspace", "rounds", "resources", "tracking", "storage"), True
+            ("workspace", "rounds", "resources", "tick", "tracking", "storage"), True
         )
         # May be raised once a round has stopped at it: it decides whether to go on, not what comes out.
         return self.model_dump(mode="json", exclude=free | {"scoring": {"max_quarantined"}})

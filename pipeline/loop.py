@@ -35,46 +35,63 @@ def run(config: Config, voice: Voice, *, rounds: int | None = None) -> int:
         UserError, WaitingForLabels, LeaseHeld, SystemFault: see `pipeline.errors`.
     """
     wanted = rounds if rounds is not None else config.rounds
+    with opened(config, voice) as project:
+        workspace = project.workspace
+        first = workspace.committed()
+        if first >= wanted:
+            voice.say(f"{first} of {wanted} rounds are committed in {config.workspace}: nothing to do")
+            return 0
+        if first and nothing_left(workspace, first - 1) and not new_labels(workspace, first - 1):
+            voice.say(
+                f"round {first - 1:03d} found nothing left to ask about, and no labels came since: nothing to do"
+            )
+            return 0
+        return go_on(project, first, wanted)
+
+
+@contextmanager
+def opened(config: Config, voice: Voice) -> Iterator[Project]:
+    """A project to work on: checked, leased and this config's, its committed rounds known to MLflow.
+
+    Raises:
+        UserError, LeaseHeld: see `pipeline.errors`.
+    """
     workspace = open_workspace(config)
     workspace.check(config)
     preflight(config, voice)
     with Lease(workspace.store) as lease:
         workspace.claim(config)
-        first = workspace.committed()
-        untracked = [i for i in range(first) if not workspace.exists(round_key(i, "tracking.json"))]
-        if first >= wanted and not untracked:
-            voice.say(f"{first} of {wanted} rounds are committed in {config.workspace}: nothing to do")
-            return 0
         tracker = open_tracker(config, workspace.store)
-        # MLflow's first look at its store takes seconds of migrations: meanwhile the round can start.
-        threading.Thread(target=tracker.warm, name="mlflow-warm", daemon=True).start()
-        voice.say(f"workspace {config.workspace}, rounds {first} to {wanted - 1}, MLflow at {tracker.uri}")
-        project = Project(config, workspace, tracker, lease, voice)
-        for index in untracked:
-            track(workspace, config, tracker, voice, index)
-        if first >= wanted:
-            return 0
-        if first and _nothing_left(workspace, first - 1) and not _new_labels(workspace, first - 1):
-            voice.say(
-                f"round {first - 1:03d} found nothing left to ask about, and no labels came since: nothing to do"
-            )
-            return 0
-        require_answers(workspace, first, config.taxonomy)
-        cluster = engine.start(config)
-        voice.say(
-            f"Ray with {cluster.cpus} CPUs and {cluster.gpus} GPUs: "
-            f"up to {cluster.max_actors} scoring actors on {cluster.device}"
-        )
-        for index in range(first, wanted):
-            require_answers(workspace, index, config.taxonomy)
-            voice.say(f"round {index:03d}")
-            run_round(project, cluster, index)
-            voice.say(f"  {_headline(workspace, index)}")
-            if _nothing_left(workspace, index):
-                voice.say(f"round {index:03d} found nothing left to ask about: stopping here")
-                return index + 1 - first
-        voice.say(f"report: {workspace.store.url(round_key(wanted - 1, 'report.html'))}")
-        return wanted - first
+        for index in range(workspace.committed()):
+            if not workspace.exists(round_key(index, "tracking.json")):
+                track(workspace, config, tracker, voice, index)
+        yield Project(config, workspace, tracker, lease, voice)
+
+
+def go_on(project: Project, first: int, wanted: int) -> int:
+    """Do the rounds from `first` up to `wanted`, as far as there is something to ask; gives how many were done."""
+    config, workspace, voice = project.config, project.workspace, project.voice
+    require_answers(workspace, first, config.taxonomy)
+    # MLflow's first look at its store takes seconds of migrations: meanwhile the round can start.
+    threading.Thread(target=project.tracker.warm, name="mlflow-warm", daemon=True).start()
+    voice.say(
+        f"workspace {config.workspace}, rounds {first} to {wanted - 1}, MLflow at {project.tracker.uri}"
+    )
+    cluster = engine.start(config)
+    voice.say(
+        f"Ray with {cluster.cpus} CPUs and {cluster.gpus} GPUs: "
+        f"up to {cluster.max_actors} scoring actors on {cluster.device}"
+    )
+    for index in range(first, wanted):
+        require_answers(workspace, index, config.taxonomy)
+        voice.say(f"round {index:03d}")
+        run_round(project, cluster, index)
+        voice.say(f"  {_headline(workspace, index)}")
+        if nothing_left(workspace, index):
+            voice.say(f"round {index:03d} found nothing left to ask about: stopping here")
+            return index + 1 - first
+    voice.say(f"report: {workspace.store.url(round_key(wanted - 1, 'report.html'))}")
+    return wanted - first
 
 
 def _headline(workspace: Workspace, index: int) -> str:
@@ -89,11 +106,12 @@ def _headline(workspace: Workspace, index: int) -> str:
     return ", ".join(parts) + f"; {account}; {found['query_size']} asked"
 
 
-def _nothing_left(workspace: Workspace, index: int) -> bool:
+def nothing_left(workspace: Workspace, index: int) -> bool:
+    """Whether a round's query is empty."""
     return bool(workspace.read_json(round_key(index, "metrics.json"))["query_size"] == 0)
 
 
-def _new_labels(workspace: Workspace, index: int) -> bool:
+def new_labels(workspace: Workspace, index: int) -> bool:
     """Whether label files came since a round was planned, beside the empty answer to its empty query."""
     known = set(workspace.read_json(round_key(index, "plan.json"))["labels"])
     return bool(set(batches(workspace)) - known - {answers_key(index)})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pyarrow as pa
@@ -45,7 +46,13 @@ def test_a_run_waits_for_people_and_goes_on_with_their_answers(demo: Demo, tmp_p
     pq.write_table(outside, place)
     refused = terminal.run(*arguments, "--rounds", "2", expect=2)
     assert "row 0" in refused.stderr and "not in the taxonomy" in refused.stderr
+    place.unlink()
+    tick = ["tick", *arguments[1:]]
+    began = time.monotonic()
+    assert "60 are needed" in terminal.run(*tick, expect=3).stderr
+    print(f"a tick that waits: {time.monotonic() - began:.1f} s")
     pq.write_table(answers, place)
-    terminal.run(*arguments, "--rounds", "2")
+    assert "60 of the 60 questions of round 000 are answered" in terminal.run(*tick).stderr
+    terminal.run(*tick, expect=3)
     second = json.loads((workspace / "rounds/001/metrics.json").read_text())
     assert second["labeled_total"] == first["labeled_total"] + first["query_size"]

@@ -1,0 +1,104 @@
+"""One scheduled step, for cron and its like: is there reason to work, and which?
+
+Looking for a reason needs no Ray. Called as often as one likes: a step without reason changes nothing.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from datetime import datetime
+
+from pipeline.config import Config
+from pipeline.errors import ArtefactMissing, WaitingForLabels
+from pipeline.labels import PREFIX, batches, read_labels
+from pipeline.loop import go_on, new_labels, opened
+from pipeline.pool import units
+from pipeline.progress import Voice
+from pipeline.snapshot import Changes, listed_objects
+from pipeline.workspace import Workspace, round_key
+
+
+def tick(config: Config, voice: Voice) -> int:
+    """Take in the labels that came, and start or finish one round if there is reason; gives how many were done.
+
+    Raises:
+        WaitingForLabels: the open query is not answered enough.
+        LeaseHeld: another run works here.
+        UserError, SystemFault: see `pipeline.errors`.
+    """
+    with opened(config, voice) as project:
+        workspace = project.workspace
+        reason = reason_to_work(workspace, config, now=time.time())
+        if reason is None:
+            voice.say(f"{config.workspace}: nothing to do")
+            return 0
+        voice.say(f"tick: {reason}")
+        first = workspace.committed()
+        return go_on(project, first, first + 1)
+
+
+def reason_to_work(workspace: Workspace, config: Config, *, now: float) -> str | None:
+    """Why a round should be started or finished at `now` (seconds since 1970), in words; None without reason.
+
+    Raises:
+        WaitingForLabels: the open query is not answered enough.
+        LabelError: a label file that does not hold labels.
+    """
+    index = workspace.committed()
+    answers = read_labels(workspace, batches(workspace), config.taxonomy)  # all are checked, at every tick
+    if workspace.exists(round_key(index, "plan.json")):
+        return f"round {index:03d} was interrupted"
+    if index == 0:
+        return "no round is committed yet"
+    if index >= config.rounds:
+        return None
+    last = index - 1
+    hours = (now - _committed_at(workspace, last)) / 3600
+    asked = workspace.read_table(round_key(last, "query.parquet"), ["id"])["id"].to_pylist()
+    if asked:
+        got = len(answers.answered().intersection(asked))
+        return _answered(workspace, config, last, got, len(asked), hours)
+    if new_labels(workspace, last):
+        return f"labels came since round {last:03d}"
+    grown = _growth(workspace, config, last)
+    if grown >= config.tick.pool_growth:
+        return f"the pool has grown by {grown:.1%} since round {last:03d}"
+    if config.tick.max_age_h is not None and hours >= config.tick.max_age_h:
+        return f"round {last:03d} is {hours:.0f} hours old"
+    return None
+
+
+def _answered(workspace: Workspace, config: Config, last: int, got: int, asked: int, hours: float) -> str:
+    plan = config.tick
+    needed = max(1, math.ceil(plan.answered * asked))
+    found = f"{got} of the {asked} questions of round {last:03d} are answered"
+    if got >= needed:
+        return found
+    if got and plan.wait_h is not None and hours >= plan.wait_h:
+        return f"{found}, and {hours:.0f} hours are enough to wait"
+    place = workspace.store.url(f"{PREFIX}{last + 1:03d}-answers.parquet")
+    query = workspace.store.url(round_key(last, "query.parquet"))
+    raise WaitingForLabels(
+        f"{found}, {needed} are needed (tick.answered); the query is {query}, answers go to {place}"
+    )
+
+
+def _growth(workspace: Workspace, config: Config, last: int) -> float:
+    """New objects of the pool as a share of those that the last round listed; streamed, footers are not read."""
+    changes = Changes(listed_objects(workspace, round_key(last, "")))
+    seen = 0
+    for unit in units(config.pool, config.storage):
+        if unit.form != "other":
+            for item in unit.objects:
+                changes.see(item.uri, item.etag)
+                seen += 1
+    return changes.new / max(1, seen - changes.new)
+
+
+def _committed_at(workspace: Workspace, index: int) -> float:
+    try:
+        at = workspace.read_json(round_key(index, "commit.json"))["at"]
+    except ArtefactMissing:  # of an earlier version
+        return 0.0
+    return datetime.fromisoformat(at).timestamp()
