@@ -1,12 +1,12 @@
 # make demo   sets up and runs three open-world rounds on real handwritten digits
-# make test   sets up and runs every gate and test, as CI does
+# make test   sets up and runs every gate and the tests, as CI does
 # make test-s3  runs the tests of storage against Ceph's gateway; tests/support/radosgw.sh says what that needs
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: setup demo check test test-s3 bench clean
+.PHONY: setup demo check test test-units test-e2e test-faults test-s3 bench clean
 .DEFAULT_GOAL := setup
 
 setup: $(READY)
@@ -25,8 +25,19 @@ check: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Two at a time: one half computes, the other mostly waits for processes to start.
 test: check
-	$(BIN)/python -m pytest
+	$(MAKE) --jobs 2 test-units test-e2e
+
+test-units: $(READY)
+	$(BIN)/python -m pytest -q --ignore tests/e2e
+
+test-e2e: $(READY)
+	$(BIN)/python -m pytest -q tests/e2e
+
+# Nodes lost, workers killed and hung, the whole of it: minutes.
+test-faults: $(READY)
+	$(BIN)/python -m pytest -m faults tests
 
 test-s3: $(READY)
 	tests/support/radosgw.sh run $(BIN)/python -m pytest tests/s3 tests/pipeline/test_storage.py

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from scoring_lab import small_pool
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.faults]
 
 ROOT = Path(__file__).parents[2]
 

@@ -136,7 +136,11 @@ def reference(
 
 @pytest.mark.parametrize(
     ("actors", "readers", "block_bytes", "encoded", "task_rows"),
-    [(1, 1, 1, 1, 1), (2, 4, 1 << 20, 1 << 12, 100), (4, 2, 1 << 27, 1 << 26, 10_000)],
+    [
+        pytest.param(1, 1, 1, 1, 1, marks=pytest.mark.faults),
+        (2, 4, 1 << 20, 1 << 12, 100),
+        pytest.param(4, 2, 1 << 27, 1 << 26, 10_000, marks=pytest.mark.faults),
+    ],
 )
 def test_actors_blocks_and_arrival_change_no_byte(
     actors: int, readers: int, block_bytes: int, encoded: int, task_rows: int,
@@ -204,7 +208,7 @@ def test_a_large_bank_from_files_gives_the_same_bytes(
 # -------------------------------------------------------------------------------------------- poison and patience
 
 
-@pytest.mark.parametrize("how", ["SEGV", "KILL"])
+@pytest.mark.parametrize("how", ["SEGV", pytest.param("KILL", marks=pytest.mark.faults)])
 def test_an_image_that_kills_its_worker_is_found_and_it_alone(
     how: Any, local_ray: None, lab: Lab, config_for: MakeConfig, tmp_path: Path
 ) -> None:
@@ -221,6 +225,7 @@ def test_an_image_that_kills_its_worker_is_found_and_it_alone(
     assert "kills its decoder" in row["reason"]
 
 
+@pytest.mark.faults
 def test_an_image_that_hangs_its_worker_is_found_once_nothing_moves_any_more(
     local_ray: None, lab: Lab, config_for: MakeConfig, tmp_path: Path
 ) -> None:
