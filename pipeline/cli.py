@@ -129,6 +129,41 @@ def report(
     typer.echo(str(out) if out is not None else workspace.store.url(key))
 
 
+@app.command(epilog="Example: `sisom explain configs/quickstart.yaml pool-00042 --round 1`")
+def explain(
+    config: ConfigFile,
+    id_: Annotated[str, typer.Argument(metavar="ID", help="An id of the pool.")],
+    round_: Annotated[
+        int | None, typer.Option("--round", min=0, help="A committed round; the last one by default.")
+    ] = None,
+    set_: Sets = None,
+) -> None:
+    """Tell why an image was asked about or not: its scores, its rank, the labeled images nearest to it."""
+    resolved = _load(config, set_)
+    from pipeline.decisions import explain as find_reasons
+
+    typer.echo(json.dumps(find_reasons(resolved, id_, round_), indent=1))
+
+
+@app.command(epilog="Example: `sisom replay configs/quickstart.yaml --round 1 --sample 200`")
+def replay(
+    config: ConfigFile,
+    round_: Annotated[
+        int | None, typer.Option("--round", min=0, help="A committed round; the last one by default.")
+    ] = None,
+    sample: Annotated[int, typer.Option(min=1, help="How many images to score again.")] = 64,
+    set_: Sets = None,
+) -> None:
+    """Score a sample of a round's pool again from what the round has stored, and compare; exit 1 if any differs."""
+    resolved = _load(config, set_)
+    from pipeline.decisions import replay as score_again
+
+    found = score_again(resolved, round_, sample=sample)
+    typer.echo(json.dumps(found, indent=1))
+    if found["differ"]:
+        raise typer.Exit(1)
+
+
 @config_app.command(
     "check", epilog="Example: `sisom config check configs/quickstart.yaml --set query.size=50`"
 )

@@ -79,7 +79,7 @@ def candidates(parts: Iterable[pa.Table], answered: pa.Array, plan: QueryPlan, s
     """
     kept = CANDIDATES.empty_table()
     for part in parts:
-        rows = part.append_column("priority", pa.array(_priorities(part, plan.strategy, seed)))
+        rows = part.append_column("priority", pa.array(priorities(part, plan.strategy, seed)))
         if len(answered):
             rows = rows.filter(pc.invert(pc.is_in(rows["id"], value_set=answered)))
         kept = merge([kept, rows.select(CANDIDATES.names)], plan)
@@ -136,7 +136,7 @@ def _refuse_twice(picks: pa.Table) -> None:
         )
 
 
-def _priorities(part: pa.Table, strategy: str, seed: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def priorities(part: pa.Table, strategy: str, seed: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     """What the strategy gives a row in distribution, and `sisome` a row out of it."""
     ids, scores = _Ids(part["id"]), _scores(part)
     wanted = sisom.SELECTORS[strategy]().priority(ids, scores, seed=seed)

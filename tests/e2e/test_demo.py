@@ -191,3 +191,26 @@ def test_verdicts_for_any_pool(demo: Demo, tmp_path: Path) -> None:
     assert "another pool or round" in other.stderr
     missing = demo.terminal.run(*arguments, "--round", "7", expect=2)
     assert "round 7 is not committed" in missing.stderr
+
+
+def test_decisions_are_remembered(demo: Demo) -> None:
+    """Why an image was asked about, what it lay next to, and the same scores again."""
+    query = pq.read_table(demo.workspace / "rounds/001/query.parquet").to_pylist()
+    asked, strange = query[4], query[-1]
+    told = json.loads(demo.terminal.run("explain", str(QUICKSTART), asked["id"], "--round", "1").stdout)
+    assert (told["asked"], told["rank"], told["same_scores"]) == (True, 4, True)
+    assert told["why"] == f"rank 4 of the query: {asked['reason']}"
+    assert told["priority"] == pytest.approx(asked["score"])
+    assert told["inside"][0]["distance"] == told["scores"]["inner"]
+    assert told["outside"][0]["distance"] == told["scores"]["outer"]
+    assert {point["label"] for point in told["inside"]} == {told["scores"]["predicted"]}
+    assert told["scores"]["predicted"] not in {point["label"] for point in told["outside"]}
+    labeled = pq.read_table(demo.workspace / "rounds/001/labeled.parquet")
+    classes = dict(zip(labeled["id"].to_pylist(), labeled["target"].to_pylist(), strict=True))
+    assert all(str(classes[point["id"]]) == point["label"] for point in [*told["inside"], *told["outside"]])
+    later = json.loads(demo.terminal.run("explain", str(QUICKSTART), strange["id"]).stdout)
+    assert (later["asked"], later["why"]) == (False, "it had an answer already")
+    nobody = demo.terminal.run("explain", str(QUICKSTART), "nobody", expect=2)
+    assert "has no id 'nobody'" in nobody.stderr
+    again = json.loads(demo.terminal.run("replay", str(QUICKSTART), "--sample", "80").stdout)
+    assert (again["compared"], again["equal"], again["differ"], again["gone"]) == (80, 80, {}, {})
