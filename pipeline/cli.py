@@ -31,6 +31,9 @@ app.add_typer(config_app, name="config")
 ConfigFile = Annotated[
     str, typer.Argument(metavar="CONFIG", help="A YAML file, such as configs/quickstart.yaml.")
 ]
+RoundNumber = Annotated[
+    int | None, typer.Option("--round", min=0, help="A committed round; the last one by default.")
+]
 Sets = Annotated[
     list[str] | None,
     typer.Option(
@@ -74,9 +77,7 @@ def score(
     config: ConfigFile,
     pool: Annotated[str, typer.Option(metavar="URI", help="Parquet files, tars or images.")],
     out: Annotated[str, typer.Option(metavar="URI", help="Where the score files go.")],
-    round_: Annotated[
-        int | None, typer.Option("--round", min=0, help="A committed round; the last one by default.")
-    ] = None,
+    round_: RoundNumber = None,
     set_: Sets = None,
 ) -> None:
     """Give any images out-of-distribution scores and verdicts, with the network and bank of a committed round."""
@@ -107,9 +108,7 @@ def status(
 @app.command(epilog="Example: `sisom report configs/quickstart.yaml --out report.html`")
 def report(
     config: ConfigFile,
-    round_: Annotated[
-        int | None, typer.Option("--round", min=0, help="A committed round; the last one by default.")
-    ] = None,
+    round_: RoundNumber = None,
     out: Annotated[Path | None, typer.Option(help="Copy the page to this file.")] = None,
     set_: Sets = None,
 ) -> None:
@@ -133,9 +132,7 @@ def report(
 def explain(
     config: ConfigFile,
     id_: Annotated[str, typer.Argument(metavar="ID", help="An id of the pool.")],
-    round_: Annotated[
-        int | None, typer.Option("--round", min=0, help="A committed round; the last one by default.")
-    ] = None,
+    round_: RoundNumber = None,
     set_: Sets = None,
 ) -> None:
     """Tell why an image was asked about or not: its scores, its rank, the labeled images nearest to it."""
@@ -148,9 +145,7 @@ def explain(
 @app.command(epilog="Example: `sisom replay configs/quickstart.yaml --round 1 --sample 200`")
 def replay(
     config: ConfigFile,
-    round_: Annotated[
-        int | None, typer.Option("--round", min=0, help="A committed round; the last one by default.")
-    ] = None,
+    round_: RoundNumber = None,
     sample: Annotated[int, typer.Option(min=1, help="How many images to score again.")] = 64,
     set_: Sets = None,
 ) -> None:
