@@ -8,7 +8,8 @@ done. When all are done, workers check each shard's ids against the listing and 
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +19,7 @@ import ray
 
 from pipeline.config import Config
 from pipeline.engine import Cluster
-from pipeline.errors import AccountError, QuarantineOverflow
+from pipeline.errors import AccountError, QuarantineOverflow, StoreUnavailable
 from pipeline.pool import digest_of
 from pipeline.snapshot import Snapshot, load_shard
 from pipeline.types import QUARANTINE, SCORED, SCORES
@@ -26,6 +27,7 @@ from pipeline.workspace import Workspace
 
 FILE_ROWS = 1_000_000
 GROUP_ROWS = 65_536
+SMALL_ROWS = 50_000  # merged in the driver
 MOST_SHARDS = 4096  # of a file: each is a read
 SHOWN = 3
 
@@ -48,8 +50,9 @@ class Tally:
     quarantined: int = 0
     reasons: Counter[str] = field(default_factory=Counter)  # by their words before a colon
     examples: dict[str, str] = field(default_factory=dict)  # the first whole reason of each
-    wrong: list[str] = field(default_factory=list)
+    wrong: dict[int, str] = field(default_factory=dict)
     retry: list[int] = field(default_factory=list)
+    files: int = 0
 
     def count(self, broken: pa.Table) -> None:
         """Count quarantined rows of one shard, and whether it is worth another try."""
@@ -58,7 +61,9 @@ class Tally:
             kind = reason.partition(":")[0]
             self.reasons[kind] += 1
             self.examples[kind] = min(reason, self.examples.get(kind, reason))
-        if broken.num_rows and pc.max(broken["attempts"]).as_py() > 1:
+        # Storage that did not answer, or credentials that had run out, are no fault of the data.
+        refused = any(reason.startswith("refused") for reason in broken["reason"].to_pylist())
+        if broken.num_rows and (refused or pc.max(broken["attempts"]).as_py() > 1):
             self.retry.append(broken["shard"][0].as_py())
 
     def add(self, other: Tally) -> None:
@@ -68,8 +73,9 @@ class Tally:
         self.reasons += other.reasons
         for kind, reason in other.examples.items():
             self.examples[kind] = min(reason, self.examples.get(kind, reason))
-        self.wrong += other.wrong
+        self.wrong |= other.wrong
         self.retry += other.retry
+        self.files += other.files
 
 
 def close_account(
@@ -86,15 +92,27 @@ def close_account(
     for tally in _merged(workspace, prefix, list(_runs(snapshot)), cluster):
         total.add(tally)
     if total.wrong:
-        shown = "; ".join(total.wrong[:SHOWN])
-        raise AccountError(f"the account does not add up in {len(total.wrong)} shards: {shown}")
+        _undo(workspace, prefix, total.wrong)
+        shown = "; ".join(list(total.wrong.values())[:SHOWN])
+        raise AccountError(
+            f"the account does not add up in {len(total.wrong)} shards, which the next run scores again: {shown}"
+        )
+    for folder in ("scores/", "quarantine/"):  # of an attempt that divided the shards otherwise
+        for key in workspace.keys(prefix + folder):
+            if key >= f"{prefix}{folder}{total.files:05d}":
+                workspace.store.delete(key)
+    if total.retry and config.scoring.max_quarantined >= 1.0:  # nothing else would tell
+        _undo(workspace, prefix, total.retry)
+        raise StoreUnavailable(
+            f"storage did not answer for images in {len(total.retry)} shards, which the next run scores again"
+        )
     if total.quarantined > allowed(snapshot, config):
         raise overflow(workspace, prefix, snapshot, config, total, "quarantine")
     return total
 
 
 def _merged(workspace: Workspace, prefix: str, runs: Sequence[Snapshot], cluster: Cluster) -> Iterator[Tally]:
-    if len(runs) == 1:  # not worth a worker's start
+    if len(runs) == 1 and runs[0].rows <= SMALL_ROWS:  # not worth a worker's start
         yield _merge(workspace, prefix, 0, runs[0].table)
         return
     merge: Any = ray.remote(num_cpus=cluster.task_cpus)(_merge)
@@ -116,8 +134,7 @@ def overflow(
     workspace: Workspace, prefix: str, snapshot: Snapshot, config: Config, tally: Tally, where: str
 ) -> QuarantineOverflow:
     """The error for too many broken rows. What failed for storage's sake counts as unfinished from now on."""
-    for shard in tally.retry:
-        workspace.store.delete(part_key(prefix, shard))
+    _undo(workspace, prefix, tally.retry)
     top = sorted(tally.reasons.items(), key=lambda item: (-item[1], item[0]))[:SHOWN]
     again = "; what storage did not answer for is tried again by the next run" if tally.retry else ""
     return QuarantineOverflow(
@@ -129,10 +146,16 @@ def overflow(
     )
 
 
+def _undo(workspace: Workspace, prefix: str, shards: Iterable[int]) -> None:
+    """Make shards unfinished again."""
+    for shard in shards:
+        workspace.store.delete(part_key(prefix, shard))
+
+
 def clear_parts(workspace: Workspace, prefix: str) -> None:
     """Remove what the score files have replaced."""
-    for key in workspace.keys(f"{prefix}parts/"):
-        workspace.store.delete(key)
+    with ThreadPoolExecutor(16, thread_name_prefix="clear") as threads:
+        list(threads.map(workspace.store.delete, workspace.keys(f"{prefix}parts/")))
 
 
 def _runs(snapshot: Snapshot) -> Iterator[Snapshot]:
@@ -149,7 +172,7 @@ def _runs(snapshot: Snapshot) -> Iterator[Snapshot]:
 
 def _merge(workspace: Workspace, prefix: str, number: int, shards: pa.Table) -> Tally:
     """On a worker: check shards and write their rows as one score file and one quarantine file."""
-    tally = Tally()
+    tally = Tally(files=1)
     good, bad = [SCORES.empty_table()], [QUARANTINE.empty_table()]
     for row in shards.to_pylist():
         part = workspace.read_table(part_key(prefix, row["shard"]))
@@ -157,7 +180,9 @@ def _merge(workspace: Workspace, prefix: str, number: int, shards: pa.Table) -> 
         whole = part.filter(pc.is_null(part["reason"]))
         if not _adds_up(part, broken, row["rows"], row["ids"]):
             place = load_shard(workspace, prefix, row["part"], row["shard"]).place
-            tally.wrong.append(f"{place}: {row['rows']} listed, {whole.num_rows} + {broken.num_rows} found")
+            tally.wrong[row["shard"]] = (
+                f"{place}: {row['rows']} listed, {whole.num_rows} + {broken.num_rows} found"
+            )
         tally.scored += whole.num_rows
         tally.count(broken)
         good.append(whole.select(SCORES.names))
@@ -175,9 +200,11 @@ def _write(workspace: Workspace, key: str, tables: Sequence[pa.Table]) -> None:
 
 
 def _adds_up(part: pa.Table, broken: pa.Table, rows: int, digest: str) -> bool:
-    """Whether a shard's rows are the listed ones: by id, or by number where ids could not be read again."""
+    """Whether a shard's rows are the listed ones: by id, or by number where some ids could not be read again."""
     if part.num_rows != rows:
         return False
     if digest_of(part["id"].combine_chunks()) == digest:
         return True
-    return "read" in broken["stage"].to_pylist()
+    # Such rows have their place instead of an id.
+    unread = broken.filter(pc.equal(broken["stage"], "read")).select(["id", "uri"]).to_pylist()
+    return any(row["id"].startswith((f"{row['uri']}#", f"{row['uri']}:")) for row in unread)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pipeline import __version__
-from pipeline.errors import PipelineError, UserError
+from pipeline.errors import UserError, ours, printable
 
 if TYPE_CHECKING:  # the rooms behind the commands import torch and Ray: only the chosen command pays for them
     from pipeline.config import Config
@@ -233,26 +233,12 @@ def _one_sentence() -> Iterator[None]:
         typer.echo("interrupted; run the same command again to go on", err=True)
         sys.exit(130)
     except Exception as error:
-        ours = _ours(error)
-        if ours is None:
+        found = ours(error)
+        if found is None:
             raise
-        typer.echo(f"sisom: {ours}", err=True)
-        sys.exit(ours.exit_code)
-
-
-def _ours(error: BaseException | None) -> PipelineError | None:
-    """The error of ours behind what Ray wrapped around it on its way home from a worker."""
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        inner = getattr(error, "cause", None)
-        if isinstance(inner, BaseException):
-            error = inner
-        elif isinstance(error, PipelineError):
-            return error
-        else:
-            error = error.__cause__
-    return None
+        sentence, _, _ = str(found).partition("\nFailed to apply UDF")  # Ray Data adds advice of its own
+        typer.echo(f"sisom: {printable(sentence)}", err=True)
+        sys.exit(found.exit_code)
 
 
 def main() -> None:

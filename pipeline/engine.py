@@ -78,7 +78,8 @@ def _join(config: Config) -> None:
 
 def _quiet() -> None:
     """Leave the terminal to our own words: the engine's chatter of normal work is below a warning."""
-    for name in ("ray.data", "ray.train", "ray.tune", "ray._private.authentication", "optuna"):
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # our own sentence says what failed
+    for name in ("ray.train", "ray.tune", "ray._private.authentication", "optuna"):
         logging.getLogger(name).setLevel(logging.ERROR)
 
 

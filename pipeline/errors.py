@@ -117,6 +117,26 @@ class StageFailed(SystemFault):
     stage: str | None = None
 
 
+def ours(error: BaseException | None) -> PipelineError | None:
+    """The error of ours behind what Ray wrapped around it on its way home from a worker."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        inner = getattr(error, "cause", None)
+        if isinstance(inner, BaseException):
+            error = inner
+        elif isinstance(error, PipelineError):
+            return error
+        else:
+            error = error.__cause__
+    return None
+
+
+def printable(text: str) -> str:
+    """Text that may hold a stranger's words, without what a terminal would obey; line breaks stay."""
+    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """A hint for a message: the nearest known word, or the list of them.
 

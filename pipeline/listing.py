@@ -164,59 +164,32 @@ def _duplicates(snapshot: Snapshot, hashes: Sequence[Any], config: Config, clust
     """The rows whose id stands in the pool before, found by hashes on workers and confirmed by the ids themselves."""
     buckets = -(-snapshot.rows // BUCKET_ROWS)
     repeats = ray.remote(num_cpus=cluster.task_cpus)(_repeats)
-    parts = ray.get([repeats.remote(hashes, bucket, buckets) for bucket in range(buckets)])
-    suspects = np.sort(np.concatenate(parts))
-    if not len(suspects):
-        return DUPLICATES.empty_table()
-    rows = snapshot.table["rows"].to_numpy()
-    ends = np.cumsum(rows)
-    places = np.searchsorted(ends, suspects, side="right")
-    within = suspects - (ends - rows)[places]
-    read = ray.remote(num_cpus=cluster.task_cpus)(_names_at)
-    wanted = [(int(place), within[places == place]) for place in np.unique(places)]
-    table = snapshot.table
-    names = ray.get(
-        [
-            read.remote(
-                snapshot.workspace,
-                snapshot.prefix,
-                table["part"][place].as_py(),
-                table["shard"][place].as_py(),
-                chosen,
-                config,
-            )
-            for place, chosen in wanted
-        ]
-    )
+    answers = ray.get([repeats.remote(hashes, bucket, buckets, MOST_REPEATS) for bucket in range(buckets)])
+    suspects = np.sort(np.concatenate([places for _, places in answers]))
     first: dict[str, str] = {}
     found: list[dict[str, Any]] = []
-    for (place, chosen), (where, ids) in zip(wanted, names, strict=True):
-        for row, name, at in zip(chosen.tolist(), ids, where, strict=True):
-            if name in first:
-                found.append(
-                    {
-                        "shard": table["shard"][place].as_py(),
-                        "row": row,
-                        "id": name,
-                        "first": first[name],
-                        "at": at,
-                    }
-                )
-            else:
-                first[name] = at
-    if len(found) > config.scoring.max_quarantined * snapshot.rows:
+    for shard, row, name, at in _named(snapshot, suspects, config, cluster):
+        if name in first:
+            found.append({"shard": shard, "row": row, "id": name, "first": first[name], "at": at})
+        else:
+            first[name] = at
+    all_named = sum(count for count, _ in answers) == len(suspects)
+    if found and not (all_named and len(found) <= config.scoring.max_quarantined * snapshot.rows):
         one = found[0]
         hint = "; pool.tar_ids: path puts the tar's key before them" if ".tar" in one["at"] else ""
         raise PoolError(
-            f"{len(found)} of {snapshot.rows} ids stand in the pool before, more than scoring.max_quarantined "
-            f"({config.scoring.max_quarantined:g}) tolerates; {one['id']!r} stands in "
-            f"{one['first']} and in {one['at']}; ids must be unique{hint}"
+            f"{len(found)}{'' if all_named else ' and more'} of {snapshot.rows} ids stand in the pool before, "
+            f"more than scoring.max_quarantined ({config.scoring.max_quarantined:g}) or {MOST_REPEATS} tolerate; "
+            f"{one['id']!r} stands in {one['first']} and in {one['at']}; ids must be unique{hint}"
         )
     return pa.Table.from_pylist(found, schema=DUPLICATES)
 
 
-def _repeats(hashes: Sequence[Any], bucket: int, buckets: int) -> NDArray[np.int64]:
-    """On a worker: the places of all hashes of one bucket that occur more than once."""
+def _repeats(hashes: Sequence[Any], bucket: int, buckets: int, most: int) -> tuple[int, NDArray[np.int64]]:
+    """On a worker: how many hashes of one bucket occur more than once, and the places of these.
+
+    Of more than `most`, the places of one hash: enough to refuse the pool with an example.
+    """
     values, places = [np.empty(0, np.uint64)], [np.empty(0, np.int64)]
     start = 0
     for ref in hashes:
@@ -228,7 +201,32 @@ def _repeats(hashes: Sequence[Any], bucket: int, buckets: int) -> NDArray[np.int
     value = np.concatenate(values)
     place = np.concatenate(places)
     _, inverse, counts = np.unique(value, return_inverse=True, return_counts=True)
-    return np.sort(place[counts[inverse] > 1])[:MOST_REPEATS]
+    again = np.flatnonzero(counts[inverse] > 1)
+    if len(again) > most:
+        return len(again), np.sort(place[value == value[again[0]]])[: max(most, 2)]
+    return len(again), np.sort(place[again])
+
+
+def _named(
+    snapshot: Snapshot, suspects: NDArray[np.int64], config: Config, cluster: Cluster
+) -> Iterator[tuple[int, int, str, str]]:
+    """(shard, row, id, where it is) of rows by their places in the whole listing, in that order."""
+    if not len(suspects):
+        return
+    rows = snapshot.table["rows"].to_numpy()
+    ends = np.cumsum(rows)
+    places = np.searchsorted(ends, suspects, side="right")
+    within = np.split(suspects - (ends - rows)[places], np.flatnonzero(np.diff(places)) + 1)
+    read = ray.remote(num_cpus=cluster.task_cpus)(_names_at)
+    wanted = snapshot.take(np.unique(places)).table.to_pylist()
+    answers = [
+        read.remote(snapshot.workspace, snapshot.prefix, shard["part"], shard["shard"], chosen, config)
+        for shard, chosen in zip(wanted, within, strict=True)
+    ]
+    for shard, chosen, answer in zip(wanted, within, answers, strict=True):
+        where, names = ray.get(answer)
+        for row, name, at in zip(chosen.tolist(), names, where, strict=True):
+            yield shard["shard"], row, name, at
 
 
 def _names_at(

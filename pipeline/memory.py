@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import torch
@@ -80,7 +80,8 @@ def plan_memory(
         shared = bank_bytes + weight_bytes
         return MemoryPlan(total, nodes, actors, actor, readers, reader, encoded, pixels, in_flight, shared)
 
-    found = plan(actors, max(1, min(cluster.max_readers, actors * 2)), ENCODED[1])
+    readers = cluster.max_readers if cluster.device == "cuda" else min(cluster.max_readers, actors * 2)
+    found = plan(actors, max(1, readers), ENCODED[1])
     while found.used > total:
         if found.encoded > ENCODED[0]:
             found = plan(found.actors, found.readers, found.encoded // 2)
@@ -94,11 +95,13 @@ def plan_memory(
                 f"reader {_size(found.reader)}, and {_size(found.in_flight + found.shared)} are shared; "
                 f"a smaller scoring.batch_size takes less"
             )
-    return replace(found)
+    return found
 
 
 def _activations(config: Config, cluster: Cluster) -> int:
     """Bytes of all layers' outputs for the images of one pass, twice: values and gradients."""
+    if cluster.device == "cuda":  # these lie in the device's memory, which is another budget
+        return 0
     net = build_model(config.model.name, len(config.taxonomy), seed=0).eval()
     count = 0
 
@@ -112,8 +115,7 @@ def _activations(config: Config, cluster: Cluster) -> int:
         net(torch.empty(1, 3, config.model.image_size, config.model.image_size))
     for handle in handles:
         handle.remove()
-    tile = config.scoring.batch_size if cluster.device == "cuda" else min(32, config.scoring.batch_size)
-    return count * 4 * 2 * tile
+    return count * 4 * 2 * min(32, config.scoring.batch_size)
 
 
 def _size(count: int) -> str:

@@ -111,7 +111,8 @@ def view_of(
     reasons: dict[tuple[str, str], int] = {}
     for table in workspace.tables(round_key(index, "quarantine/"), ["stage", "reason"]):
         for row in table.to_pylist():
-            reasons[row["stage"], row["reason"]] = reasons.get((row["stage"], row["reason"]), 0) + 1
+            kind = row["stage"], row["reason"].partition(":")[0]  # what follows may be different in every row
+            reasons[kind] = reasons.get(kind, 0) + 1
     lines = [workspace.read_json(round_key(i, "metrics.json")) for i in range(index)] + [metrics]
     names = ("labeled_total", "test_accuracy", "r_avg", "ood_auroc", "ood_fpr95")
     slopes = workspace.read_json(round_key(index, "slopes.json"))

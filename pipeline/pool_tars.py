@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tarfile
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -129,7 +130,7 @@ def pieces(shard: Shard, reading: Reading, wanted: Collection[int] | None = None
     failure = Failure("changed since the pool was listed")
     try:
         with open_listed(item.uri, item.size, item.etag, reading.pool, reading.storage) as file:
-            for row, member in enumerate(_members(file, item.size)):
+            for row, member in enumerate(itertools.islice(_members(file, item.size), item.rows)):
                 if wanted is None or row in wanted:
                     piece.images.append(_body(file, member, reading))
                     piece.rows.append(row)

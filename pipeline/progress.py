@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from pipeline.errors import printable
+
 LINE_EVERY_S = 10.0
 WINDOW_S = 30.0  # that a rate is measured over: long enough to be steady, short enough to tell of a change
 PUBLISH_EVERY_S = 15.0
@@ -27,7 +29,7 @@ class Voice:
 
     def say(self, text: str) -> None:
         """One line. Text from data is not markup."""
-        self.console.print(text, markup=False)
+        self.console.print(printable(text), markup=False)
 
     @contextmanager
     def counting(

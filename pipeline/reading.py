@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pipeline.decode import Transform, decode_batch
 from pipeline.decode_apart import decode_apart
 from pipeline.errors import ArtefactMissing
-from pipeline.pieces import Failure, Piece, Reading
+from pipeline.pieces import Failure, Piece, Reading, places
 from pipeline.pool import ids_of, pieces
 from pipeline.snapshot import load_shards
 from pipeline.types import Shard
@@ -73,7 +73,13 @@ class ReadShards:
             yield from self._batches(shard, found, apart=deaths >= 2)
 
     def _given_up(self, shard: Shard, deaths: int) -> Iterator[Piece]:
-        ids = ids_of(shard, self.reading.pool, self.reading.storage)
+        image_files = all(item.row_group is None and item.rows == 1 for item in shard.listed)
+        # A container may be what kills: it is not opened again.
+        ids = (
+            ids_of(shard, self.reading.pool, self.reading.storage)
+            if image_files
+            else places(shard.place, 0, shard.rows)
+        )
         uris = [item.uri for item in shard.listed for _ in range(item.rows)]
         failure = Failure(f"deadly: {deaths} processes died while they read this shard", deaths)
         yield Piece(list(range(len(ids))), ids, uris, [failure] * len(ids))

@@ -292,6 +292,7 @@ def _fit_bank(work: _Work) -> None:
 
 def _score(work: _Work) -> None:
     if work.done("account.json"):
+        clear_parts(work.workspace, work.key(""))  # what a run that died here has left
         return
     account: scoring.Account | None = None
     with work.timed("score", lambda: account.images if account else 0):

@@ -27,7 +27,7 @@ from pipeline.assembler import ShardAssembler
 from pipeline.broadcast import BankFile, Broadcast
 from pipeline.config import Config
 from pipeline.engine import Cluster
-from pipeline.errors import AccountError, StoreUnavailable
+from pipeline.errors import AccountError, StageFailed, StoreUnavailable, ours
 from pipeline.listing import refusals
 from pipeline.memory import MemoryPlan, plan_memory
 from pipeline.pieces import Reading
@@ -98,12 +98,12 @@ class _ReadTask:
 
     def __init__(self, read: ReadShards, deaths: int) -> None:
         self._read = read
-        self._deaths = deaths  # of whole jobs
+        self._deaths = deaths  # that are taken for granted
 
     def __call__(self, shards: pa.Table) -> Iterator[pa.Table]:
         # Ray Data repeats a task for ever when its process dies. The number of attempts is the only trace of it.
         worker: Any = ray._private.worker.global_worker
-        yield from self._read(shards, worker.core_worker.get_current_task_attempt_number() + 2 * self._deaths)
+        yield from self._read(shards, worker.core_worker.get_current_task_attempt_number() + self._deaths)
 
 
 class _ScoringActor:
@@ -132,28 +132,38 @@ def score_pool(job: Job, voice: Voice, publish: Publish | None = None) -> Accoun
         voice.say(f"    {job.memory.told()}")
         with voice.counting("scoring", job.snapshot.rows, before=before, publish=publish) as counter:
             tally = Tally()
-            for attempt in range(ATTEMPTS):
-                try:
-                    for wave in _waves(todo):
-                        worked += _run(job, wave, attempt, counter, tally)
-                except (
-                    ray.exceptions.RayError,
-                    ray.data.exceptions.ExecutionTimeoutError,
-                    StoreUnavailable,
-                ) as error:
-                    if attempt == ATTEMPTS - 1:
-                        raise
-                    voice.say(f"    scoring stopped ({_first_line(error)}); going on with what is left")
-                todo = _unfinished(job, todo)
-                if not len(todo):
-                    break
-    if len(todo):
-        first = todo.take(range(min(5, len(todo))))
-        places = ", ".join(shard.place for shard in load_shards(job.workspace, job.prefix, first.table))
-        raise AccountError(f"{len(todo)} of {len(job.snapshot)} shards are not finished: {places}")
+            for wave in _waves(todo):
+                worked += _finish(job, wave, counter, tally, voice)
     seconds = time.perf_counter() - began
     total = close_account(job.workspace, job.prefix, job.snapshot, job.config, job.cluster)
     return Account(job.snapshot.rows, total.scored, total.quarantined, worked, seconds)
+
+
+def _finish(job: Job, wave: Snapshot, counter: Counter, tally: Tally, voice: Voice) -> int:
+    """Score a wave of shards, in as many Data jobs as it takes, within bounds; gives how many rows came out."""
+    rows = 0
+    left = wave
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            rows += _run(job, left, attempt, counter, tally)
+        except (
+            ray.exceptions.RayError,
+            ray.data.exceptions.ExecutionTimeoutError,
+            StoreUnavailable,
+        ) as error:
+            behind = ours(error)
+            if behind is not None and not isinstance(behind, StoreUnavailable):  # no patience helps
+                raise behind from error
+            why = _first_line(behind or error)
+            if attempt == ATTEMPTS:
+                raise behind or StageFailed(f"scoring stopped {ATTEMPTS} times, lastly: {why}") from error
+            voice.say(f"    scoring stopped ({why}); going on with what is left")
+        left = _unfinished(job, left)
+        if not len(left):
+            return rows
+    first = left.take(range(min(5, len(left))))
+    places = ", ".join(shard.place for shard in load_shards(job.workspace, job.prefix, first.table))
+    raise AccountError(f"{len(left)} of {len(job.snapshot)} shards are not finished: {places}")
 
 
 def _first_line(error: BaseException) -> str:
@@ -213,6 +223,8 @@ def _run(job: Job, shards: Snapshot, attempt: int, counter: Counter, tally: Tall
             for number, whole in assembler.add(table):
                 tally.count(whole.filter(pc.is_valid(whole["reason"])))
                 if tally.quarantined > allowed(job.snapshot, job.config):
+                    for write in writes:  # or it would undo what is written only then
+                        write.result()
                     raise overflow(job.workspace, job.prefix, job.snapshot, job.config, tally, "parts")
                 writes.append(pool.submit(write_part, job.workspace, job.prefix, number, whole))
             while len(writes) > WRITES:
@@ -246,7 +258,7 @@ def _scored(job: Job, shards: Snapshot, attempt: int) -> Iterable[Any]:
     }
     tasks = list(_tasks(shards))
     batches = ray.data.from_arrow(tasks).map_batches(
-        _ReadTask(read, attempt),
+        _ReadTask(read, 2 if attempt > 1 else 0),
         batch_size=None,
         batch_format="pyarrow",
         num_cpus=cluster.reader_cpus,

@@ -84,6 +84,9 @@ class Scorer:
         threads: int,
     ) -> None:
         torch.set_num_threads(threads)
+        # On a GPU too, the same image gives the same bits whatever came with it.
+        torch.backends.cudnn.deterministic = True
+        torch.backends.cudnn.allow_tf32 = False
         self._size = network.model.image_size
         self._bank = bank.to(device)
         self._extract = Extractor(network, device, batch_size, bank.layers)

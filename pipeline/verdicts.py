@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -17,7 +18,7 @@ from pipeline.pool import check_pool
 from pipeline.progress import Voice
 from pipeline.snapshot import Snapshot
 from pipeline.storage import open_store
-from pipeline.workspace import Workspace, open_workspace, round_key, to_json
+from pipeline.workspace import Lease, Workspace, open_workspace, round_key, to_json
 
 
 def give_verdicts(
@@ -63,12 +64,28 @@ def give_verdicts(
         raise WorkspaceMismatch(
             f"{out_uri} holds the scores of another pool or round; give --out another place"
         )
+    with Lease(out.store):  # one writer here too
+        return _scored(project, out, other, plan, voice)
+
+
+def _scored(
+    project: Workspace, out: Workspace, config: Config, plan: Mapping[str, Any], voice: Voice
+) -> dict[str, Any]:
+    """Score what is not scored yet, and sum up; what is summed up is done."""
+    if out.exists("summary.json"):
+        voice.say(
+            f"{out.store.uri} holds the finished scores of this pool and round; a new --out scores it anew"
+        )
+        clear_parts(out, "")
+        done: dict[str, Any] = out.read_json("summary.json")
+        return done
+    chosen = plan["round"]
     cluster = engine.start(config)
-    snapshot, duplicates = _listed(out, other, cluster, voice)
+    snapshot, duplicates = _listed(out, config, cluster, voice)
     bank = stored_bank(project, chosen)
     network = stored_network(project, chosen, config)
     job = scoring.prepare(
-        out, "", snapshot, duplicates, network, bank, bank_file(project, chosen), other, cluster
+        out, "", snapshot, duplicates, network, bank, bank_file(project, chosen), config, cluster
     )
     account = scoring.score_pool(job, voice)
     strange = sum(pc.sum(table["is_ood"]).as_py() or 0 for table in out.tables("scores/", ["is_ood"]))

@@ -187,6 +187,8 @@ def test_verdicts_for_any_pool(demo: Demo, tmp_path: Path) -> None:
     assert summary["listed"] == summary["scored"] == len(ids)
     assert summary["round"] == 2
     assert sum(column(out / "scores", "is_ood")) == summary["is_ood"] <= 0.15 * len(ids)
+    again = demo.terminal.run(*arguments)
+    assert json.loads(again.stdout) == summary and "holds the finished scores" in again.stderr
     other = demo.terminal.run(*arguments[:-1], str(out), "--round", "0", expect=2)
     assert "another pool or round" in other.stderr
     missing = demo.terminal.run(*arguments, "--round", "7", expect=2)

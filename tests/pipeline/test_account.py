@@ -78,7 +78,7 @@ def test_whole_shards_become_two_tables(workspace: Workspace) -> None:
     write_part(workspace, "r/", 0, scored(0, ids_of(0, 3), {1: reason}))
     write_part(workspace, "r/", 1, scored(1, ids_of(1, 2)))
     tally = merged(workspace, found, "r/")
-    assert (tally.scored, tally.quarantined, tally.wrong, tally.retry) == (4, 1, [], [])
+    assert (tally.scored, tally.quarantined, tally.wrong, tally.retry) == (4, 1, {}, [])
     assert tally.reasons == Counter({"no bytes": 1})
     scores = workspace.read_table("r/scores/00000.parquet")
     assert scores.schema.equals(SCORES)
@@ -149,13 +149,14 @@ READ = {"reason": "vanished since the pool was listed", "stage": "read"}
         (["0-0", "0-1", "0-2"], {2: {"reason": "no bytes"}}, True),
         (["0-0", "0-1", "other"], {2: {"reason": "no bytes"}}, False),
         (
-            ["p:0", "p:1", "p:2"],
+            ["u0:0", "u0:1", "u0:2"],
             dict.fromkeys(range(3), READ),
             True,
         ),  # ids could not be read again: by number
-        (["0-0", "p:1", "p:2"], dict.fromkeys((1, 2), READ), True),
-        (["p:0", "p:1"], dict.fromkeys(range(2), READ), False),
-        (["p:0", "p:1", "p:2", "p:3"], dict.fromkeys(range(4), READ), False),
+        (["0-0", "u0:1", "u0:2"], dict.fromkeys((1, 2), READ), True),
+        (["0-0", "other", "0-2"], {2: READ}, False),  # a row that was not read excuses no foreign id
+        (["u0:0", "u0:1"], dict.fromkeys(range(2), READ), False),
+        (["u0:0", "u0:1", "u0:2", "u0:3"], dict.fromkeys(range(4), READ), False),
     ],
 )
 def test_shards_that_do_not_add_up_are_named(
@@ -167,7 +168,7 @@ def test_shards_that_do_not_add_up_are_named(
     tally = merged(workspace, found)
     assert bool(tally.wrong) is not right
     if not right:
-        assert tally.wrong == [f"pool/0.tar: 3 listed, {len(ids) - len(bad)} + {len(bad)} found"]
+        assert tally.wrong == {0: f"pool/0.tar: 3 listed, {len(ids) - len(bad)} + {len(bad)} found"}
     assert (tally.scored, tally.quarantined) == (len(ids) - len(bad) + 1, len(bad))
 
 
@@ -236,10 +237,10 @@ def test_reasons_are_counted_by_kind(workspace: Workspace) -> None:
 
 
 def test_tallies_add_up() -> None:
-    one = Tally(1, 2, Counter(a=2), {"a": "a: 2"}, ["x"], [3])
-    other = Tally(10, 20, Counter(a=1, b=19), {"a": "a: 1", "b": "b"}, ["y"], [4])
+    one = Tally(1, 2, Counter(a=2), {"a": "a: 2"}, {3: "x"}, [3], 1)
+    other = Tally(10, 20, Counter(a=1, b=19), {"a": "a: 1", "b": "b"}, {4: "y"}, [4], 2)
     one.add(other)
-    assert one == Tally(11, 22, Counter(a=3, b=19), {"a": "a: 1", "b": "b"}, ["x", "y"], [3, 4])
+    assert one == Tally(11, 22, Counter(a=3, b=19), {"a": "a: 1", "b": "b"}, {3: "x", 4: "y"}, [3, 4], 3)
 
 
 def test_parts_go_when_their_files_are_there(workspace: Workspace) -> None:

@@ -229,7 +229,7 @@ def test_a_config_is_frozen() -> None:
 
 
 # How long, on what and how forgivingly it runs; all else makes it another project.
-RUNTIME = {"workspace", "rounds", "resources", "tracking", "storage", "scoring.max_quarantined"}
+RUNTIME = {"workspace", "rounds", "resources", "tick", "tracking", "storage", "scoring.max_quarantined"}
 
 
 def changed(value: Any) -> Any:
@@ -260,6 +260,8 @@ OTHERS = {
     ("query", "strategy"): "random",
     ("resources", "device"): "cpu",
     ("resources", "actors"): 3,
+    ("tick", "wait_h"): 2.0,
+    ("tick", "max_age_h"): 2.0,
     ("demo",): "digits",
     ("taxonomy",): ["dog", "cat"],
     ("model", "mean"): [0.5, 0.5, 0.4],

@@ -270,7 +270,8 @@ def test_wrong_ids_stop_the_round_and_too_many_broken_rows_too(
     found = snapshot_of(config.pool, workspace)
     finish(workspace, found, config.pool, {"p1": {"id": "p0"}, "z.png": {"id": "y"}})
     with pytest.raises(
-        AccountError, match=r"does not add up in 2 shards: .*m\.parquet#0: 2 listed, 2 \+ 0 found;"
+        AccountError,
+        match=r"does not add up in 2 shards, which the next run scores again: .*m\.parquet#0: 2 listed, 2 \+ 0 found;",
     ):
         close_account(workspace, "", found, config, cluster)
     lost = {"reason": "storage did not answer", "stage": "read", "attempts": 5}
@@ -327,3 +328,17 @@ def test_a_shared_bank_scores_to_the_same_bit(
         (copy,) = Path(tempfile.gettempdir()).glob(f"sisom-*/bank-{file.digest}.safetensors")
         copy.unlink()
         copy.with_suffix(".lock").unlink()
+
+
+def test_a_pool_that_lies_there_twice_is_refused_however_many_ids_repeat(
+    cluster: Cluster, make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More rows repeat than are ever looked at by name: an example is enough to refuse."""
+    store = LocalStore(str(tmp_path / "pool"))
+    table = pa.table({"id": [f"i{n}" for n in range(30)], "image": [b"x"] * 30})
+    for name in ("a", "b"):
+        store.put(f"{name}.parquet", parquet(table))
+    config = make_config(pool={"uri": store.uri}, scoring={"max_quarantined": 1.0})
+    monkeypatch.setattr(listing, "MOST_REPEATS", 10)
+    with pytest.raises(PoolError, match=r"stands in .*a\.parquet#0 row \d+ and in .*b\.parquet#0 row \d+"):
+        listing.freeze(Workspace(LocalStore(str(tmp_path / "w"))), "", config, cluster)
