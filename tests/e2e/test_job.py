@@ -41,6 +41,7 @@ def test_the_quickstart_runs_as_a_job(mode: str, tmp_path: Path) -> None:
     head = [ray, "start", "--head", "--num-cpus=4", f"--port={gcs}", f"--dashboard-port={dashboard}"]
     head += [
         "--dashboard-host=127.0.0.1",
+        f"--dashboard-agent-listen-port={free_port()}",  # the default is one for all heads of a machine
         "--node-ip-address=127.0.0.1",
         f"--temp-dir={temporary}",
         "--block",
