@@ -68,10 +68,10 @@ class Lab:
         return Network(self.config("unused").model, 10, np.frombuffer(save_weights(net), np.uint8))
 
     def bank(self) -> Any:
-        """2,500 points, 5 % of 50,000, as `bank.safetensors` in the folder; made once."""
+        """2,500 points, 5 % of 50,000, as a file in the folder; made once a model."""
         import sisom
 
-        path = self.folder / "bank.safetensors"
+        path = self.folder / f"bank-{self.model}.safetensors"
         if not path.exists():
             features = self.extractor()(
                 np.random.default_rng(0).integers(0, 256, (320, 3, self.size, self.size), np.uint8)
@@ -108,6 +108,7 @@ def child(lab: Lab, pool: str, out: Path, options: dict[str, Any], cpus: int | N
     from pipeline.workspace import Workspace
 
     marks: list[tuple[float, int]] = []
+    seen = report.with_suffix(".seen")  # what a run that is killed has scored
 
     class Stopwatch(Voice):
         @contextmanager
@@ -118,6 +119,7 @@ def child(lab: Lab, pool: str, out: Path, options: dict[str, Any], cpus: int | N
                 def noting(done: int, bad: int = 0) -> None:
                     add(done, bad)
                     marks.append((time.perf_counter(), counter.done))
+                    seen.write_text(str(counter.done))
 
                 counter.add = noting  # type: ignore[method-assign]
                 yield counter
@@ -132,7 +134,7 @@ def child(lab: Lab, pool: str, out: Path, options: dict[str, Any], cpus: int | N
         listing = freeze(workspace, "", config, cluster)
         workspace.write_table("duplicates.parquet", listing.duplicates)
     listed = time.perf_counter()
-    file = BankFile(Workspace(open_store(str(lab.folder), Storage())), "bank.safetensors", "")
+    file = BankFile(Workspace(open_store(str(lab.folder), Storage())), f"bank-{lab.model}.safetensors", "")
     job = prepare(
         workspace, "", Snapshot.read(workspace, ""), workspace.read_table("duplicates.parquet"),
         lab.network(), lab.bank(), file, config, cluster,
