@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import ray
 
@@ -74,6 +75,12 @@ def _join(config: Config) -> None:
     finally:
         for name in added:
             del os.environ[name]
+
+
+def deaths() -> int:
+    """In a task: how many processes have died at it before. The number of attempts is the only trace of it."""
+    worker: Any = ray._private.worker.global_worker
+    return int(worker.core_worker.get_current_task_attempt_number())
 
 
 def _quiet() -> None:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 import sisom
 from pipeline import reading
 from pipeline.config import Config
-from pipeline.engine import Cluster
+from pipeline.engine import Cluster, deaths
 from pipeline.errors import LabelError
 from pipeline.listing import Listing
 from pipeline.pieces import Reading
@@ -111,7 +111,8 @@ def read_labeled(labeled: pa.Table, snapshot: Snapshot, config: Config, cluster:
 def _read(one: Snapshot, rows: Sequence[Mapping[str, Any]], config: Config) -> tuple[pa.Table, pa.Table]:
     (shard,) = load_shards(one.workspace, one.prefix, one.table)
     how = Reading(config.pool, config.storage, config.scoring.max_bytes)
-    return reading.read_labeled(shard, rows, how, config.model.transform(config.scoring.max_pixels))
+    transform = config.model.transform(config.scoring.max_pixels)
+    return reading.read_labeled(shard, rows, how, transform, apart=deaths() > 0)
 
 
 @dataclass(frozen=True)

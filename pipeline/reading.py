@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from pipeline.decode import Transform, decode_batch
+from pipeline.decode import Decoded, Transform, decode_batch
 from pipeline.decode_apart import decode_apart
 from pipeline.errors import ArtefactMissing
 from pipeline.pieces import Failure, Piece, Reading, places
@@ -113,15 +113,20 @@ class ReadShards:
             else:
                 images.append(failure)
                 whole.append(i)
-        if apart:
-            decoded = decode_apart(images, self.transform, timeout_s=self.reading.hang_s)
-        else:
-            decoded = decode_batch(images, self.transform)
+        decoded = _decoded(images, self.transform, self.reading, apart=apart)
         good = [whole[i] for i in decoded.good]
         batch.keep([rows[i] for i in good], [ids[i] for i in good], [uris[i] for i in good], decoded.pixels)
         for i, reason in zip(decoded.bad, decoded.reasons, strict=True):
             at = whole[i]
             batch.refuse(rows[at], ids[at], uris[at], Failure(reason, stage="decode"))
+
+
+def _decoded(
+    images: Sequence[bytes | None], transform: Transform, reading: Reading, *, apart: bool
+) -> Decoded:
+    if apart:
+        return decode_apart(images, transform, timeout_s=reading.hang_s)
+    return decode_batch(images, transform)
 
 
 class _Batch:
@@ -162,7 +167,12 @@ class _Batch:
 
 
 def read_labeled(
-    shard: Shard, rows: Sequence[Mapping[str, Any]], reading: Reading, transform: Transform
+    shard: Shard,
+    rows: Sequence[Mapping[str, Any]],
+    reading: Reading,
+    transform: Transform,
+    *,
+    apart: bool = False,
 ) -> tuple[pa.Table, pa.Table]:
     """Read and decode rows of a shard by their places.
 
@@ -171,6 +181,7 @@ def read_labeled(
         rows: `LABELED` rows of this shard.
         reading: how it is read.
         transform: what the model sees of an image.
+        apart: decode in child processes: a process has died at this before.
 
     Returns:
         A `DECODED` table of the good rows, and a `BROKEN` one of the others.
@@ -183,7 +194,7 @@ def read_labeled(
     broken: list[dict[str, Any]] = []
     for piece in pieces(shard, reading, wanted.keys()):
         images = [None if isinstance(data, Failure) else data for data in piece.images]
-        decoded = decode_batch(images, transform)
+        decoded = _decoded(images, transform, reading, apart=apart)
         reasons = dict(zip(decoded.bad, decoded.reasons, strict=True))
         pixels = dict(zip(decoded.good, decoded.pixels, strict=True))
         for i, (place, name, uri, data) in enumerate(

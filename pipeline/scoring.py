@@ -26,7 +26,7 @@ from pipeline.account import Tally, allowed, close_account, overflow, part_key, 
 from pipeline.assembler import ShardAssembler
 from pipeline.broadcast import BankFile, Broadcast
 from pipeline.config import Config
-from pipeline.engine import Cluster
+from pipeline.engine import Cluster, deaths
 from pipeline.errors import AccountError, StageFailed, StoreUnavailable, ours
 from pipeline.listing import refusals
 from pipeline.memory import MemoryPlan, plan_memory
@@ -96,14 +96,12 @@ def prepare(
 class _ReadTask:
     """The thin part of reading that speaks Ray: how many processes have died at this very task before."""
 
-    def __init__(self, read: ReadShards, deaths: int) -> None:
+    def __init__(self, read: ReadShards, granted: int) -> None:
         self._read = read
-        self._deaths = deaths  # that are taken for granted
+        self._deaths = granted  # deaths that are taken for granted
 
     def __call__(self, shards: pa.Table) -> Iterator[pa.Table]:
-        # Ray Data repeats a task for ever when its process dies. The number of attempts is the only trace of it.
-        worker: Any = ray._private.worker.global_worker
-        yield from self._read(shards, worker.core_worker.get_current_task_attempt_number() + self._deaths)
+        yield from self._read(shards, deaths() + self._deaths)  # Ray Data repeats such a task for ever
 
 
 class _ScoringActor:

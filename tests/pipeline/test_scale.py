@@ -23,10 +23,12 @@ from scoring_lab import Lab, config_of, files, image, outcome, small_pool
 from pipeline.broadcast import BankFile
 from pipeline.config import Config, Storage
 from pipeline.errors import QuarantineOverflow
+from pipeline.labeled import read_labeled
 from pipeline.pool import form_of
 from pipeline.progress import Voice
 from pipeline.scoring import score_pool
 from pipeline.storage import open_store
+from pipeline.types import LABELED
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -223,6 +225,23 @@ def test_an_image_that_kills_its_worker_is_found_and_it_alone(
     (row,) = broken.to_pylist()
     assert (row["id"], row["stage"]) == ("037.png", "decode")
     assert "kills its decoder" in row["reason"]
+
+
+def test_a_labeled_image_that_kills_its_worker_is_left_out_and_it_alone(
+    local_ray: None, lab: Lab, config_for: MakeConfig, tmp_path: Path
+) -> None:
+    pool = tmp_path / "pool"
+    pool.mkdir()
+    for n in range(12):
+        (pool / f"{n:02d}.png").write_bytes(poisoned(image(n), "SEGV") if n == 4 else image(n))
+    config = config_for(pool)
+    job = lab.job(config, tmp_path / "out")
+    rows = [{"id": f"{n:02d}.png", "target": 0, "held_out": False, "shard": 0, "row": n} for n in range(12)]
+    table = pa.Table.from_pylist(rows, schema=LABELED)
+    found = read_labeled(table, job.snapshot, config, job.cluster)
+    (broken,) = found.broken.to_pylist()
+    assert broken["id"] == "04.png" and "kills its decoder" in broken["reason"]
+    assert found.rows == 11
 
 
 @pytest.mark.faults
