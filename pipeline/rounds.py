@@ -108,6 +108,11 @@ class _Work:
         return found
 
     @cached_property
+    def attempt(self) -> str:
+        """A name that other frozen inputs would change: whatever goes on under it was begun with these."""
+        return f"round-{self.index:03d}-{self.workspace.digest(self.key('plan.json'))[:8]}"
+
+    @cached_property
     def snapshot(self) -> Snapshot:
         """The frozen listing of the pool."""
         return Snapshot.read(self.workspace, self.key(""))
@@ -219,10 +224,12 @@ def _train(work: _Work) -> None:
             config,
             work.cluster,
             storage_path=workspace.store.url("train"),
-            name=f"round-{work.index:03d}-{work.plan['config_digest'][:8]}",
+            name=work.attempt,
             seed=work.plan["seed"],
             threads=work.plan["threads"],
         )
+        if trained.record["resumed_from"]:
+            work.project.voice.say(f"    training went on after epoch {trained.record['resumed_from']}")
         # Of this attempt: what an earlier one trained took none of this time.
         rows = trained.record["rows"] * (trained.record["epochs"] - trained.record["resumed_from"])
         model = {
@@ -257,8 +264,9 @@ def _search_slopes(work: _Work) -> None:
             work.config,
             work.cluster,
             storage_path=work.workspace.store.url("tune"),
-            name=f"round-{work.index:03d}",
+            name=work.attempt,
             seed=work.plan["seed"],
+            voice=work.project.voice,
         )
         work.workspace.write_json(work.key("slopes.json"), found)
 
@@ -363,9 +371,8 @@ def _report(work: _Work) -> None:
 
 
 def _commit(work: _Work) -> Round:
-    """Record the round in MLflow, then write the manifest: from here on the round exists."""
+    """Write the manifest: from here on the round exists. MLflow is told afterwards, or by the next run."""
     workspace = work.workspace
-    track(workspace, work.config, work.project.tracker, work.project.voice, work.index)
     names = ["plan.json", "labeled.parquet", "shards.parquet", "model/model.safetensors", "slopes.json"]
     names += ["bank.safetensors", "account.json", "query.parquet"]
     manifest = Round(
@@ -385,4 +392,5 @@ def _commit(work: _Work) -> Round:
         raise LeaseHeld(
             f"{workspace.store.url(key)}: another run has committed this round, and not as this one"
         )
+    track(workspace, work.config, work.project.tracker, work.project.voice, work.index)
     return manifest

@@ -13,7 +13,7 @@ import signal
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,10 +28,15 @@ from numpy.typing import NDArray
 
 from pipeline.config import Augment, Config, Model, Train
 from pipeline.engine import Cluster
-from pipeline.errors import ConfigError, StageFailed
+from pipeline.errors import ArtefactMissing, ConfigError, StageFailed
 from pipeline.labeled import LabeledSet, Pixels
 from pipeline.stages import normalise
-from sisom.models import build_model, load_weights, save_weights
+from pipeline.storage import Store, open_store
+from sisom.models import build_model, grow_head, load_weights, save_weights
+
+
+# Where Ray Train notes the checkpoints of a run that it may go on from.
+NOTES = "checkpoint_manager_snapshot.json"
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,7 @@ def train(
 
     Args:
         labeled: the decoded rows.
-        start: weights to start from, or None for a fresh start.
+        start: weights to start from, of as many classes or fewer, or None for a fresh start.
         config: the run's config.
         cluster: where it runs.
         storage_path: where Ray Train keeps its checkpoints, a path or `s3://` URI.
@@ -107,8 +112,8 @@ def train(
     )
     try:
         with _our_interrupt():
-            result = trainer.fit()
-    except ray.train.TrainingFailedError as error:
+            result = _fit(trainer, config.train.retries, open_store(f"{storage_path}/{name}", config.storage))
+    except (ray.train.TrainingFailedError, ray.exceptions.RayActorError) as error:
         last = str(error).strip().splitlines()[-1]
         raise _failed(f"training failed after {config.train.retries} retries: {last}") from error
     assert result.checkpoint is not None  # the last epoch always leaves one
@@ -120,6 +125,30 @@ def train(
                 f"({config.train.lr:g})"
             )
         return Trained(Path(folder, "best.safetensors").read_bytes(), record)
+
+
+def _fit(trainer: ray.train.torch.TorchTrainer, retries: int, run: Store) -> ray.train.Result:
+    """Train. Ray Train itself starts workers anew, but nobody does so for the actor that watches over them."""
+    for _ in range(retries):
+        forget_torn(run)
+        with suppress(ray.exceptions.RayActorError):
+            return trainer.fit()
+    forget_torn(run)
+    return trainer.fit()
+
+
+def forget_torn(run: Store) -> None:
+    """Remove Ray Train's notes on a run if they are torn, so that training begins anew.
+
+    They are overwritten in place: a process that is killed in between leaves a file that would stop every later
+    start. The checkpoints alone cannot be trusted, since a torn one looks like a whole one.
+    """
+    try:
+        json.loads(run.get(NOTES))
+    except ArtefactMissing:
+        return
+    except ValueError:
+        run.delete(NOTES)
 
 
 def _failed(text: str) -> StageFailed:
@@ -215,7 +244,7 @@ def _worker(settings: dict[str, Any]) -> None:
 
     net = build_model(model_config.name, settings["num_classes"], seed=settings["seed"])
     if settings["start"] is not None:
-        load_weights(net, settings["start"])
+        grow_head(net, settings["start"])
     optimizer = torch.optim.SGD(
         net.parameters(), lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay,
         nesterov=config.momentum > 0,

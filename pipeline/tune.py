@@ -2,11 +2,18 @@
 
 The labeled set's saliencies go once into the object store. The objective is the library's `average_ratio`, the
 paper's: alpha* = argmin r_avg(alpha), leave-one-out over the labeled rows with their true labels.
+
+A finished trial leaves its result as a file of its own. A search that was cut off is proposed again from the
+beginning, which gives the same proposals, and only what has no file is computed: Ray Tune's own restoring would
+unpickle what lies in the storage, and knows no more of a trial than its last checkpoint of the whole search.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import ray
@@ -14,9 +21,13 @@ import ray.tune
 import torch
 
 import sisom
-from pipeline.config import Config
+from pipeline.config import Bank, Config, canonical
 from pipeline.engine import Cluster
 from pipeline.errors import StageFailed
+from pipeline.progress import Voice
+from pipeline.storage import Store, open_store
+
+RETRIES = 3  # of a trial whose process died
 
 
 def search(
@@ -28,6 +39,7 @@ def search(
     storage_path: str,
     name: str,
     seed: int,
+    voice: Voice,
 ) -> dict[str, Any]:
     """Find the slopes for this round's feature space.
 
@@ -37,8 +49,9 @@ def search(
         config: the run's config.
         cluster: where the trials run.
         storage_path: where Ray Tune keeps its trials, a path or `s3://` URI.
-        name: of the search below `storage_path`.
+        name: of the search below `storage_path`; one of the same name and inputs goes on where it stopped.
         seed: of Optuna's proposals.
+        voice: told how many trials were finished before.
 
     Returns:
         What `slopes.json` records: `slopes` by layer, `r_avg` of them, `default_r_avg`, `method`, `trials` (slopes
@@ -50,12 +63,16 @@ def search(
         "trials": [], "note": None,
     }  # fmt: skip
     try:
-        found["r_avg"] = found["default_r_avg"] = _r_avg(features, targets, default, config)
+        found["r_avg"] = found["default_r_avg"] = _r_avg(features, targets, default, config.bank)
     except sisom.errors.TooFewLabels as error:
         return found | {"note": f"search skipped: {error}"}
     if config.slopes.search == "none":
         return found | {"note": "no search was asked for: the default slopes stand"}
-    trials = _trials(features, targets, config, cluster, storage_path, name, seed)
+    finished = _Finished(open_store(f"{storage_path}/{name}-finished", config.storage))
+    known = finished.read()
+    if known:
+        voice.say(f"    slopes: {len(known)} trials were finished before")
+    trials = _trials(features, targets, config, cluster, storage_path, name, seed, finished, known)
     found["trials"] = trials
     # Ties to the smaller slopes, that is to the smaller saturation. The default stands unless it is beaten.
     best = min(trials, key=lambda trial: (trial["r_avg"], sum(trial["slopes"].values())))
@@ -65,9 +82,30 @@ def search(
 
 
 def _r_avg(
-    features: sisom.Features, targets: torch.Tensor, slopes: Mapping[str, float], config: Config
+    features: sisom.Features, targets: torch.Tensor, slopes: Mapping[str, float], bank: Bank
 ) -> float:
-    return sisom.average_ratio(features, targets, slopes, outer=config.bank.outer, rank=config.bank.rank)
+    return sisom.average_ratio(features, targets, slopes, outer=bank.outer, rank=bank.rank)
+
+
+@dataclass(frozen=True)
+class _Finished:
+    """The results of finished trials, each under the digest of its slopes."""
+
+    store: Store
+
+    def read(self) -> dict[str, float]:
+        """r_avg by key."""
+        return {entry.key: json.loads(self.store.get(entry.key))["r_avg"] for entry in self.store.list()}
+
+    def write(self, slopes: Mapping[str, float], r_avg: float) -> None:
+        """Leave a result; of two equal trials the first stays."""
+        data = json.dumps({"slopes": dict(slopes), "r_avg": r_avg}, sort_keys=True).encode()
+        self.store.put_if_absent(self.key(slopes), data)
+
+    @staticmethod
+    def key(slopes: Mapping[str, float]) -> str:
+        """Where the result of these slopes lies."""
+        return f"{hashlib.sha256(canonical(dict(slopes))).hexdigest()[:16]}.json"
 
 
 def _trials(
@@ -78,6 +116,8 @@ def _trials(
     storage_path: str,
     name: str,
     seed: int,
+    finished: _Finished,
+    known: Mapping[str, float],
 ) -> list[dict[str, Any]]:
     slopes = config.slopes
     space: dict[str, Any]
@@ -102,7 +142,9 @@ def _trials(
         arrays=features.to_arrays(),
         layer_dims=features.layer_dims,
         targets=targets.numpy(),
-        config=config,
+        bank=config.bank,
+        finished=finished,
+        known=dict(known),
     )
     results = ray.tune.Tuner(
         ray.tune.with_resources(trial, {"CPU": min(1.0, cluster.cpus / (slopes.parallel + 1))}),
@@ -115,7 +157,12 @@ def _trials(
             max_concurrent_trials=None if algorithm else slopes.parallel,
             reuse_actors=True,
         ),
-        run_config=ray.tune.RunConfig(name=name, storage_path=storage_path, verbose=0),
+        run_config=ray.tune.RunConfig(
+            name=name,
+            storage_path=storage_path,
+            failure_config=ray.tune.FailureConfig(max_failures=RETRIES),
+            verbose=0,
+        ),
     ).fit()
     if results.errors:
         failed = StageFailed(f"{len(results.errors)} trials of the slope search failed: {results.errors[0]}")
@@ -135,8 +182,21 @@ def _within(config: Config) -> dict[str, float]:
     return {layer: min(max(slope, low), high) for layer, slope in config.slope_defaults().items()}
 
 
-def _trial(space: dict[str, float], *, arrays: Any, layer_dims: Any, targets: Any, config: Config) -> None:
-    torch.set_num_threads(1)
-    features = sisom.Features.from_arrays(arrays, layer_dims)
-    slopes = {layer: space[layer] for layer in config.model.layers}
-    ray.tune.report({"r_avg": _r_avg(features, torch.as_tensor(targets.copy()), slopes, config)})
+def _trial(
+    space: dict[str, float],
+    *,
+    arrays: Any,
+    layer_dims: Any,
+    targets: Any,
+    bank: Bank,
+    finished: _Finished,
+    known: Mapping[str, float],
+) -> None:
+    slopes = {layer: float(space[layer]) for layer in sorted(space)}
+    found = known.get(finished.key(slopes))
+    if found is None:
+        torch.set_num_threads(1)
+        features = sisom.Features.from_arrays(arrays, layer_dims)
+        found = _r_avg(features, torch.as_tensor(targets.copy()), slopes, bank)
+        finished.write(slopes, found)
+    ray.tune.report({"r_avg": found})
