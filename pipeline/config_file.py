@@ -1,6 +1,7 @@
 """Reading configs: YAML that holds values alone, and errors that say where and what would be right.
 
-`load(path, overrides)` is the only way from a file to a `Config`.
+`load(path, overrides)` is the only way from a file to a `Config`; `read` and `as_model` are its two halves, for files
+that hold something else.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -18,6 +19,8 @@ from pipeline.config import Config
 from pipeline.errors import ConfigError, nearest
 
 MAX_CONFIG_BYTES = 1 << 20
+
+M = TypeVar("M", bound=BaseModel)
 
 
 class _Loader(yaml.SafeLoader):
@@ -88,10 +91,12 @@ def _override(data: dict[str, Any], assignment: str) -> None:
     place[keys[-1]] = _parse(text, f"--set {path}")
 
 
-def _fields_at(path: Sequence[int | str]) -> list[str]:
+def _fields_at(root: type[BaseModel], path: Sequence[int | str]) -> list[str]:
     """Names of the keys that the section at `path` knows."""
-    model: Any = Config
+    model: Any = root
     for key in path:
+        if isinstance(key, int):  # an element of a list of `model`
+            continue
         if not (isinstance(model, type) and issubclass(model, BaseModel)) or key not in model.model_fields:
             return []
         annotation = model.model_fields[str(key)].annotation
@@ -104,7 +109,7 @@ def _above(place: tuple[int | str, ...], other: tuple[int | str, ...]) -> bool:
     return len(place) < len(other) and other[: len(place)] == place
 
 
-def _explain(error: ValidationError, where: str) -> ConfigError:
+def _explain(error: ValidationError, root: type[BaseModel], where: str) -> ConfigError:
     found: dict[tuple[int | str, ...], Any] = {}
     for each in error.errors(include_url=False):
         place = tuple(part for part in each["loc"] if not str(part).startswith(("constrained-", "dict[")))
@@ -116,7 +121,7 @@ def _explain(error: ValidationError, where: str) -> ConfigError:
     value = first.get("input")
     shown = f" (got {str(value)[:80]!r})" if not isinstance(value, dict | list) else ""
     if first["type"] == "extra_forbidden":
-        text = f"{path}: unknown key; {nearest(str(location[-1]), _fields_at(location[:-1]))}"
+        text = f"{path}: unknown key; {nearest(str(location[-1]), _fields_at(root, location[:-1]))}"
     elif first["type"] == "missing":
         text = f"{path}: missing, and it has no default"
     elif first["type"] == "value_error":
@@ -144,21 +149,35 @@ def parse(text: str, where: str, overrides: Sequence[str] = ()) -> Config:
     Raises:
         ConfigError: an unknown key, a wrong type, an impossible value; the message says where.
     """
+    return as_model(Config, _values(text, where, overrides), where)
+
+
+def as_model(model: type[M], data: dict[str, Any], where: str) -> M:
+    """The values of a file as a model of ours; raises `ConfigError` as `parse` does."""
+    try:
+        return model.model_validate_json(json.dumps(data))
+    except ValidationError as error:
+        raise _explain(error, model, where) from None
+    except (TypeError, ValueError) as error:  # a YAML date, a binary: nothing that JSON can say
+        raise ConfigError(f"{where}: {error}") from None
+
+
+def _values(text: str, where: str, overrides: Sequence[str]) -> dict[str, Any]:
     data = _parse(text, where)
     if not isinstance(data, dict):
         raise ConfigError(f"{where}: expected `key: value` lines, got {type(data).__name__}")
     for assignment in overrides:
         _override(data, assignment)
-    try:
-        return Config.model_validate_json(json.dumps(data))
-    except ValidationError as error:
-        raise _explain(error, where) from None
-    except (TypeError, ValueError) as error:  # a YAML date, a binary: nothing that JSON can say
-        raise ConfigError(f"{where}: {error}") from None
+    return data
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Read a config file; see `parse`."""
+    return as_model(Config, read(path, overrides), str(path))
+
+
+def read(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The values of a YAML file with the overrides applied; raises `ConfigError`."""
     file = Path(path)
     try:
         with file.open("rb") as opened:
@@ -172,7 +191,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
         raise ConfigError(f"{path}: no such file{hint}") from None
     except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a null byte in the path
         raise ConfigError(f"{path}: cannot be read: {error}") from None
-    return parse(text, str(path), overrides)
+    return _values(text, str(path), overrides)
 
 
 def dump(config: Config) -> str:

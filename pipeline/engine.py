@@ -6,12 +6,24 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import ray
 
-from pipeline.config import Config, Resources
+from pipeline.config import Resources, Storage
 from pipeline.errors import ConfigError
+
+
+class Wishes(Protocol):
+    """What a config, of a project or of a study, asks of Ray."""
+
+    @property
+    def resources(self) -> Resources:
+        """What the work may take."""
+
+    @property
+    def storage(self) -> Storage:
+        """The endpoint that Ray's own filesystems need too."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +46,7 @@ class Cluster:
     task_cpus: float  # of any other
 
 
-def start(config: Config) -> Cluster:
+def start(config: Wishes) -> Cluster:
     """Join the cluster that RAY_ADDRESS names, as inside `ray job submit`; without one, start a local Ray.
 
     Raises:
@@ -46,7 +58,7 @@ def start(config: Config) -> Cluster:
     return lay_out(config.resources, [node for node in alive if node.get("CPU", 0) >= 1] or alive)
 
 
-def _join(config: Config) -> None:
+def _join(config: Wishes) -> None:
     if config.storage.endpoint:  # for the filesystems that Ray itself builds; never the credentials
         os.environ["AWS_ENDPOINT_URL"] = config.storage.endpoint
     if config.storage.region:

@@ -1,5 +1,7 @@
 """The only door to MLflow: one parent run a project, one nested run a round, one model version a round.
 
+A study is a project whose nested runs are its cells.
+
 What is logged can be logged again: runs and versions are found by tag before they are made, the first value
 of a parameter or metric stays, and a run becomes FINISHED last. A round cut off anywhere is completed by the
 same call.
@@ -18,12 +20,12 @@ import re
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from pipeline.config import Config, canonical
+from pipeline.config import Tracking, canonical
 from pipeline.storage import Store
 from pipeline.tracking_database import DATABASE_KEY, TrackingUnavailable, brought_down, is_sql, probe
 from pipeline.tracking_keys import key, mask
@@ -79,10 +81,21 @@ class LoggedRound:
     model_version: int | None
 
 
+class Tracked(Protocol):
+    """What a config, of a project or of a study, tells about itself."""
+
+    @property
+    def tracking(self) -> Tracking:
+        """Where MLflow is."""
+
+    def digest(self) -> str:
+        """What makes two of them one project."""
+
+
 class Tracker:
     """One project's MLflow store, made by `open_tracker`. Threads may share it: sessions wait in line."""
 
-    def __init__(self, config: Config, store: Store) -> None:
+    def __init__(self, config: Tracked, store: Store) -> None:
         self._config = config
         self._store = store
         self._project = hashlib.sha256(canonical([store.uri, config.digest()])).hexdigest()[:32]
@@ -171,6 +184,25 @@ class Tracker:
             session.save()
             return LoggedRound(run.info.run_id, parent.info.run_id, version)
 
+    def log_cells(self, cells: Iterable[tuple[str, RoundRecord]]) -> None:
+        """Log cells of a study by name, each as a nested run; those that were logged before stay as they are.
+
+        Raises:
+            TrackingUnavailable: MLflow or the storage behind it failed; call again later.
+        """
+        with self._session() as session:
+            parent = self._parent(session)
+            for name, record in cells:
+                tags = {"mlflow.parentRunId": parent.info.run_id, "sisom.cell": name}
+                run = _found_or_made(session, tags, name)
+                if run.info.status != "FINISHED":
+                    _log_values(session.client, run, record)
+                    _log_artefacts(session, run, record)
+                    session.client.set_terminated(run.info.run_id, "FINISHED")
+            if parent.info.status != "FINISHED":
+                session.client.set_terminated(parent.info.run_id, "FINISHED")
+            session.save()
+
     @contextlib.contextmanager
     def _session(self) -> Iterator[_Session]:
         with self._lock, _answering(self.uri), contextlib.ExitStack() as stack:
@@ -199,7 +231,7 @@ class _Session:
     save: Callable[[], None]
 
 
-def open_tracker(config: Config, store: Store) -> Tracker:
+def open_tracker(config: Tracked, store: Store) -> Tracker:
     """The tracker of a project; opens nothing yet.
 
     Args:
