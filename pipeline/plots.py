@@ -17,12 +17,14 @@ if TYPE_CHECKING:
 
 def plots(view: ReportView) -> dict[str, bytes]:
     """The plots in their light colours: learning_curve.png, scores.png, label_balance.png."""
-    balance = _png(lambda axes, theme: _label_balance(axes, theme, view), LIGHT)
+    balance = png(lambda axes, theme: _label_balance(axes, theme, view), LIGHT)
     return {**draw_all(view, LIGHT), "label_balance.png": balance}
 
 
 @dataclass(frozen=True)
-class _Theme:
+class Theme:
+    """Colours by what they are for."""
+
     name: str
     paper: str
     ink: str
@@ -33,10 +35,11 @@ class _Theme:
     groups: tuple[tuple[str, str], ...]
 
     def group(self, name: str) -> str:
+        """The colour of a group of scores."""
         return dict(self.groups).get(name, self.accent)
 
 
-LIGHT = _Theme(
+LIGHT = Theme(
     "light",
     "#ffffff",
     "#1d1f22",
@@ -46,7 +49,7 @@ LIGHT = _Theme(
     "#b8500f",
     (("known", "#2f6299"), ("unknown", "#b8500f"), ("far", "#8a3b7c")),
 )
-DARK = _Theme(
+DARK = Theme(
     "dark",
     "#1c1e21",
     "#e9e9e6",
@@ -58,22 +61,23 @@ DARK = _Theme(
 )
 THEMES = (LIGHT, DARK)
 
-_Draw = Callable[["Axes", _Theme], None]
+_Draw = Callable[["Axes", Theme], None]
 
 
-def draw_all(view: ReportView, theme: _Theme) -> dict[str, bytes]:
+def draw_all(view: ReportView, theme: Theme) -> dict[str, bytes]:
     """The plots of the page, in the colours of a theme."""
     return {
-        "learning_curve.png": _png(lambda axes, theme: _learning_curve(axes, theme, view), theme),
-        "scores.png": _png(lambda axes, theme: _scores(axes, theme, view), theme),
+        "learning_curve.png": png(lambda axes, theme: _learning_curve(axes, theme, view), theme),
+        "scores.png": png(lambda axes, theme: _scores(axes, theme, view), theme),
     }
 
 
-def _png(draw: _Draw, theme: _Theme) -> bytes:
+def png(draw: _Draw, theme: Theme, size: tuple[float, float] = (4.7, 3.1)) -> bytes:
+    """A PNG of what `draw` paints, `size` inches at 220 dots an inch."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure: Figure = Figure(figsize=(4.7, 3.1), dpi=220, facecolor=theme.paper, layout="constrained")
+    figure: Figure = Figure(figsize=size, dpi=220, facecolor=theme.paper, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.set_facecolor(theme.paper)
@@ -90,7 +94,7 @@ def _png(draw: _Draw, theme: _Theme) -> bytes:
     return buffer.getvalue()
 
 
-def _learning_curve(axes: Axes, theme: _Theme, view: ReportView) -> None:
+def _learning_curve(axes: Axes, theme: Theme, view: ReportView) -> None:
     curves = (
         (
             "test accuracy",
@@ -124,10 +128,10 @@ def _learning_curve(axes: Axes, theme: _Theme, view: ReportView) -> None:
         axes.locator_params(axis="x", nbins=6, integer=True)
     axes.margins(x=0.06)
     axes.set_xlabel("labeled images")
-    _legend(axes, theme)
+    legend(axes, theme)
 
 
-def _scores(axes: Axes, theme: _Theme, view: ReportView) -> None:
+def _scores(axes: Axes, theme: Theme, view: ReportView) -> None:
     histogram = view.histogram
     if histogram is None or not total(histogram):
         _nothing_yet(axes, theme, "no scores yet")
@@ -137,7 +141,7 @@ def _scores(axes: Axes, theme: _Theme, view: ReportView) -> None:
         if any(row):
             color = theme.group(name)
             axes.stairs(row, histogram.edges, fill=True, color=color, alpha=0.22, linewidth=0)
-            axes.stairs(row, histogram.edges, color=color, linewidth=1.6, label=_plain(name))
+            axes.stairs(row, histogram.edges, color=color, linewidth=1.6, label=plain(name))
     if max(peaks) > 40 * min(peaks):
         axes.set_yscale("log")
         axes.set_ylim(0.7, 1.6 * max(peaks))
@@ -159,12 +163,12 @@ def _scores(axes: Axes, theme: _Theme, view: ReportView) -> None:
             color=theme.ink,
         )
     axes.margins(x=0.02)
-    axes.set_xlabel(f"{_plain(view.score)}, stranger to the right")
+    axes.set_xlabel(f"{plain(view.score)}, stranger to the right")
     axes.set_ylabel("images")
-    _legend(axes, theme)
+    legend(axes, theme)
 
 
-def _label_balance(axes: Axes, theme: _Theme, view: ReportView) -> None:
+def _label_balance(axes: Axes, theme: Theme, view: ReportView) -> None:
     ordered = sorted(view.labels.items(), key=lambda item: (-item[1], item[0]))
     if not ordered:
         _nothing_yet(axes, theme, "no labels yet")
@@ -172,7 +176,7 @@ def _label_balance(axes: Axes, theme: _Theme, view: ReportView) -> None:
     shown = ordered[:TOP_CLASSES]
     places = range(len(shown))
     axes.barh(places, [count for _, count in shown], color=theme.accent, height=0.72)
-    axes.set_yticks(places, [_plain(name) for name, _ in shown], fontsize=9.5 if len(shown) <= 12 else 6.5)
+    axes.set_yticks(places, [plain(name) for name, _ in shown], fontsize=9.5 if len(shown) <= 12 else 6.5)
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
     axes.grid(axis="x", color=theme.line, linewidth=0.8)
@@ -181,17 +185,18 @@ def _label_balance(axes: Axes, theme: _Theme, view: ReportView) -> None:
     axes.set_xlabel(f"labeled images a class{more}")
 
 
-def _nothing_yet(axes: Axes, theme: _Theme, text: str) -> None:
+def _nothing_yet(axes: Axes, theme: Theme, text: str) -> None:
     axes.set_xticks([])
     axes.set_yticks([])
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=theme.muted)
 
 
-def _legend(axes: Axes, theme: _Theme) -> None:
+def legend(axes: Axes, theme: Theme, columns: int = 4) -> None:
+    """The names of what is drawn, above the plot."""
     axes.legend(
         loc="lower left",
         bbox_to_anchor=(0, 1),
-        ncols=4,
+        ncols=columns,
         frameon=False,
         fontsize=9.5,
         labelcolor=theme.ink,
@@ -201,7 +206,7 @@ def _legend(axes: Axes, theme: _Theme) -> None:
     )
 
 
-def _plain(name: str, longest: int = 22) -> str:
+def plain(name: str, longest: int = 22) -> str:
     """A name that Matplotlib can draw: no mathematics, and a box for what its font lacks."""
     from matplotlib import font_manager, get_data_path
 
