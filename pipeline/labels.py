@@ -22,7 +22,7 @@ from pydantic import TypeAdapter, ValidationError
 from pipeline.config import Config, Name
 from pipeline.errors import ArtefactDamaged, LabelError, WaitingForLabels, nearest
 from pipeline.storage import open_store
-from pipeline.types import LABEL_STATUSES, LABELS, Label
+from pipeline.types import LABEL_STATUSES, LABELS, Label, LabelStatus
 from pipeline.workspace import Workspace
 
 PREFIX = "labels/"
@@ -56,14 +56,7 @@ class Labels:
     def of(cls, tables: Sequence[pa.Table]) -> Labels:
         """What checked batches add up to, sorted by id; a row is that of the last of those who agree."""
         rows = pa.concat_tables(tables) if tables else LABELS.empty_table()
-        ids, annotators = rows["id"].to_pylist(), rows["annotator"].to_pylist()
-        votes: dict[str, dict[str, int]] = {}  # by id and annotator: the place of the last answer
-        for place, (name, annotator) in enumerate(zip(ids, annotators, strict=True)):
-            mine = votes.setdefault(name, {})
-            if not annotator:
-                mine.clear()
-            mine.pop("", None)
-            mine[annotator] = place
+        votes = last_answers(rows)
         said = list(zip(rows["status"].to_pylist(), rows["label"].to_pylist(), strict=True))
         chosen = {name: _majority(list(mine.values()), said) for name, mine in votes.items()}
         kept = sorted(place for place in chosen.values() if place is not None)
@@ -98,6 +91,20 @@ class Labels:
         return {
             status: statuses[status] for status in LABEL_STATUSES if status != "labeled" and statuses[status]
         }
+
+
+def last_answers(rows: pa.Table) -> dict[str, dict[str, int]]:
+    """By id and annotator, the place of the last answer; an answer without a name stands alone or not at all."""
+    found: dict[str, dict[str, int]] = {}
+    for place, (name, annotator) in enumerate(
+        zip(rows["id"].to_pylist(), rows["annotator"].to_pylist(), strict=True)
+    ):
+        mine = found.setdefault(name, {})
+        if not annotator:
+            mine.clear()
+        mine.pop("", None)
+        mine[annotator] = place
+    return found
 
 
 def _majority(places: Sequence[int], said: Sequence[tuple[str, str | None]]) -> int | None:
@@ -185,7 +192,7 @@ def check_batch(table: pa.Table, place: str, taxonomy: Sequence[str]) -> pa.Tabl
 
 
 def check_row(
-    row: Mapping[str, Any], known: Collection[str], hint: Callable[[str, Iterable[str]], str] = nearest
+    row: Mapping[str, Any], known: Collection[str], hint: Callable[[str, Collection[str]], str] = nearest
 ) -> Label:
     """One answer as people wrote it, without its time, read by the rules of `check_batch`.
 
@@ -197,14 +204,12 @@ def check_row(
     Raises:
         LabelError: says what is wrong, and not where.
     """
-    name, label, status = row.get("id"), row.get("label"), row.get("status")
+    name, label = row.get("id"), row.get("label")
     if name is None or str(name) == "":
         raise LabelError("no id")
     if len(str(name)) > MAX_ID:
         raise LabelError(f"an id of {len(str(name))} characters; {MAX_ID} are the most")
-    status = status or ("labeled" if label is not None else "skipped")
-    if status not in LABEL_STATUSES:
-        raise LabelError(f"status {_short(status)}; {nearest(str(status)[:100], LABEL_STATUSES)}")
+    status: LabelStatus = _status(row.get("status") or ("labeled" if label is not None else "skipped"))
     if status == "unknown-class" and label is not None:
         label = _name(str(label).strip() or None, "the proposed class")
         status = "labeled" if label in known else status
@@ -217,6 +222,13 @@ def check_row(
         label = None  # who skips, or says that it is of no class, names none
     annotator = _name(str(row.get("annotator") or "") or None, "the annotator")
     return Label(str(name), label, status, annotator or "")
+
+
+def _status(word: Any) -> LabelStatus:
+    for status in LABEL_STATUSES:
+        if word == status:
+            return status
+    raise LabelError(f"status {_short(word)}; {nearest(str(word)[:100], LABEL_STATUSES)}")
 
 
 def _name(text: str | None, what: str) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta, timezone
 from typing import Any
@@ -166,6 +167,149 @@ def test_the_last_answer_to_each_id_stands(files: list[list[tuple[str, str | Non
     assert dict(zip(*found.labeled(), strict=True)) == {k: v for k, v in want.items() if v is not None}
     assert found.answered() == set(want)
     assert found.table["id"].to_pylist() == sorted(want)
+
+
+# --------------------------------------------------------------------------------------- several annotators
+
+
+def told(*rows: tuple[str, str, str | None], taxonomy: tuple[str, ...] = TAXONOMY) -> Labels:
+    """Answers of (annotator, label, status) to one image, each in a batch of its own."""
+    tables = [
+        pa.table(
+            {
+                "id": ["a"],
+                "label": [label or None],
+                "status": pa.array([status], pa.string()),
+                "annotator": [who],
+            }
+        )
+        for who, label, status in rows
+    ]
+    return Labels.of([check_batch(table, "x", taxonomy) for table in tables])
+
+
+def outcome(found: Labels) -> tuple[Any, ...] | str:
+    if found.tied():
+        assert found.answered() == frozenset()
+        return "tie"
+    (row,) = found.table.select(["status", "label", "annotator"]).to_pylist()
+    return tuple(row.values())
+
+
+@pytest.mark.parametrize(
+    ("rows", "want"),
+    [
+        ([("ann", "cat", None), ("bob", "dog", None)], "tie"),
+        ([("ann", "cat", None), ("bob", "dog", None), ("cem", "dog", None)], ("labeled", "dog", "cem")),
+        ([("ann", "cat", None), ("bob", "cat", None), ("cem", "dog", None)], ("labeled", "cat", "bob")),
+        ([("ann", "cat", None), ("bob", "dog", None), ("cem", "3", None)], "tie"),
+        # The last answer of each: ann has changed her mind, and bob has not gained a vote by saying it again.
+        ([("ann", "cat", None), ("bob", "dog", None), ("ann", "dog", None)], ("labeled", "dog", "ann")),
+        ([("ann", "cat", None), ("bob", "dog", None), ("bob", "dog", None)], "tie"),
+        # Nobody's name: such an answer overrules, and is overruled.
+        ([("", "cat", None), ("", "dog", None)], ("labeled", "dog", "")),
+        ([("ann", "cat", None), ("bob", "dog", None), ("", "3", None)], ("labeled", "3", "")),
+        ([("", "cat", None), ("ann", "dog", None)], ("labeled", "dog", "ann")),
+        ([("ann", "cat", None), ("", "dog", None), ("bob", "3", None)], ("labeled", "3", "bob")),
+        # Statuses are answers like classes; who skipped has no vote.
+        ([("ann", "cat", None), ("bob", "", "out-of-world")], "tie"),
+        ([("ann", "", "out-of-world"), ("b", "cat", None), ("c", "", "out-of-world")], ("out-of-world", None, "c")),
+        ([("ann", "cat", None), ("bob", "", "skipped"), ("cem", "", "skipped")], ("labeled", "cat", "ann")),
+        ([("ann", "", "skipped"), ("bob", "", "skipped")], ("skipped", None, "bob")),
+        ([("ann", "cat", None), ("ann", "", "skipped")], ("skipped", None, "ann")),
+        ([("ann", "bird", "unknown-class"), ("bob", "", "unknown-class")], "tie"),
+        ([("ann", "bird", "unknown-class"), ("bob", "bird ", "unknown-class")], ("unknown-class", "bird", "bob")),
+        # What else stands beside a refusal is no part of it.
+        ([("ann", "cat", "out-of-world"), ("bob", "dog", "out-of-world")], ("out-of-world", None, "bob")),
+    ],
+)  # fmt: skip
+def test_the_majority_decides_and_a_tie_is_no_answer(
+    rows: list[tuple[str, str, str | None]], want: tuple[Any, ...] | str
+) -> None:
+    assert outcome(told(*rows)) == want
+
+
+def test_a_proposed_class_that_has_joined_is_a_label() -> None:
+    rows = [("ann", "bird", "unknown-class"), ("bob", "bird", "labeled")]
+    with pytest.raises(LabelError, match="'bird' is not in the taxonomy"):
+        told(*rows)
+    assert outcome(told(*rows, taxonomy=(*TAXONOMY, "bird"))) == ("labeled", "bird", "bob")
+    assert told(rows[0]).proposed() == {"bird": 1}
+    assert told(rows[0], taxonomy=(*TAXONOMY, "bird")).proposed() == {}
+
+
+def test_proposals_are_counted_by_name() -> None:
+    names = ["wasp", "bird", None, " bird", " "]
+    table = pa.table({"id": list("abcde"), "label": names, "status": ["unknown-class"] * 5})
+    found = Labels.of([check_batch(table, "x", TAXONOMY)])
+    assert list(found.proposed().items()) == [("bird", 2), ("wasp", 1)]
+    assert found.labeled() == ([], [])
+    assert found.refused() == {"unknown-class": 5}
+
+
+votes = st.tuples(
+    st.sampled_from("ab"), st.sampled_from(["ann", "bob", "cem", ""]), st.sampled_from(["cat", "dog", ""])
+)
+
+
+@given(st.lists(votes, max_size=14), st.lists(st.integers(0, 14), max_size=3))
+def test_votes_against_counting_by_hand(rows: list[tuple[str, str, str]], cuts: list[int]) -> None:
+    """However the rows are cut into batches."""
+    edges = [0, *sorted(cuts), len(rows)]
+    tables = []
+    for start, stop in itertools.pairwise(edges):
+        ids, annotators, labels = ([row[i] for row in rows[start:stop]] for i in range(3))
+        columns = {"id": ids, "label": [name or None for name in labels], "annotator": annotators}
+        tables.append(
+            check_batch(pa.table({k: pa.array(v, pa.string()) for k, v in columns.items()}), "x", TAXONOMY)
+        )
+    found = Labels.of(tables)
+    for name in "ab":
+        last: dict[str, str] = {}
+        for _, annotator, label in (row for row in rows if row[0] == name):
+            kept = {k: v for k, v in last.items() if k and annotator}
+            last = kept | {annotator: label}
+        said = [label for label in last.values() if label]
+        times = {label: said.count(label) for label in said}
+        best = [label for label, n in times.items() if n == max(times.values())]
+        labels = dict(zip(*found.labeled(), strict=True))
+        assert labels.get(name) == (best[0] if len(best) == 1 else None)
+        assert (name in found.tied()) == (len(best) > 1)
+        assert (name in found.answered()) == (bool(last) and len(best) <= 1)
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        (
+            {"label": ["two\nlines"], "status": ["unknown-class"]},
+            r"row 0: the proposed class 'two\\nlines' is no name",
+        ),
+        ({"label": ["\x1b[2J"], "status": ["unknown-class"]}, r"row 0: the proposed class .* is no name"),
+        (
+            {"label": ["x" * 513], "status": ["unknown-class"]},
+            r"'xxx.*\.\.\. is no name: at most 512 characters",
+        ),
+        ({"label": ["cat"], "annotator": ["x" * 513]}, r"row 0: the annotator .* is no name"),
+        ({"label": ["x" * 10**6]}, r"row 0: label 'x{199}\.\.\. is not in the taxonomy"),
+    ],
+)
+def test_names_that_are_none(columns: dict[str, Any], message: str) -> None:
+    with pytest.raises(LabelError, match=message) as raised:
+        checked(id=["a"], **columns)
+    assert len(str(raised.value)) < 500
+
+
+def test_an_id_is_no_place_to_store_things() -> None:
+    assert checked(id=["x" * 65_536], label=["cat"])
+    with pytest.raises(LabelError, match="row 0: an id of 65537 characters"):
+        checked(id=["x" * 65_537], label=["cat"])
+
+
+def test_a_column_that_stands_twice_is_refused() -> None:
+    table = pa.table([["a"], ["cat"], ["dog"]], ["id", "label", "label"])
+    with pytest.raises(LabelError, match=r"a\.parquet: 2 columns 'label'"):
+        check_batch(table, "a.parquet", TAXONOMY)
 
 
 def test_a_table_of_labels_is_sorted_by_id() -> None:
