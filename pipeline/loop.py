@@ -13,6 +13,7 @@ import sisom
 from pipeline import demo_data, engine, oracle
 from pipeline.config import Config, Pool
 from pipeline.errors import ConfigError, LabelError, PoolError, UserError, nearest
+from pipeline.guarded import Guarded
 from pipeline.labels import PREFIX, batches, read_labels, require_answers
 from pipeline.outcome import answers_key, track
 from pipeline.pool import check_pool
@@ -60,11 +61,13 @@ def opened(config: Config, voice: Voice) -> Iterator[Project]:
     workspace.check(config)
     preflight(config, voice)
     with Lease(workspace.store) as lease:
+        workspace = Workspace(Guarded(workspace.store, lease))
         workspace.claim(config)
         tracker = open_tracker(config, workspace.store)
         for index in range(workspace.committed()):
+            track(workspace, config, tracker, voice, index)
             if not workspace.exists(round_key(index, "tracking.json")):
-                track(workspace, config, tracker, voice, index)
+                break  # no use in waiting for the same silence once a round
         yield Project(config, workspace, tracker, lease, voice)
 
 
