@@ -21,6 +21,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -40,6 +41,10 @@ CHAMPION = "champion"
 MAX_VALUE_CHARS = 6000
 MAX_NAME_CHARS = 500
 BATCH = 100  # parameters MLflow takes at once; it would take 1000 metrics
+
+# How long a round waits for MLflow in all, beside a second for each MiB that it sends. What a slow server then still
+# has to do is done in the background as long as the process lives, and completed by the next run.
+GIVE_UP_S = 120.0
 
 # Set unless the user has set them. A silent server holds a caller up for three tries of 15 s, then comes
 # `TrackingUnavailable`. Nothing is printed.
@@ -166,8 +171,12 @@ class Tracker:
             The round's run, its parent and the model version, the same ones for the same round.
 
         Raises:
-            TrackingUnavailable: MLflow or the storage behind it failed; call again later.
+            TrackingUnavailable: MLflow or the storage behind it failed, or takes too long; call again later.
         """
+        sent = sum(map(len, record.artefacts.values())) + sum(map(len, record.model.values()))
+        return _within(GIVE_UP_S + sent / 2**20, lambda: self._log_round(record), self.uri)
+
+    def _log_round(self, record: RoundRecord) -> LoggedRound:
         with self._session() as session:
             client = session.client
             parent = self._parent(session)
@@ -246,6 +255,23 @@ def open_tracker(config: Tracked, store: Store) -> Tracker:
 
 def _nothing() -> None:
     """A store that is written in place needs no saving."""
+
+
+def _within(seconds: float, work: Callable[[], LoggedRound], uri: str) -> LoggedRound:
+    """Do some work in a thread of its own, and wait so long for it."""
+    done: Future[LoggedRound] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - it is raised where the work was asked for
+            done.set_exception(error)
+
+    threading.Thread(target=run, name="mlflow", daemon=True).start()
+    try:
+        return done.result(seconds)
+    except TimeoutError:
+        raise TrackingUnavailable(f"MLflow at {uri} took longer than {seconds:.0f} s") from None
 
 
 @contextlib.contextmanager
