@@ -10,25 +10,30 @@ Tensors in, tensors out: nothing here knows where it runs.
 from sisom import errors, metrics, selectors
 from sisom.bank import average_ratio, fit_bank
 from sisom.batches import class_balanced, greedy
-from sisom.catalog import DETECTORS, SELECTORS
+from sisom.catalog import DETECTORS, ROW_SELECTORS, SELECTORS, build_detector
 from sisom.errors import LayerError, SisomError, TooFewLabels
 from sisom.features import extract
+from sisom.head import Head
 from sisom.layers import auto_layers, check_layers
 from sisom.models import MODELS, build_model, load_weights, save_weights
 from sisom.prepare import prepare_model
 from sisom.scoring import score
 from sisom.slopes import reduced_slopes, search_slopes, sweep_slopes
 from sisom.state import load_bank
-from sisom.types import FeatureBank, Features, Query, Scores
+from sisom.types import Candidates, FeatureBank, Features, Labeled, Query, Scores
 from sisom.updates import add_labeled, merge_banks, raise_classes, remove_rows
 from sisom.verdicts import confidence, is_ood, p_values, threshold
 
 __all__ = [
     "DETECTORS",
     "MODELS",
+    "ROW_SELECTORS",
     "SELECTORS",
+    "Candidates",
     "FeatureBank",
     "Features",
+    "Head",
+    "Labeled",
     "LayerError",
     "Query",
     "Scores",
@@ -37,6 +42,7 @@ __all__ = [
     "add_labeled",
     "auto_layers",
     "average_ratio",
+    "build_detector",
     "build_model",
     "check_layers",
     "class_balanced",

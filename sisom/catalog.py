@@ -1,22 +1,75 @@
 """The only table of names: what a configuration file may ask for."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from inspect import signature
+from typing import Any, TypeVar
 
-from sisom.detectors import Detector, EnergyDetector, SisomDetector, SisomeDetector
-from sisom.selectors import EnergySelector, RandomSelector, Selector, SisomeSelector, SisomSelector
+from sisom import detectors, selectors
+from sisom.detectors import Detector
+from sisom.errors import InputError, UnknownName, nearest_name
+from sisom.head import Head
+from sisom.selectors import RowSelector, Selector
 
-__all__ = ["DETECTORS", "SELECTORS"]
+__all__ = ["DETECTORS", "ROW_SELECTORS", "SELECTORS", "build_detector"]
 
 DETECTORS: dict[str, Callable[..., Detector[Any]]] = {
-    "energy": EnergyDetector,
-    "sisom": SisomDetector,
-    "sisome": SisomeDetector,
+    "msp": detectors.MspDetector,
+    "max-logit": detectors.MaxLogitDetector,
+    "energy": detectors.EnergyDetector,
+    "temp-scale": detectors.TempScaleDetector,
+    "odin": detectors.OdinDetector,
+    "gen": detectors.GenDetector,
+    "react": detectors.ReActDetector,
+    "dice": detectors.DiceDetector,
+    "ash-b": detectors.AshDetector,
+    "scale": detectors.ScaleDetector,
+    "she": detectors.SheDetector,
+    "grad-norm": detectors.GradNormDetector,
+    "knn": detectors.KnnDetector,
+    "mahalanobis": detectors.MahalanobisDetector,
+    "relative-mahalanobis": detectors.RelativeMahalanobisDetector,
+    "vim": detectors.VimDetector,
+    "fdbd": detectors.FdbdDetector,
+    "nac-ue": detectors.NacDetector,
+    "sisom": detectors.SisomDetector,
+    "sisome": detectors.SisomeDetector,
 }
 
-SELECTORS: dict[str, Callable[..., Selector]] = {
-    "sisome": SisomeSelector,
-    "sisom": SisomSelector,
-    "energy": EnergySelector,
-    "random": RandomSelector,
+# Those that can be streamed: each row's priority is its own.
+ROW_SELECTORS: dict[str, Callable[..., RowSelector]] = {
+    "sisome": selectors.SisomeSelector,
+    "sisom": selectors.SisomSelector,
+    "energy": selectors.EnergySelector,
+    "random": selectors.RandomSelector,
+    "least-confidence": selectors.LeastConfidenceSelector,
+    "margin": selectors.MarginSelector,
+    "entropy": selectors.EntropySelector,
+    "bald": selectors.BaldSelector,
+    "qbc-vote": selectors.VoteEntropySelector,
+    "qbc-kl": selectors.KlSelector,
 }
+
+SELECTORS: dict[str, Callable[..., Selector]] = {**ROW_SELECTORS}
+
+Made = TypeVar("Made")
+
+
+def build_detector(name: str, *, head: Head | None = None, **options: object) -> Detector[Any]:
+    """The detector `name` with `options`; `head` is for those that need it, and the others never see it.
+
+    Raises `UnknownName`, and `InputError` for an option that the detector does not have.
+    """
+    kind = _named(DETECTORS, name, "detector")
+    known = list(signature(kind).parameters)
+    for option in options:
+        if option not in known:
+            near = nearest_name(option, known)
+            raise InputError(f"detector {name!r} has no option {option!r}; the nearest is {near!r}")
+    return kind(**options, head=head) if "head" in known else kind(**options)
+
+
+def _named(table: Mapping[str, Made], name: str, what: str) -> Made:
+    if name not in table:
+        near = nearest_name(name, list(table))
+        raise UnknownName(f"unknown {what} {name!r}; the nearest is {near!r}", name, near)
+    return table[name]

@@ -16,10 +16,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sisom.arrays import as_tensor
-from sisom.errors import EmptyInput, ShapeMismatch
+from sisom.errors import EmptyInput, LabelError, ShapeMismatch
 from sisom.state import FeatureBank
 
-__all__ = ["FeatureBank", "Features", "LayerDims", "Query", "Scores"]
+__all__ = ["Candidates", "FeatureBank", "Features", "Labeled", "LayerDims", "Query", "Scores"]
 
 LayerDims = tuple[tuple[str, int], ...]
 
@@ -144,6 +144,64 @@ class Scores:
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Each score under its name as a NumPy array."""
         return {field.name: getattr(self, field.name).cpu().numpy() for field in fields(self)}
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """Rows that may be asked about, with as much about them as a selector needs; None is what nobody produced.
+
+    committee  the class probabilities that each member of a committee gives: passes with dropout, or an ensemble
+    """
+
+    ids: Sequence[str]
+    scores: Scores | None = None
+    features: Features | None = None
+    committee: Float[Tensor, "members n K"] | None = None
+
+    def __post_init__(self) -> None:
+        rows = {
+            "scores": None if self.scores is None else len(self.scores),
+            "features": None if self.features is None else len(self.features),
+            "committee outputs": None if self.committee is None else self.committee.shape[1],
+        }
+        for what, count in rows.items():
+            if count not in (None, len(self.ids)):
+                raise ShapeMismatch(f"{len(self.ids)} ids for {count} rows of {what}")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def select(self, index: Sequence[int]) -> Candidates:
+        """The rows at `index`, in that order."""
+        rows = torch.as_tensor(list(index), dtype=torch.int64)
+        return Candidates(
+            [self.ids[row] for row in index],
+            None if self.scores is None else self.scores.select(rows),
+            None if self.features is None else self.features.select(rows),
+            None if self.committee is None else self.committee[:, rows],
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Labeled:
+    """The labeled set as the current model sees it; `features` may be None where no selector needs them."""
+
+    features: Features | None
+    labels: Int[Tensor, " m"]
+    num_classes: int
+
+    def __post_init__(self) -> None:
+        if self.features is not None and len(self.features) != len(self.labels):
+            raise ShapeMismatch(f"{len(self.features)} feature rows for {len(self.labels)} labels")
+        if len(self.labels) and not 0 <= int(self.labels.min()) <= int(self.labels.max()) < self.num_classes:
+            raise LabelError(f"labels must lie in 0 to {self.num_classes - 1}")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def counts(self) -> dict[int, int]:
+        """How many labels each class has."""
+        return dict(enumerate(torch.bincount(self.labels.cpu(), minlength=self.num_classes).tolist()))
 
 
 @dataclass(frozen=True)

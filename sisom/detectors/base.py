@@ -1,24 +1,59 @@
 """The seam every detector fits: pure `fit` and `score`, with the state as a value between them."""
 
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from sisom.checks import check_features, check_labels
+from sisom.errors import InputError
+from sisom.head import Head
 from sisom.types import Features
 
-__all__ = ["Detector"]
+__all__ = ["Detector", "check_fit", "needed", "strangeness"]
 
 State = TypeVar("State")
 
 
+@runtime_checkable
 class Detector(Protocol[State]):
-    """Says how strange each image is to a labeled set. Remembers nothing between calls."""
+    """Says how strange each image is to a labeled set. Remembers nothing between calls.
+
+    `needs` says what it must be given beside features: "head", the classifier's last layer, as the constructor's
+    `head`; "model", to prepare the images from which the features are taken (see `OdinDetector`).
+    """
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """A subset of "head" and "model"."""
+        ...
 
     def fit(self, features: Features, labels: Int[Tensor, " n"]) -> State:
         """Everything `score` needs, from labeled features; raises `EmptyInput` without rows."""
         ...
 
     def score(self, state: State, features: Features) -> Float[Tensor, " n"]:
-        """One finite score a row, higher is stranger, independent of the other rows."""
+        """One finite float32 score a row, higher is stranger, independent of the other rows."""
         ...
+
+
+def check_fit(features: Features, labels: Tensor) -> None:
+    """Raise by name for labeled features that nothing can be fitted to."""
+    check_labels(labels, len(features), features.logits.shape[1])
+    check_features(features)
+
+
+def needed(head: Head | None) -> Head:
+    """The head of a detector that cannot do without; raises `InputError` for None."""
+    if head is None:
+        raise InputError(
+            "this detector needs the classifier's last layer: construct it with head=Head.of(model)"
+        )
+    return head
+
+
+def strangeness(values: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+    """Scores of any size as finite float32."""
+    limit = torch.finfo(torch.float32).max
+    return values.clamp(-limit, limit).float()

@@ -28,6 +28,8 @@ class _BankDetector:
     neighbors: int = 1
     r_avg: float | None = field(default=None)
 
+    needs = frozenset[str]()
+
     def fit(self, features: Features, labels: Int[Tensor, " n"]) -> FeatureBank:
         return fit_bank(
             features,

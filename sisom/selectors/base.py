@@ -1,28 +1,100 @@
-"""The seam every selector fits, and the one way to cut a ranking."""
+"""The seam every selector fits, and the two kinds of them.
 
+A row selector gives each row a priority of its own, so a pool can be streamed past it and only the best kept. A pool
+selector looks at the rows together. Neither knows the rows' order: picks depend on ids and values alone.
+"""
+
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Protocol
+from itertools import pairwise
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from sisom.errors import BudgetTooLarge, NonFinite, ShapeMismatch
-from sisom.types import Scores
+from sisom.checks import check_features
+from sisom.errors import BudgetTooLarge, InputError, NonFinite, ShapeMismatch
+from sisom.types import Candidates, Features, Labeled, Scores
 
-__all__ = ["Selector", "top"]
+__all__ = [
+    "PoolSelector",
+    "RowSelector",
+    "Selector",
+    "committee_of",
+    "features_of",
+    "predicted_of",
+    "scores_of",
+    "top",
+]
 
 
+@runtime_checkable
 class Selector(Protocol):
+    """Chooses the rows to ask about. Remembers nothing between calls."""
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """What it must be given, of "scores", "features", "committee" (parts of the pool) and "labeled"."""
+        ...
+
+    def select(self, pool: Candidates, labeled: Labeled, k: int, *, seed: int) -> Int[Tensor, " k"]:
+        """The `k` rows of the pool to ask about, in pick order, ties to the lower id.
+
+        Raises `BudgetTooLarge` for more picks than rows and `InputError` where something that it needs is missing.
+        """
+        ...
+
+
+class RowSelector(ABC):
     """Gives every row of a pool a priority that depends on that row and the seed alone.
 
     Hence a streaming top-k by (priority descending, id ascending) picks the same rows however the pool is
     cut.
     """
 
-    def priority(self, ids: Sequence[str], scores: Scores, *, seed: int) -> Float[Tensor, " n"]:
+    @property
+    @abstractmethod
+    def needs(self) -> frozenset[str]:
+        """See `Selector`."""
+
+    @abstractmethod
+    def priority_of(self, pool: Candidates, *, seed: int) -> Float[Tensor, " n"]:
         """Finite float64 priorities; the highest are asked about first."""
-        ...
+
+    def priority(self, ids: Sequence[str], scores: Scores, *, seed: int) -> Float[Tensor, " n"]:
+        """`priority_of` rows of which only the scores are known."""
+        return self.priority_of(Candidates(ids, scores), seed=seed)
+
+    def select(self, pool: Candidates, labeled: Labeled, k: int, *, seed: int) -> Int[Tensor, " k"]:  # noqa: ARG002
+        """The `k` highest priorities; see `Selector`."""
+        return top(pool.ids, self.priority_of(pool, seed=seed), k)
+
+
+class PoolSelector(ABC):
+    """Chooses among rows together; the subclass sees them in the order of their ids, which must be unique."""
+
+    @property
+    @abstractmethod
+    def needs(self) -> frozenset[str]:
+        """See `Selector`."""
+
+    @abstractmethod
+    def _pick(self, pool: Candidates, labeled: Labeled, k: int, seed: int) -> Sequence[int]:
+        """`k` different rows of a pool in the order of its ids, in pick order; k is at least 1."""
+
+    def select(self, pool: Candidates, labeled: Labeled, k: int, *, seed: int) -> Int[Tensor, " k"]:
+        """See `Selector`."""
+        _check_budget(k, len(pool))
+        if k == 0:
+            return torch.empty(0, dtype=torch.int64)
+        ids = list(pool.ids)
+        order = sorted(range(len(ids)), key=ids.__getitem__)
+        twice = next((ids[b] for a, b in pairwise(order) if ids[a] == ids[b]), None)
+        if twice is not None:
+            raise InputError(f"id {twice!r} stands more than once among the candidates")
+        picks = self._pick(pool.select(order), labeled, k, seed)
+        return torch.tensor([order[row] for row in picks], dtype=torch.int64)
 
 
 def top(ids: Sequence[str], priority: Float[Tensor, " n"], k: int) -> Int[Tensor, " k"]:
@@ -33,10 +105,44 @@ def top(ids: Sequence[str], priority: Float[Tensor, " n"], k: int) -> Int[Tensor
     """
     if tuple(priority.shape) != (len(ids),):
         raise ShapeMismatch(f"{len(ids)} ids need {len(ids)} priorities, got shape {tuple(priority.shape)}")
-    if not 0 <= k <= len(ids):
-        raise BudgetTooLarge(f"asked for {k} of {len(ids)} rows")
+    _check_budget(k, len(ids))
     if not bool(torch.isfinite(priority).all()):
         raise NonFinite("priorities must be finite")
     values = priority.tolist()
     order = sorted(range(len(ids)), key=lambda row: (-values[row], ids[row]))
     return torch.tensor(order[:k], dtype=torch.int64)
+
+
+def scores_of(pool: Candidates) -> Scores:
+    """The pool's scores, or `InputError`."""
+    if pool.scores is None:
+        raise InputError("this selector needs the scores of the pool")
+    return pool.scores
+
+
+def features_of(rows: Candidates | Labeled) -> Features:
+    """The features of the pool or of the labeled set, checked for NaN; or `InputError`."""
+    if rows.features is None:
+        whose = "pool" if isinstance(rows, Candidates) else "labeled set"
+        raise InputError(f"this selector needs the features of the {whose}")
+    check_features(rows.features)
+    return rows.features
+
+
+def committee_of(pool: Candidates) -> Float[Tensor, "members n K"]:
+    """The committee's probabilities, checked to be some; or `InputError`."""
+    if pool.committee is None or len(pool.committee) == 0:
+        raise InputError("this selector needs the class probabilities of a committee's members")
+    if not bool((torch.isfinite(pool.committee) & (pool.committee >= 0)).all()):
+        raise NonFinite("a committee's probabilities must be finite and not negative")
+    return pool.committee
+
+
+def predicted_of(pool: Candidates) -> Int[Tensor, " n"]:
+    """The predicted classes, from the scores or from the logits, whichever the pool has."""
+    return features_of(pool).logits.argmax(dim=1) if pool.scores is None else pool.scores.predicted
+
+
+def _check_budget(k: int, rows: int) -> None:
+    if not 0 <= k <= rows:
+        raise BudgetTooLarge(f"asked for {k} of {rows} rows")

@@ -1,45 +1,42 @@
 """Selectors that ask about the strangest rows first."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jaxtyping import Float
 from torch import Tensor
 
-from sisom.errors import ShapeMismatch
-from sisom.types import Scores
+from sisom.selectors.base import RowSelector, scores_of
+from sisom.types import Candidates
 
 __all__ = ["EnergySelector", "SisomSelector", "SisomeSelector"]
 
 
+class _ScoreSelector(RowSelector):
+    needs = frozenset({"scores"})
+
+
 @dataclass(frozen=True)
-class SisomeSelector:
+class SisomeSelector(_ScoreSelector):
     """By the fused score: the paper's choice."""
 
-    def priority(self, ids: Sequence[str], scores: Scores, *, seed: int) -> Float[Tensor, " n"]:  # noqa: ARG002
+    def priority_of(self, pool: Candidates, *, seed: int) -> Float[Tensor, " n"]:  # noqa: ARG002
         """The score as it is."""
-        return _as_priority(ids, scores.sisome)
+        return scores_of(pool).sisome.double()
 
 
 @dataclass(frozen=True)
-class SisomSelector:
+class SisomSelector(_ScoreSelector):
     """By the ratio alone."""
 
-    def priority(self, ids: Sequence[str], scores: Scores, *, seed: int) -> Float[Tensor, " n"]:  # noqa: ARG002
+    def priority_of(self, pool: Candidates, *, seed: int) -> Float[Tensor, " n"]:  # noqa: ARG002
         """The score as it is."""
-        return _as_priority(ids, scores.sisom)
+        return scores_of(pool).sisom.double()
 
 
 @dataclass(frozen=True)
-class EnergySelector:
+class EnergySelector(_ScoreSelector):
     """By the energy alone."""
 
-    def priority(self, ids: Sequence[str], scores: Scores, *, seed: int) -> Float[Tensor, " n"]:  # noqa: ARG002
+    def priority_of(self, pool: Candidates, *, seed: int) -> Float[Tensor, " n"]:  # noqa: ARG002
         """The score as it is."""
-        return _as_priority(ids, scores.energy)
-
-
-def _as_priority(ids: Sequence[str], score: Tensor) -> Tensor:
-    if len(ids) != len(score):
-        raise ShapeMismatch(f"{len(ids)} ids for {len(score)} scores")
-    return score.double()
+        return scores_of(pool).energy.double()

@@ -8,21 +8,26 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sisom.errors import ShapeMismatch
-from sisom.types import Scores
+from sisom.selectors.base import RowSelector
+from sisom.types import Candidates
 
-__all__ = ["RandomSelector"]
+__all__ = ["RandomSelector", "draws"]
 
 
 @dataclass(frozen=True)
-class RandomSelector:
+class RandomSelector(RowSelector):
     """A hash of (seed, id) in [0, 1): every row has the same chance, and its own draw."""
 
-    def priority(self, ids: Sequence[str], scores: Scores, *, seed: int) -> Float[Tensor, " n"]:
-        """The draw of each id; the scores only say how many rows there are."""
-        if len(ids) != len(scores):
-            raise ShapeMismatch(f"{len(ids)} ids for {len(scores)} scores")
-        return torch.tensor([_draw(seed, name) for name in ids], dtype=torch.float64)
+    needs = frozenset[str]()
+
+    def priority_of(self, pool: Candidates, *, seed: int) -> Float[Tensor, " n"]:
+        """The draw of each id."""
+        return draws(pool.ids, seed)
+
+
+def draws(ids: Sequence[str], seed: int) -> Float[Tensor, " n"]:
+    """A number in [0, 1) for each id, of that id and the seed alone."""
+    return torch.tensor([_draw(seed, name) for name in ids], dtype=torch.float64)
 
 
 def _draw(seed: int, name: str) -> float:

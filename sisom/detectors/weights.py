@@ -1,0 +1,71 @@
+"""Detectors that look at the last layer's weights: some of them, or the gradient of all."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from sisom.checks import check_features
+from sisom.detectors.base import check_fit, needed, strangeness
+from sisom.errors import InputError
+from sisom.head import Head
+from sisom.rowwise import rowwise
+from sisom.types import Features
+
+__all__ = ["DiceDetector", "GradNormDetector"]
+
+
+@dataclass(frozen=True, eq=False)
+class DiceDetector:
+    """The energy by those weights alone whose mean contribution is above a percentile (Sun and Li 2022)."""
+
+    percentile: float = 90.0
+    head: Head | None = None
+
+    needs = frozenset({"head"})
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.percentile < 100:
+            raise InputError(f"the percentile must lie in [0, 100), got {self.percentile}")
+
+    def fit(self, features: Features, labels: Int[Tensor, " n"]) -> Head:
+        """The head with its other weights set to zero."""
+        check_fit(features, labels)
+        head = needed(self.head)
+        weight = head.weight.double()
+        contribution = features.penultimate.double().mean(dim=0).to(weight.device) * weight
+        least = float(np.percentile(contribution.cpu().numpy(), self.percentile))
+        return Head(torch.where(contribution > least, weight, 0.0), head.bias.double())
+
+    def score(self, state: Head, features: Features) -> Float[Tensor, " n"]:
+        """One score a row; see `Detector`."""
+        check_features(features)
+        return strangeness(rowwise(lambda h: -torch.logsumexp(state.logits(h), dim=1), features.penultimate))
+
+
+@dataclass(frozen=True)
+class GradNormDetector:
+    """The L1 norm of the cross-entropy's gradient with respect to the last weights, negative (Huang et al. 2021).
+
+    The target is one for every class. The gradient is the outer product of `K (p - 1/K)` and `h`, so its norm is the
+    product of their norms: no backward pass, and no need of the weights.
+    """
+
+    needs = frozenset[str]()
+
+    def fit(self, features: Features, labels: Int[Tensor, " n"]) -> tuple[()]:
+        """Nothing to remember; see `Detector`."""
+        check_fit(features, labels)
+        return ()
+
+    def score(self, state: tuple[()], features: Features) -> Float[Tensor, " n"]:  # noqa: ARG002
+        """One score a row; see `Detector`."""
+        check_features(features)
+        return strangeness(rowwise(_negative_norm, features.logits, features.penultimate))
+
+
+def _negative_norm(logits: Tensor, h: Tensor) -> Tensor:
+    pull = logits.shape[1] * torch.softmax(logits, dim=1) - 1
+    return -pull.abs().sum(dim=1) * h.abs().sum(dim=1)

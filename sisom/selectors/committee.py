@@ -1,0 +1,63 @@
+"""Selectors that ask where the members of a committee disagree (section 14)."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sisom.rowwise import rowwise
+from sisom.selectors.base import RowSelector, committee_of
+from sisom.types import Candidates
+
+__all__ = ["BaldSelector", "KlSelector", "VoteEntropySelector"]
+
+
+class _CommitteeSelector(RowSelector):
+    """`committee` says who the members are: passes of one model with "dropout" on, or an "ensemble" of models."""
+
+    needs = frozenset({"committee"})
+    committee = "ensemble"
+
+
+@dataclass(frozen=True)
+class KlSelector(_CommitteeSelector):
+    """Query by committee: the mean divergence of the members from their mean, `mean KL(p_m || mean p)`."""
+
+    def priority_of(self, pool: Candidates, *, seed: int) -> Float[Tensor, " n"]:  # noqa: ARG002
+        """From the committee; see `RowSelector`."""
+        return rowwise(_disagreement, committee_of(pool).transpose(0, 1))
+
+
+@dataclass(frozen=True)
+class BaldSelector(KlSelector):
+    """The mutual information of the label and the weights, `H(mean p) - mean H(p_m)`, by passes with dropout.
+
+    That is the mean divergence from the mean, written differently: only the committee is another.
+    """
+
+    committee = "dropout"
+
+
+@dataclass(frozen=True)
+class VoteEntropySelector(_CommitteeSelector):
+    """Query by committee: the entropy of the members' votes, in nats."""
+
+    def priority_of(self, pool: Candidates, *, seed: int) -> Float[Tensor, " n"]:  # noqa: ARG002
+        """From the committee; see `RowSelector`."""
+        return rowwise(_vote_entropy, committee_of(pool).transpose(0, 1))
+
+
+def _disagreement(probabilities: Tensor) -> Tensor:
+    """(n, members, K) to (n,); rounding may not make it negative."""
+    return (_entropy(probabilities.mean(dim=1)) - _entropy(probabilities).mean(dim=1)).clamp(min=0)
+
+
+def _vote_entropy(probabilities: Tensor) -> Tensor:
+    votes = torch.nn.functional.one_hot(probabilities.argmax(dim=2), probabilities.shape[2])
+    return _entropy(votes.double().mean(dim=1))
+
+
+def _entropy(probabilities: Tensor) -> Tensor:
+    parts: Tensor = torch.special.entr(probabilities)  # zero for zero
+    return parts.sum(dim=-1)
