@@ -1,0 +1,83 @@
+"""`sisom study`: one study from its config to its report, going on where it stopped."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from pipeline import engine
+from pipeline.config import canonical
+from pipeline.progress import Voice
+from pipeline.storage import open_store
+from pipeline.studies.cells import Bench
+from pipeline.studies.config import ActiveStudy, OodStudy, StudyConfig
+from pipeline.studies.outcome import Outcome
+from pipeline.studies.report import render
+from pipeline.tracking import RoundRecord, open_tracker
+from pipeline.tracking_database import TrackingUnavailable
+from pipeline.tracking_keys import flat, mask
+from pipeline.workspace import Lease, Workspace
+
+REPORT = "report.html"
+
+
+def study(config: StudyConfig, voice: Voice) -> str:
+    """Run a study and write its results; gives the report's URI.
+
+    Leaves `results/*.parquet`, `results/seconds.parquet` (which alone differs from run to run), `config.json` and
+    `report.html` in the study's workspace. Safe to call again after anything: finished cells are found.
+
+    Raises:
+        UserError, LeaseHeld, SystemFault: see `pipeline.errors`.
+    """
+    workspace = Workspace(open_store(config.workspace, config.storage))
+    with Lease(workspace.store):
+        began = time.perf_counter()
+        workspace.write_json("config.json", config.model_dump(mode="json", exclude={"storage"}))
+        cluster = engine.start(config)
+        voice.say(
+            f"{config.study} in {config.workspace}, Ray with {cluster.cpus} CPUs and {cluster.gpus} GPUs"
+        )
+        bench = Bench(config.workspace, config.storage, cluster.device, config.compute)
+        outcome = _kind(config)(config, bench, cluster, voice)
+        _write(config, workspace, outcome)
+        _track(config, workspace, outcome, voice)
+        voice.say(f"done after {time.perf_counter() - began:.0f} s")
+    return workspace.store.url(REPORT)
+
+
+def _kind(config: StudyConfig) -> Any:
+    """The study's room: only the one that runs is imported."""
+    if isinstance(config, ActiveStudy):
+        from pipeline.studies import active as room
+    elif isinstance(config, OodStudy):
+        from pipeline.studies import detection as room
+    else:
+        from pipeline.studies import ablation as room
+    return room.run
+
+
+def _write(config: StudyConfig, workspace: Workspace, outcome: Outcome) -> None:
+    for name, table in outcome.tables.items():
+        workspace.write_table(f"results/{name}.parquet", table)
+    workspace.write_table("results/seconds.parquet", outcome.seconds)
+    title = config.workspace.rstrip("/").rpartition("/")[2]
+    kind = {"ood": "out-of-distribution detection"}.get(config.study, config.study.replace("-", " "))
+    workspace.store.put(REPORT, render(title, kind, outcome.facts, outcome.blocks).encode())
+
+
+def _track(config: StudyConfig, workspace: Workspace, outcome: Outcome, voice: Voice) -> None:
+    """Tell MLflow; a study does not fail with it, and the next run tells what is missing."""
+    common = flat(config.model_dump(mode="json", include={"study", "model", "train", "compute"}))
+    records = []
+    for each in outcome.records:
+        values = {**common, **flat(each.params)}
+        params = {
+            name: mask(value) if isinstance(value, str) else canonical(value).decode()
+            for name, value in values.items()
+        }
+        records.append((each.name, RoundRecord(0, params, each.metrics)))
+    try:
+        open_tracker(config, workspace.store).log_cells(records)
+    except TrackingUnavailable as error:
+        voice.say(f"  tracking  not now: {error} (kept, and sent by the next run)")
