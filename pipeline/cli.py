@@ -159,6 +159,20 @@ def replay(
         raise typer.Exit(1)
 
 
+@app.command(
+    epilog="Example: `sisom study configs/openood_cifar10_small.yaml --set data.uri=s3://bucket/images`"
+)
+def study(config: ConfigFile, set_: Sets = None) -> None:
+    """Compare strategies, detectors or variants on equal terms. Run again after anything: finished cells are kept."""
+    from pipeline.studies.config import load_study
+
+    resolved = load_study(config, set_ or ())
+    from pipeline.progress import Voice
+    from pipeline.studies.run import study as run_study
+
+    typer.echo(run_study(resolved, Voice()))
+
+
 @config_app.command(
     "check", epilog="Example: `sisom config check configs/quickstart.yaml --set query.size=50`"
 )
