@@ -82,6 +82,7 @@ Builder = Callable[..., nn.Module]
 # name -> builder taking num_classes
 MODELS: dict[str, Builder] = {
     "resnet10_w16": partial(CifarResNet, (1, 1, 1, 1), 16),
+    "resnet18_w16": partial(CifarResNet, (2, 2, 2, 2), 16),
     "cifar_resnet18": partial(CifarResNet, (2, 2, 2, 2), 64),
     "cifar_resnet34": partial(CifarResNet, (3, 4, 6, 3), 64),
     "resnet18": partial(_torchvision, "resnet18"),
