@@ -6,7 +6,7 @@ from torch import Tensor
 
 from sisom.errors import EmptyInput, InputError, NonFinite, ShapeMismatch
 
-__all__ = ["accuracy", "auroc", "fpr_at_tpr", "per_class_accuracy"]
+__all__ = ["accuracy", "aupr", "auroc", "fpr_at_tpr", "per_class_accuracy"]
 
 
 def auroc(known: Float[Tensor, " n"], unknown: Float[Tensor, " u"]) -> float:
@@ -15,6 +15,19 @@ def auroc(known: Float[Tensor, " n"], unknown: Float[Tensor, " u"]) -> float:
 
     truth, values = _joined(known, unknown)
     return float(roc_auc_score(truth, values))
+
+
+def aupr(positive: Float[Tensor, " p"], negative: Float[Tensor, " n"]) -> float:
+    """Area under the curve of precision over recall, by trapezoids as OpenOOD takes it; in [0, 1].
+
+    Higher scores speak for the positive images: unknown ones with their scores (AUPR out), or known ones with scores
+    of the other sign (AUPR in).
+    """
+    from sklearn.metrics import auc, precision_recall_curve
+
+    truth, values = _joined(negative, positive)
+    precision, recall, _ = precision_recall_curve(truth, values)
+    return float(auc(recall, precision))
 
 
 def fpr_at_tpr(known: Float[Tensor, " n"], unknown: Float[Tensor, " u"], tpr: float = 0.95) -> float:

@@ -160,8 +160,12 @@ class _OnNetworks(_Study):
 
 
 class Detection(Choice):
-    """A detector. `sweep` lists values of options; the best combination on `validation` is taken."""
+    """A detector, fitted on all labeled images or on a sample of `rows` with equal shares of the classes.
 
+    `sweep` lists values of options; the best combination on `validation` is taken.
+    """
+
+    rows: Count | None = None
     sweep: dict[str, tuple[JsonValue, ...]] = Field(default_factory=dict)
 
 
@@ -387,7 +391,7 @@ def _check_choice(
 ) -> None:
     if choice.name not in known:
         raise ValueError(f"{where}: unknown name {choice.name!r}; {nearest(choice.name, known)}")
-    taken = inspect.signature(known[choice.name]).parameters
+    taken = [name for name in inspect.signature(known[choice.name]).parameters if name != "head"]
     for option in (*choice.options, *sweep):
         if option not in taken:
             raise ValueError(f"{where}: {choice.name} takes no option {option!r}; {nearest(option, taken)}")

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from itertools import product
 from typing import Any
 
-from torch import Tensor
+import torch
 
 import sisom
 from pipeline.engine import Cluster
 from pipeline.progress import Voice
+from pipeline.stages import normalise
+from pipeline.storage import open_store
 from pipeline.studies.cells import Bench, Cell, compute
 from pipeline.studies.checkpoints import (
+    MAX_PIXELS,
     Embedded,
+    Sets,
     facts_of,
     features,
     find_sets,
@@ -23,9 +28,11 @@ from pipeline.studies.checkpoints import (
     roles_of,
 )
 from pipeline.studies.config import Detection, OodStudy
+from pipeline.studies.data import open_set
+from pipeline.studies.networks import load
 from pipeline.studies.outcome import Block, CellRecord, Outcome, Table, seconds_table, spread
 from pipeline.studies.scoreboard import Line, all_values, blocks, measures, summary
-from pipeline.workspace import Workspace
+from sisom.subset import choose_rows
 
 
 def run(config: OodStudy, bench: Bench, cluster: Cluster, voice: Voice) -> Outcome:
@@ -37,7 +44,7 @@ def run(config: OodStudy, bench: Bench, cluster: Cluster, voice: Voice) -> Outco
     embedded = features(config, sets, networks(config, sets, bench, cluster, voice), bench, cluster, voice)
     voice.say(f"{len(config.detectors)} detectors on {len(embedded)} networks")
     pairs = list(product(embedded, config.detectors))
-    cells = [_cell(choice, place, config) for place, choice in pairs]
+    cells = [_cell(choice, place, config, sets) for place, choice in pairs]
     results = compute(cells, bench, cluster, voice)
     lines = [
         Line(choice.label, place.checkpoint.name, result["sets"])
@@ -63,35 +70,33 @@ def run(config: OodStudy, bench: Bench, cluster: Cluster, voice: Voice) -> Outco
     )
 
 
-def _cell(choice: Detection, place: Embedded, config: OodStudy) -> Cell:
+def _cell(choice: Detection, place: Embedded, config: OodStudy, sets: Sets) -> Cell:
     return Cell(
         name=f"detectors/{place.checkpoint.name}/{choice.label}",
         spec={
             "detector": choice.name,
             "options": choice.options,
             "sweep": {key: list(values) for key, values in choice.sweep.items()},
+            "rows": choice.rows,
             "features": dict(place.folders),
             "threads": config.compute.threads,
         },
         work=_detect,
-        hints={"checkpoint": place.checkpoint, "config": config},
+        hints={"checkpoint": place.checkpoint, "config": config, "sets": sets.wanted},
     )
 
 
 def _detect(cell: Cell, bench: Bench, shared: Any) -> Mapping[str, Any]:  # noqa: ARG001
-    workspace, folders = bench.open(), cell.spec["features"]
-    fitted_on, labels = read_features(workspace, folders["fit"])
+    scene = _Scene(cell, bench)
     options = {key: _frozen(value) for key, value in cell.spec["options"].items()}
-    chosen: dict[str, Any] = {}
-    if cell.spec["sweep"]:
-        chosen = _best(cell, workspace, fitted_on, labels, options)
-    detector = sisom.DETECTORS[cell.spec["detector"]](**{**options, **chosen})
+    chosen = _best(scene, cell.spec["sweep"], options) if cell.spec["sweep"] else {}
+    detector = scene.detector({**options, **chosen})
     began = time.perf_counter()
-    state = detector.fit(fitted_on, labels)
+    state = detector.fit(*scene.fitted_on)
     fit_s = time.perf_counter() - began
     scores, score_s, rows = {}, 0.0, 0
-    for role in [role for role in folders if role == "known" or "/" in role]:
-        found, _ = read_features(workspace, folders[role])
+    for role in [role for role in cell.spec["features"] if role == "known" or "/" in role]:
+        found = scene.features(role, detector)
         began = time.perf_counter()
         scores[role] = detector.score(state, found)
         score_s += time.perf_counter() - began
@@ -103,21 +108,60 @@ def _detect(cell: Cell, bench: Bench, shared: Any) -> Mapping[str, Any]:  # noqa
     }
 
 
-def _best(
-    cell: Cell, workspace: Workspace, fitted_on: sisom.Features, labels: Tensor, options: Mapping[str, Any]
-) -> dict[str, Any]:
+def _best(scene: _Scene, sweep: Mapping[str, Sequence[Any]], options: Mapping[str, Any]) -> dict[str, Any]:
     """The combination of swept options with the highest AUROC on the validation sets, ties to the first."""
-    known, _ = read_features(workspace, cell.spec["features"]["validation"])
-    unknown, _ = read_features(workspace, cell.spec["features"]["unknown"])
-    sweep: Mapping[str, Sequence[Any]] = cell.spec["sweep"]
     found: list[tuple[float, dict[str, Any]]] = []
     for values in product(*sweep.values()):
         candidate = {key: _frozen(value) for key, value in zip(sweep, values, strict=True)}
-        detector = sisom.DETECTORS[cell.spec["detector"]](**{**options, **candidate})
-        state = detector.fit(fitted_on, labels)
-        auroc = sisom.metrics.auroc(detector.score(state, known), detector.score(state, unknown))
-        found.append((auroc, candidate))
+        detector = scene.detector({**options, **candidate})
+        state = detector.fit(*scene.fitted_on)
+        known, unknown = (
+            detector.score(state, scene.features(role, detector)) for role in ("validation", "unknown")
+        )
+        found.append((sisom.metrics.auroc(known, unknown), candidate))
     return max(found, key=lambda each: each[0])[1]
+
+
+class _Scene:
+    """What a detector's cell works with: one network, the features of each set, and images where they are needed."""
+
+    def __init__(self, cell: Cell, bench: Bench) -> None:
+        self._cell, self._bench, self._workspace = cell, bench, bench.open()
+        self._config: OodStudy = cell.hints["config"]
+        features, labels = read_features(self._workspace, cell.spec["features"]["fit"])
+        if cell.spec["rows"] is not None:
+            kept, _ = choose_rows(features.penultimate, labels, size=cell.spec["rows"])
+            features, labels = features.select(kept), labels[kept]
+        self.fitted_on = (features, labels)
+
+    @cached_property
+    def _net(self) -> torch.nn.Module:
+        checkpoint = self._cell.hints["checkpoint"]
+        weights = open_store(checkpoint.uri, self._bench.storage).get("")
+        return load(self._config.model, self.fitted_on[0].logits.shape[1], weights, self._bench.device)
+
+    def detector(self, options: Mapping[str, Any]) -> Any:
+        """The cell's detector; it is given the network's last layer if it needs that."""
+        name = self._cell.spec["detector"]
+        plain = sisom.build_detector(name, **options)
+        if "model" in plain.needs and "std" not in options:
+            return sisom.build_detector(name, **options, std=self._config.model.std)
+        head = sisom.Head.of(self._net.cpu()) if "head" in plain.needs else None
+        return sisom.build_detector(name, head=head, **options)
+
+    def features(self, role: str, detector: Any) -> sisom.Features:
+        """Of a set: those that lie there, or of its images after what the detector does to them."""
+        if "model" not in detector.needs:
+            return read_features(self._workspace, self._cell.spec["features"][role])[0]
+        config = self._config
+        images = open_set(self._cell.hints["sets"][role], config.data, config.storage)
+        parts, size = [], self._bench.compute.batch_size
+        for piece in images.pixels(config.model.transform(MAX_PIXELS)):
+            for start in range(0, len(piece), size):
+                part = torch.from_numpy(piece[start : start + size]).to(self._bench.device)
+                moved = detector.perturb(self._net, normalise(part, config.model))
+                parts.append(sisom.extract(self._net, moved, config.model.layers[-1:], device="cpu"))
+        return sisom.Features.concat(parts)
 
 
 def _frozen(value: Any) -> Any:
