@@ -7,12 +7,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from pipeline import __version__
-from pipeline.errors import UserError, ours, printable
+from pipeline.errors import LabelError, UserError, ours, printable
 
 if TYPE_CHECKING:  # the rooms behind the commands import torch and Ray: only the chosen command pays for them
     from pipeline.config import Config
@@ -27,6 +27,13 @@ app = typer.Typer(
 )
 config_app = typer.Typer(help="Validate a config, or print it with its defaults.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
+labels_app = typer.Typer(
+    help="Hand a round's questions to people or Label Studio, and take their answers in.",
+    no_args_is_help=True,
+)
+app.add_typer(labels_app, name="labels")
+
+_SHOWN = 20  # of a list that may be long
 
 ConfigFile = Annotated[
     str, typer.Argument(metavar="CONFIG", help="A YAML file, such as configs/quickstart.yaml.")
@@ -192,6 +199,89 @@ def config_show(config: ConfigFile, set_: Sets = None) -> None:
     from pipeline.config_file import dump
 
     typer.echo(dump(resolved), nl=False)
+
+
+@labels_app.command(
+    "export",
+    epilog="Example: `sisom labels export configs/quickstart.yaml --to label-studio --out questions.json`",
+)
+def labels_export(
+    config: ConfigFile,
+    to: Annotated[Literal["csv", "parquet", "jsonl", "label-studio"], typer.Option(help="The form.")],
+    out: Annotated[str, typer.Option(metavar="PATH_OR_URI", help="The file; it must not exist.")],
+    round_: RoundNumber = None,
+    images: Annotated[
+        Literal["uri", "presigned", "embedded"] | None,
+        typer.Option(help="How images are shown; by default as it suits the form and the pool."),
+    ] = None,
+    hours: Annotated[int, typer.Option(min=1, max=168, help="How long presigned links hold.")] = 168,
+    all_: Annotated[bool, typer.Option("--all", help="Also what is answered already.")] = False,
+    set_: Sets = None,
+) -> None:
+    """Write a round's open questions to a file, to be answered there and imported."""
+    resolved = _load(config, set_)
+    from pipeline.labels_out import export
+
+    found = export(resolved, to, out, index=round_, images=images, hours=hours, everything=all_)
+    open_ = "" if all_ else f" ({found['answered']} more are answered)"
+    typer.echo(
+        f"{found['questions']} questions of round {found['round']:03d}{open_}: {' and '.join(found['files'])}"
+    )
+    for name, why in list(found["without_image"].items())[:_SHOWN]:
+        typer.echo(f"left out: {printable(name)}: {printable(why)}", err=True)
+    if len(found["without_image"]) > _SHOWN:
+        typer.echo(f"left out: {len(found['without_image'])} in all", err=True)
+
+
+@labels_app.command(
+    "import", epilog="Example: `sisom labels import configs/quickstart.yaml answers.csv --annotator ann`"
+)
+def labels_import(
+    config: ConfigFile,
+    files: Annotated[
+        list[str], typer.Argument(metavar="FILE...", help=".csv, .parquet, .jsonl, or .json of Label Studio.")
+    ],
+    annotator: Annotated[str, typer.Option(help="Who answered, where a row doesn't say.")] = "",
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Take the good rows though others are refused.")
+    ] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check, and write nothing.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="For programs: the whole report, as JSON.")] = False,
+    set_: Sets = None,
+) -> None:
+    """Check answers row by row and take them in, all or none. Doing it again changes nothing."""
+    resolved = _load(config, set_)
+    from pipeline.labels_in import take_in
+
+    found = take_in(resolved, files, annotator=annotator, partial=partial, dry_run=dry_run)
+    if json_:
+        typer.echo(json.dumps(found, indent=1))
+    else:
+        _print_import(found)
+    if found["refused"] and not partial:
+        raise LabelError(
+            f"{len(found['refused'])} rows are refused and none is taken; mend them, or take the others by --partial"
+        )
+
+
+def _print_import(found: dict[str, Any]) -> None:
+    for kind in ("refused", "remarks"):
+        for row in found[kind][:_SHOWN]:
+            typer.echo(
+                printable(
+                    f"{kind.removesuffix('s')}: {row['file']}, {row['where']}, {row['id']!r}: {row['why']}"
+                )
+            )
+        if len(found[kind]) > _SHOWN:
+            typer.echo(f"{kind}: {len(found[kind])} in all; --json tells them")
+    for row in found["disagree"][:_SHOWN]:
+        said = ", ".join(f"{annotator} says {answer}" for annotator, answer in row["answers"].items())
+        typer.echo(printable(f"disagreement: {row['id']!r}: {said}; it comes to {row['outcome']}"))
+    place = f" -> {found['batch']}" if found["batch"] else ""
+    typer.echo(
+        f"{found['taken']} taken{' (not written: a dry run)' if found['taken'] and not found['written'] else place}, "
+        f"{found['known']} known already, {found['open']} left open, {len(found['refused'])} refused"
+    )
 
 
 def _load(path: str, overrides: list[str] | None) -> Config:

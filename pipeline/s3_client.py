@@ -127,3 +127,21 @@ def _client(storage: Storage, *_: Any) -> Any:
             response_checksum_validation="when_required",
         ),
     )
+
+
+def presigned(uri: str, storage: Storage, seconds: int) -> str:
+    """A link by which anybody may read an object for some time, without credentials of their own.
+
+    Raises:
+        StorageError: not an object on S3, or no credentials to sign with.
+    """
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    if not uri.startswith("s3://") or not key:
+        raise StorageError(f"{uri}: only objects on S3 have presigned links")
+    with speaking(uri):
+        link: str = client(storage).generate_presigned_url(
+            "get_object", Params={"Bucket": bucket, "Key": key}, ExpiresIn=seconds
+        )
+    if "Signature=" not in link:
+        raise StorageError(f"{uri}: anonymous requests can't be signed; use another way to show images")
+    return link

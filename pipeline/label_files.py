@@ -1,0 +1,248 @@
+"""The forms in which questions go out and answers come back: CSV, Parquet, and JSON lines.
+
+A row is a question: what it is about, what the model thinks, and four empty fields to fill in. All three forms give
+back what was put in, to the letter. In CSV a text that a spreadsheet would take for a formula gets an apostrophe
+before it, which is taken away again. What comes back is a stranger's file: bounded, checked, and never executed.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.errors import LabelError, nearest
+from pipeline.labels import MAX_LABEL_BYTES, MAX_ROWS
+from pipeline.types import LABELS
+
+QUESTIONS: Final = pa.schema(
+    [
+        ("round", pa.int32()),
+        ("rank", pa.int32()),
+        ("id", pa.string()),
+        ("uri", pa.string()),
+        ("image", pa.string()),
+        ("fingerprint", pa.string()),
+        ("predicted", pa.string()),
+        ("score", pa.float32()),
+        ("reason", pa.string()),
+        *(field for field in LABELS if field.name != "id"),
+    ]
+)
+TAKEN: Final[Sequence[str]] = (
+    "id",
+    "label",
+    "status",
+    "annotator",
+    "at",
+    "fingerprint",
+)  # what is read of an answer
+
+_MOST_FIELD = 64 << 20  # characters: an embedded image may be long
+_MOST_HELD = 4 << 30  # bytes that a small Parquet file may unfold into
+_BATCH = 4096
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A row as it came back: its place in the file for people, and its values by the names of `TAKEN`.
+
+    `problem` is why it can't be read as an answer, where its form already says so.
+    """
+
+    where: str
+    values: Mapping[str, Any]
+    problem: str | None = None
+
+
+# ------------------------------------------------------------------------------------------------------- CSV
+
+# What a spreadsheet would calculate, behind any number of apostrophes: one more goes before it.
+_FORMULA: Final = re.compile(r"'*(?:[\t\r\n]|\s*[=+\-@\N{FULLWIDTH EQUALS SIGN}\N{FULLWIDTH PLUS SIGN}"
+                             r"\N{FULLWIDTH HYPHEN-MINUS}\N{FULLWIDTH COMMERCIAL AT}])")  # fmt: skip
+
+
+def to_csv(table: pa.Table) -> bytes:
+    """`QUESTIONS` rows as UTF-8 with a byte order mark, which spreadsheets need; nothing in them is a formula."""
+    sink = io.StringIO(newline="")
+    writer = csv.writer(sink, lineterminator="\r\n")
+    writer.writerow(table.column_names)
+    for row in _plain(table):
+        writer.writerow([_harmless(value) for value in row.values()])
+    return sink.getvalue().encode("utf-8-sig")
+
+
+def _harmless(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
+
+
+def _as_meant(cell: str) -> str | None:
+    return (cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell) or None
+
+
+def from_csv(data: bytes, place: str) -> Iterator[Answer]:
+    """Rows of CSV between commas, semicolons or tabs, as spreadsheets save it; numbered as they show it."""
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise LabelError(f"{place}: not UTF-8; save it as CSV UTF-8") from None
+    head = text.partition("\n")[0]
+    delimiter = max(",;\t", key=head.count)
+    with _long_fields():
+        rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+        try:
+            names = next(rows, [])
+            _check_names(names, place)
+            for number, cells in enumerate(rows, start=2):
+                if not cells:
+                    continue
+                if len(cells) != len(names):
+                    raise LabelError(f"{place}, row {number}: {len(cells)} cells under {len(names)} names")
+                found = dict(zip(names, cells, strict=True))
+                values = {name: _as_meant(found[name]) for name in TAKEN if name in found}
+                yield Answer(f"row {number}", values)
+        except csv.Error as error:
+            raise LabelError(f"{place}: not CSV: {error}") from None
+
+
+@contextmanager
+def _long_fields() -> Iterator[None]:
+    """The limit is the process's own, so it is put back."""
+    before = csv.field_size_limit(_MOST_FIELD)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
+
+
+# ------------------------------------------------------------------------------------------------ JSON lines
+
+
+def to_jsonl(table: pa.Table) -> bytes:
+    """`QUESTIONS` rows, one JSON object a line."""
+    return b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in _plain(table))
+
+
+def from_jsonl(data: bytes, place: str) -> Iterator[Answer]:
+    """Rows of JSON objects, one a line, numbered from 1."""
+    for number, line in enumerate(data.split(b"\n"), start=1):
+        if not line.strip():
+            continue
+        row = read_json(line, f"{place}, line {number}")
+        if not isinstance(row, dict):
+            raise LabelError(f"{place}, line {number}: not a JSON object")
+        _check_names(list(row), f"{place}, line {number}")
+        values = {name: row[name] for name in TAKEN if name in row}
+        yield Answer(f"line {number}", values, not_plain(values))
+
+
+def read_json(data: bytes, place: str) -> Any:
+    """A JSON value in which no name stands twice; `LabelError` for anything else."""
+    try:
+        return json.loads(data, object_pairs_hook=_once, parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:
+        raise LabelError(f"{place}: not JSON: {' '.join(str(error).split())[:200]}") from None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name stands twice in one object")
+    return found
+
+
+def _no_number(name: str) -> Any:
+    raise ValueError(f"{name} is no number")
+
+
+def not_plain(values: Mapping[str, Any]) -> str | None:
+    """Why values can't be an answer: a list or an object where text should be."""
+    for name, value in values.items():
+        if isinstance(value, dict | list | bool):
+            return f"{name}: {type(value).__name__} where text should be"
+    return None
+
+
+# --------------------------------------------------------------------------------------------------- Parquet
+
+
+def to_parquet(table: pa.Table) -> bytes:
+    """`QUESTIONS` rows as Zstandard Parquet."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
+
+
+def from_parquet(data: bytes, place: str) -> Iterator[Answer]:
+    """Rows of Parquet, numbered from 0 as label files are; only the columns of an answer are read."""
+    try:
+        parquet = pq.ParquetFile(pa.BufferReader(data))
+        names = parquet.schema_arrow.names
+        _check_names(names, place)
+        number = held = 0
+        for batch in parquet.iter_batches(
+            _BATCH, columns=[n for n in TAKEN if n in names], use_threads=False
+        ):
+            held += batch.nbytes
+            if held > _MOST_HELD:
+                raise LabelError(f"{place}: more than {_MOST_HELD} bytes when unfolded; too large")
+            for row in batch.to_pylist():
+                yield Answer(f"row {number}", row, not_plain(row))
+                number += 1
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise LabelError(f"{place}: not a Parquet file: {' '.join(str(error).split())[:200]}") from None
+
+
+# ------------------------------------------------------------------------------------------------- all forms
+
+WRITERS: Final[Mapping[str, Callable[[pa.Table], bytes]]] = {
+    "csv": to_csv,
+    "jsonl": to_jsonl,
+    "parquet": to_parquet,
+}
+READERS: Final[Mapping[str, Callable[[bytes, str], Iterator[Answer]]]] = {
+    "csv": from_csv,
+    "jsonl": from_jsonl,
+    "parquet": from_parquet,
+}
+
+
+def check_size(size: int, place: str) -> None:
+    """Refuse a file that is too large to be read at once."""
+    if size > MAX_LABEL_BYTES:
+        raise LabelError(f"{place}: {size} bytes is too large for a label file ({MAX_LABEL_BYTES})")
+
+
+def bounded(answers: Iterator[Answer], place: str) -> list[Answer]:
+    """The answers of a file; refuses more than a label file may hold."""
+    found: list[Answer] = []
+    for answer in answers:
+        if len(found) == MAX_ROWS:
+            raise LabelError(f"{place}: more than {MAX_ROWS} rows")
+        found.append(answer)
+    return found
+
+
+def _check_names(names: Sequence[str], place: str) -> None:
+    for name in ("id", "label"):
+        if name not in names:
+            raise LabelError(f"{place}: no column {name!r}; {nearest(name, names)}")
+    for name in TAKEN:
+        if names.count(name) > 1:
+            raise LabelError(f"{place}: {names.count(name)} columns {name!r}")
+
+
+def _plain(table: pa.Table) -> Iterator[dict[str, Any]]:
+    """Rows whose times are ISO 8601 text."""
+    for row in table.to_pylist():
+        yield {k: v.isoformat() if isinstance(v, datetime) else v for k, v in row.items()}

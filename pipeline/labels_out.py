@@ -1,0 +1,172 @@
+"""`sisom labels export`: a round's questions as a file that people or Label Studio can answer.
+
+Nothing is written into the workspace, and nothing is overwritten: a file that is there may hold somebody's work.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pyarrow as pa
+
+from pipeline.asked_images import look_at
+from pipeline.config import Config
+from pipeline.errors import UserError
+from pipeline.label_files import QUESTIONS, WRITERS
+from pipeline.label_studio import interface, to_tasks
+from pipeline.labels import MAX_LABEL_BYTES, batches, read_labels
+from pipeline.pieces import Failure
+from pipeline.planned import latest
+from pipeline.pool import form_of
+from pipeline.report import thumbnail
+from pipeline.s3_client import presigned
+from pipeline.storage import Store, open_store
+from pipeline.workspace import open_workspace, round_key
+
+ENDS: Final[Mapping[str, str]] = {
+    "csv": ".csv",
+    "parquet": ".parquet",
+    "jsonl": ".jsonl",
+    "label-studio": ".json",
+}
+IMAGES: Final = ("uri", "presigned", "embedded")
+MAX_HOURS: Final = 168  # what S3 grants a signed link
+_SIDE: Final = 256  # pixels of an embedded image, for people to tell classes apart
+
+
+def fingerprint(image: bytes) -> str:
+    """What names the version of an image that a question was about."""
+    return f"sha256:{hashlib.sha256(image).hexdigest()}"
+
+
+def export(
+    config: Config,
+    form: str,
+    out: str,
+    *,
+    index: int | None = None,
+    images: str | None = None,
+    hours: int = MAX_HOURS,
+    everything: bool = False,
+) -> dict[str, Any]:
+    """Write a committed round's questions to a new file.
+
+    Args:
+        config: of the project.
+        form: one of `ENDS`.
+        out: path or URI of the file, which must not exist; its name ends as `ENDS` says.
+        index: the round; the last one by default.
+        images: one of `IMAGES`; by default the URI where a table tells people of image objects, else embedded.
+        hours: how long presigned links hold; they let everybody read who has them.
+        everything: also questions that are answered already.
+
+    Returns:
+        How many questions were written, how many have an answer already, the ids whose image can't be shown, with
+        the reason, and where the files are.
+
+    Raises:
+        UserError: no such round, a file that exists, a wrong end, images that can't be had in this way.
+        StoreUnavailable: storage does not answer.
+    """
+    store, name = _place(form, out, config)
+    workspace = open_workspace(config)
+    workspace.check(config)
+    chosen = workspace.committed_round(index)
+    config = latest(workspace, config)
+    query = workspace.read_table(round_key(chosen, "query.parquet")).to_pylist()
+    answered = read_labels(workspace, batches(workspace), config.taxonomy).answered()
+    rows = [row for row in query if everything or row["id"] not in answered]
+    shown, gone = _look(rows, config, images or _sensible(form, rows), hours)
+    if sum(len(columns["image"]) for columns in shown.values()) > MAX_LABEL_BYTES:
+        raise UserError(
+            f"{len(shown)} embedded images make a file too large to be read back; use --images uri"
+        )
+    asked = [{**row, "round": chosen, **shown[row["id"]]} for row in rows if row["id"] in shown]
+    table = pa.Table.from_pylist(asked, schema=QUESTIONS)
+    if not store.put_if_absent(name, to_tasks(table) if form == "label-studio" else WRITERS[form](table)):
+        raise _exists(store.url(name))
+    files = [store.url(name)]
+    if form == "label-studio":
+        beside = name.removesuffix(ENDS[form]) + ".xml"
+        store.put(beside, interface(config.taxonomy))
+        files.append(store.url(beside))
+    return {
+        "round": chosen,
+        "questions": len(asked),
+        "answered": sum(row["id"] in answered for row in query),
+        "without_image": gone,
+        "files": files,
+    }
+
+
+def _place(form: str, out: str, config: Config) -> tuple[Store, str]:
+    """The store and the key of a file that is not there yet."""
+    scheme, separator, path = out.rpartition("://")
+    folder, slash, name = path.rpartition("/")
+    if not name.removesuffix(ENDS[form]) or not name.endswith(ENDS[form]):
+        raise UserError(f"{out}: name it *{ENDS[form]}; `sisom labels import` goes by the end")
+    store = open_store(f"{scheme}{separator}{folder}{slash}" or ".", config.storage)
+    if store.exists(name):
+        raise _exists(store.url(name))
+    return store, name
+
+
+def _exists(uri: str) -> UserError:
+    return UserError(f"{uri} exists already and may hold answers; give another name")
+
+
+def _sensible(form: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    objects = all(form_of(row["uri"]) == "image" for row in rows)
+    return "uri" if objects and form != "label-studio" else "embedded"
+
+
+@dataclass(frozen=True)
+class _Look:
+    """Takes an image's fingerprint and, where it is to be embedded, its thumbnail as a data URI."""
+
+    embed: bool
+    max_pixels: int
+
+    def __call__(self, data: bytes) -> dict[str, str] | Failure:
+        found = {"fingerprint": fingerprint(data)}
+        if self.embed:
+            png = thumbnail(data, side=_SIDE, max_pixels=self.max_pixels)
+            if png is None:
+                return Failure("cannot be drawn")
+            found["image"] = "data:image/png;base64," + base64.b64encode(png).decode()
+        return found
+
+
+def _look(
+    rows: Sequence[Mapping[str, Any]], config: Config, images: str, hours: int
+) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
+    """By id: the columns `image` and `fingerprint`, or why the image can't be shown."""
+    link = _link(images, hours, config)
+    wanted: dict[str, list[str]] = {}
+    for row in rows:
+        if link is not None and form_of(row["uri"]) != "image":
+            raise UserError(
+                f"--images {images}: {row['uri']} is no image but holds many; use --images embedded"
+            )
+        wanted.setdefault(row["uri"], []).append(row["id"])
+    uris = {row["id"]: row["uri"] for row in rows}
+    shown, gone = {}, {}
+    for name, found in look_at(wanted, config, _Look(link is None, config.scoring.max_pixels)):
+        if isinstance(found, Failure):
+            gone[name] = found.reason
+        else:
+            shown[name] = found if link is None else {**found, "image": link(uris[name])}
+    return shown, gone
+
+
+def _link(images: str, hours: int, config: Config) -> Callable[[str], str] | None:
+    """What makes a link of an image object's URI; None where images are embedded."""
+    if images == "embedded":
+        return None
+    if images == "uri":
+        return str
+    return lambda uri: presigned(uri, config.storage, hours * 3600)
