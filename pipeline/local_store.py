@@ -6,16 +6,21 @@ import contextlib
 import errno
 import fcntl
 import hashlib
+import heapq
 import os
+import tempfile
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import pyarrow as pa
 
 from pipeline.errors import ArtefactMissing, StorageError
 from pipeline.store import Entry, changed, checked, missing, unavailable
+
+RUN = 1 << 18  # names of a folder that are sorted in memory; of more, runs are sorted on disk
 
 
 @dataclass(frozen=True)
@@ -110,18 +115,12 @@ class LocalStore:
     def _below(
         self, folder: Path, above: str, prefix: str, after: str, parents: tuple[tuple[int, int], ...]
     ) -> Iterator[Entry]:
-        """What lies in a folder, in the order that S3 has: `a-b`, `a/b`, `a0`. Holds the folder's names alone."""
+        """What lies in a folder, in the order that S3 has: `a-b`, `a/b`, `a0`. Memory of `RUN` names."""
         stat = folder.stat()
         here = (stat.st_dev, stat.st_ino)
         if here in parents:
             raise StorageError(f"{folder}: a link that leads to a folder above itself")
-        with os.scandir(folder) as items:
-            names = [
-                (_text(item.name) + "/" * _leads_on(item), item.name)
-                for item in items
-                if not item.name.startswith(".")
-            ]
-        for shown, name in sorted(names):
+        for shown, name in _in_order(folder):
             key = above + shown
             if shown.endswith("/"):
                 wanted = key.startswith(prefix) or prefix.startswith(key)
@@ -138,7 +137,14 @@ class LocalStore:
         with _on_disk(self.url(key), writing=True):
             self.path(key).unlink(missing_ok=True)
 
-    def open(self, key: str, *, etag: str | None = None, size: int | None = None) -> pa.NativeFile:
+    def open(
+        self,
+        key: str,
+        *,
+        etag: str | None = None,
+        size: int | None = None,
+        sparse: bool = False,  # noqa: ARG002 - the disk reads pages anyway
+    ) -> pa.NativeFile:
         path = self._found(key)
         with _on_disk(self.url(key)):
             if not path.is_file():
@@ -153,6 +159,35 @@ class LocalStore:
 
 def _tag(stat: os.stat_result) -> str:
     return f"{stat.st_mtime_ns:x}-{stat.st_size:x}"
+
+
+def _in_order(folder: Path) -> Iterator[tuple[str, str]]:
+    """(name as text, name) of what is in a folder, in order; folders end in a slash. Large ones are sorted on disk."""
+    names: list[tuple[str, str]] = []
+    with contextlib.ExitStack() as files, os.scandir(folder) as items:
+        runs: list[Iterator[tuple[str, str]]] = []
+        for item in items:
+            if not item.name.startswith("."):
+                names.append((_text(item.name) + "/" * _leads_on(item), item.name))
+            if len(names) == RUN:
+                file = files.enter_context(tempfile.TemporaryFile())
+                file.writelines(
+                    os.fsencode(name) + b"/" * shown.endswith("/") + b"\0" for shown, name in sorted(names)
+                )
+                runs.append(_run(file))
+                names = []
+        yield from heapq.merge(*runs, sorted(names))
+
+
+def _run(file: IO[bytes]) -> Iterator[tuple[str, str]]:
+    """The names of a sorted run that lies on disk, as bytes with a zero behind each."""
+    file.seek(0)
+    rest = b""
+    while chunk := file.read(1 << 16):
+        *whole, rest = (rest + chunk).split(b"\0")
+        for record in whole:
+            name = os.fsdecode(record.removesuffix(b"/"))
+            yield _text(name) + "/" * record.endswith(b"/"), name
 
 
 def _leads_on(item: os.DirEntry[str]) -> bool:

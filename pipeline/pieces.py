@@ -13,6 +13,7 @@ from pipeline.config import Pool, Storage
 from pipeline.errors import ArtefactMissing, ObjectChanged, PipelineError, StoreUnavailable
 from pipeline.storage import open_store
 from pipeline.store import Store
+from pipeline.types import Listed
 
 IMAGE_ENDS: Final = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 MAX_SHOWN: Final = 200  # characters of somebody else's message
@@ -94,10 +95,10 @@ def key_below(store: Store, uri: str) -> str:
     return uri[len(root) :].removeprefix("/") if uri.startswith(root) else uri
 
 
-def open_listed(uri: str, size: int, etag: str, pool: Pool, storage: Storage) -> pa.NativeFile:
-    """An object of the pool for random access, in the version that was listed."""
+def open_listed(item: Listed, pool: Pool, storage: Storage, *, sparse: bool = False) -> pa.NativeFile:
+    """An object of the pool for random access, in the version that was listed; `sparse` if little of it is wanted."""
     store = open_store(pool.uri, storage)
-    return store.open(key_below(store, uri), etag=etag, size=size)
+    return store.open(key_below(store, item.uri), etag=item.etag, size=item.size, sparse=sparse)
 
 
 def named(ids: pa.Array | pa.ChunkedArray, place: str, start: int = 0) -> pa.StringArray:

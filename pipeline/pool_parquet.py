@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -28,6 +29,7 @@ from pipeline.types import Listed, Shard
 
 _READ_AHEAD = 4 << 20  # bytes of a column chunk at a time: a row group may be larger than memory
 _MOST_ROWS = 1024
+_MOST_FOOTERS = 8  # kept: row groups are read in their order, so the last one is the one that is wanted again
 # A footer of noise holds texts of noise too.
 _BROKEN: Final = (pa.ArrowException, OSError, ValueError, OverflowError)
 _GONE: Final = (ArtefactMissing, ObjectChanged)  # a pool may be written to while it is listed
@@ -39,8 +41,8 @@ def survey(
     """A shard for each row group that has rows. A file that can't be read is a shard of one row, its key."""
     for item in objects:
         try:
-            with open_listed(item.uri, item.size, item.etag, pool, storage) as file:
-                parquet = pq.ParquetFile(file)
+            with open_listed(item, pool, storage) as file:
+                parquet = _opened(file, item)
                 check_columns(parquet.schema_arrow, pool, item.uri)
                 for group, rows in enumerate(_counts(parquet, item)):
                     if rows:
@@ -53,7 +55,7 @@ def survey(
 def look(item: Listed, pool: Pool, storage: Storage) -> bool:
     """Whether a file has rows, or can't be read, by its footer alone; `PoolError` for missing columns."""
     try:
-        with open_listed(item.uri, item.size, item.etag, pool, storage) as file:
+        with open_listed(item, pool, storage) as file:
             parquet = pq.ParquetFile(file)
             check_columns(parquet.schema_arrow, pool, item.uri)
             return bool(parquet.metadata.num_rows)
@@ -81,6 +83,22 @@ def groups(pool: Pool, storage: Storage) -> Iterator[Listed]:
         except _BROKEN as error:
             raise PoolError(f"{item.uri}: not a Parquet file: {shown(error)}") from None
         yield from (replace(item, row_group=i, rows=count) for i, count in enumerate(rows) if count)
+
+
+_footers: dict[tuple[str, str, int], pq.FileMetaData] = {}  # of this process, by version, oldest first
+_keeping = threading.Lock()
+
+
+def _opened(file: pa.NativeFile, item: Listed, **how: Any) -> pq.ParquetFile:
+    """A Parquet file whose footer is read once, however many of its row groups this process reads."""
+    version = (item.uri, item.etag, item.size)
+    parquet = pq.ParquetFile(file, metadata=_footers.get(version), **how)
+    with _keeping:
+        _footers.pop(version, None)
+        _footers[version] = parquet.metadata
+        while len(_footers) > _MOST_FOOTERS:
+            del _footers[next(iter(_footers))]
+    return parquet
 
 
 def _counts(parquet: pq.ParquetFile, item: Listed) -> list[int]:
@@ -143,8 +161,8 @@ def pieces(shard: Shard, reading: Reading, wanted: Collection[int] | None = None
 
 def _read(item: Listed, reading: Reading) -> Iterator[Piece]:
     pool = reading.pool
-    with open_listed(item.uri, item.size, item.etag, pool, reading.storage) as file:
-        parquet = pq.ParquetFile(file, buffer_size=_READ_AHEAD)
+    with open_listed(item, pool, reading.storage) as file:
+        parquet = _opened(file, item, buffer_size=_READ_AHEAD)
         check_columns(parquet.schema_arrow, pool, item.uri)
         counts = _counts(parquet, item)
         if item.row_group is None:  # broken when it was listed, so it would have raised by now
@@ -181,8 +199,8 @@ def ids_of(shard: Shard, pool: Pool, storage: Storage) -> list[str]:
     if item.row_group is None:
         return [_whole(item, pool, storage)]
     try:
-        with open_listed(item.uri, item.size, item.etag, pool, storage) as file:
-            parquet = pq.ParquetFile(file)
+        with open_listed(item, pool, storage) as file:
+            parquet = _opened(file, item)
             if item.rows in _counts(parquet, item)[item.row_group : item.row_group + 1]:
                 found: list[str] = _ids(parquet, item, pool).to_pylist()
                 return found

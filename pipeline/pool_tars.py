@@ -28,6 +28,7 @@ from pipeline.types import Listed, Shard
 
 _MOST_HEADER = 1 << 20  # bytes; what a member says of itself is read whole by tarfile
 _MOST_ROWS = 256
+_FEW = 8  # where less than one row of so many is wanted, it is worth going from header to header
 
 
 @dataclass(frozen=True)
@@ -62,10 +63,10 @@ class _Bounded:
 def survey(
     objects: Sequence[Listed], pool: Pool, storage: Storage
 ) -> Iterator[tuple[tuple[Listed, ...], pa.StringArray]]:
-    """A shard for each tar that has images, by its headers; on S3, read-ahead brings most of a tar of small images."""
+    """A shard for each tar that has images, by its headers; what lies between large ones stays where it is."""
     for item in objects:
         try:
-            with open_listed(item.uri, item.size, item.etag, pool, storage) as file:
+            with open_listed(item, pool, storage, sparse=True) as file:
                 ids = [_id(member, pool, storage, item) for member in _members(file, item.size)]
         except (ArtefactMissing, ObjectChanged):  # a pool may be written to while it is listed
             ids = places(item.uri, 0, 1)
@@ -123,14 +124,16 @@ def ids_of(shard: Shard, pool: Pool, storage: Storage) -> list[str]:
 
 
 def pieces(shard: Shard, reading: Reading, wanted: Collection[int] | None = None) -> Iterator[Piece]:
-    """The images of a tar, read front to back."""
+    """The images of a tar, read front to back; for a few wanted ones, from header to header up to the last of them."""
     (item,) = shard.listed
+    stop = item.rows if wanted is None else min(item.rows, max(wanted, default=-1) + 1)
+    sparse = wanted is not None and len(wanted) * _FEW < stop
     piece = Piece([], [], [], [])
     done = held = 0
     failure = Failure("changed since the pool was listed")
     try:
-        with open_listed(item.uri, item.size, item.etag, reading.pool, reading.storage) as file:
-            for row, member in enumerate(itertools.islice(_members(file, item.size), item.rows)):
+        with open_listed(item, reading.pool, reading.storage, sparse=sparse) as file:
+            for row, member in enumerate(itertools.islice(_members(file, item.size), stop)):
                 if wanted is None or row in wanted:
                     piece.images.append(_body(file, member, reading))
                     piece.rows.append(row)
@@ -144,8 +147,8 @@ def pieces(shard: Shard, reading: Reading, wanted: Collection[int] | None = None
     except (PipelineError, OSError) as error:
         failure = failure_of(error)
     yield piece
-    rest = list(range(done, item.rows))
-    ids = places(item.uri, done, item.rows)
+    rest = list(range(done, stop))
+    ids = places(item.uri, done, stop)
     yield Piece(rest, ids, [item.uri] * len(rest), [failure] * len(rest)).only(wanted)
 
 

@@ -7,6 +7,10 @@ from collections.abc import Callable
 
 NEAR = 256 << 10  # the least that is asked for: a Parquet footer, a tar header and what follows it
 FAR = 4 << 20  # the most that is read ahead of somebody who reads from front to back
+SPARSE_NEAR, SPARSE_FAR = 4 << 10, 256 << 10  # the same where little of a file is wanted, such as headers
+SPARSE_GAP = (
+    SPARSE_FAR // 4
+)  # bytes between two such places, up to which one request for several of them pays
 
 
 class RangedFile:
@@ -16,15 +20,22 @@ class RangedFile:
     surroundings are one request; reads that go on where the last one ended bring twice as many each time, up to `FAR`;
     a read above that brings exactly its own bytes. What `fetch` raises passes through. Not for two threads at once
     (`pyarrow.PythonFile` keeps them apart).
+
+    A `sparse` file is read here and there: a page at a time where the places lie far apart, and only where several
+    of them fit into one request of `SPARSE_FAR` bytes, what lies between them too.
     """
 
-    def __init__(self, fetch: Callable[[int, int], bytes], size: int, tail: bytes = b"") -> None:
+    def __init__(
+        self, fetch: Callable[[int, int], bytes], size: int, tail: bytes = b"", *, sparse: bool = False
+    ) -> None:
         """`tail`: the last bytes of the file, if they are known already."""
         self.size = size
         self.closed = False
         self._fetch = fetch
         self._at = 0
-        self._ahead = NEAR
+        self._near, self._far = (SPARSE_NEAR, SPARSE_FAR) if sparse else (NEAR, FAR)
+        self._gap = SPARSE_GAP if sparse else 0
+        self._ahead = self._near
         self._held = tail
         self._first = size - len(tail)  # where in the file the held bytes begin
         self._reached: int | None = None  # where the last request ended
@@ -41,8 +52,8 @@ class RangedFile:
 
     def _missing(self, begin: int, count: int) -> bytes:
         """Bytes that are not held; leaves those read ahead in the buffer."""
-        goes_on = self._reached is not None and 0 <= begin - self._reached <= self._ahead
-        self._ahead = min(2 * self._ahead, FAR) if goes_on else NEAR
+        goes_on = self._reached is not None and 0 <= begin - self._reached <= (self._gap or self._ahead)
+        self._ahead = min(2 * self._ahead, self._far) if goes_on else self._near
         if count >= self._ahead:
             self._reached = begin + count
             return self._fetch(begin, count)

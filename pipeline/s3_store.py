@@ -68,13 +68,16 @@ class S3Store:
         answer = self._ask("get_object", key)
         return answer["Body"], answer["ETag"]
 
-    def open(self, key: str, *, etag: str | None = None, size: int | None = None) -> pa.NativeFile:
+    def open(
+        self, key: str, *, etag: str | None = None, size: int | None = None, sparse: bool = False
+    ) -> pa.NativeFile:
         tail, expected = b"", size
         if size is None or etag is None:
             tail, size, etag = self._tail(key, etag)
             if expected not in (None, size):
                 raise changed(self.url(key))
-        return pa.PythonFile(RangedFile(functools.partial(self._range, key, etag), size, tail), mode="r")
+        fetch = functools.partial(self._range, key, etag)
+        return pa.PythonFile(RangedFile(fetch, size, tail, sparse=sparse), mode="r")
 
     def _tail(self, key: str, etag: str | None) -> tuple[bytes, int, str]:
         """The object's last bytes, its size and its tag, by one request: a Parquet reader starts there anyway."""

@@ -67,9 +67,12 @@ class Store(Protocol):
     def delete(self, key: str) -> None:
         """Remove the object; nothing happens without it."""
 
-    def open(self, key: str, *, etag: str | None = None, size: int | None = None) -> pa.NativeFile:
+    def open(
+        self, key: str, *, etag: str | None = None, size: int | None = None, sparse: bool = False
+    ) -> pa.NativeFile:
         """The object for random access, so that Parquet and tar files are read in the pieces that are needed.
 
+        `sparse` says that these will be few and small: little is read ahead.
         All reads see one version: that of `etag`, or else the one that was there at first. With both `etag` and
         `size` as `list` gave them, opening asks the storage nothing, and the first read raises what `get` would.
         """
