@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import ray
 
 from pipeline.config import Config
-from pipeline.engine import Cluster
+from pipeline.engine import Cluster, working
 from pipeline.errors import AccountError, QuarantineOverflow, StoreUnavailable
 from pipeline.pool import digest_of
 from pipeline.snapshot import Snapshot, load_shard
@@ -78,6 +78,7 @@ class Tally:
         self.files += other.files
 
 
+@working("closing the account")
 def close_account(
     workspace: Workspace, prefix: str, snapshot: Snapshot, config: Config, cluster: Cluster
 ) -> Tally:

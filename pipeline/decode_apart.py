@@ -96,11 +96,15 @@ def _ask(images: Images, transform: Transform, timeout_s: float) -> tuple[list[t
     return answers, f"kills its decoder ({how})"
 
 
+_NEEDED = ("PATH", "LD_LIBRARY_PATH", "PYTHONHOME", "LANG", "LC_ALL", "TMPDIR")
+
+
 def _environment() -> dict[str, str]:
-    """Ours; and the package is found from any working directory."""
+    """Of ours what a Python needs to start, and no secret; the package is found from any working directory."""
     home = str(Path(__file__).resolve().parents[1])
     path = os.environ.get("PYTHONPATH")
-    return os.environ | {"PYTHONPATH": f"{path}{os.pathsep}{home}" if path else home}
+    kept = {name: os.environ[name] for name in _NEEDED if name in os.environ}
+    return kept | {"PYTHONPATH": f"{path}{os.pathsep}{home}" if path else home}
 
 
 def _send(images: Images, settings: dict[str, Any], sink: Any) -> None:

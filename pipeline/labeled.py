@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 import sisom
 from pipeline import reading
 from pipeline.config import Config
-from pipeline.engine import Cluster, deaths
+from pipeline.engine import Cluster, deaths, working
 from pipeline.errors import LabelError
 from pipeline.listing import Listing
 from pipeline.pieces import Reading
@@ -87,7 +87,8 @@ class LabeledSet:
     @cached_property
     def broken(self) -> pa.Table:
         """The labeled rows that could not be decoded; waits for the reading to end."""
-        return pa.concat_tables([BROKEN.empty_table(), *ray.get(list(self._broken))])
+        with working("reading the labeled images"):
+            return pa.concat_tables([BROKEN.empty_table(), *ray.get(list(self._broken))])
 
     @property
     def rows(self) -> int:
@@ -182,6 +183,7 @@ class Embedded:
     features: sisom.Features
 
 
+@working("embedding the labeled images")
 def embed(labeled: LabeledSet, network: Network, config: Config, cluster: Cluster) -> Embedded:
     """Extract the features of the labeled rows on workers, in batches fixed by the order of the ids."""
     size = config.scoring.batch_size

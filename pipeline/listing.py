@@ -6,8 +6,10 @@ labeled or stand twice.
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +21,7 @@ import ray
 from numpy.typing import NDArray
 
 from pipeline.config import Config
-from pipeline.engine import Cluster
+from pipeline.engine import Cluster, working
 from pipeline.errors import PoolError
 from pipeline.pool import Unit, ids_of, survey, units
 from pipeline.snapshot import Changes, Snapshot, SnapshotWriter, listed_objects, load_shard
@@ -65,6 +67,7 @@ class _Found:
     wanted: list[tuple[str, int, int]]  # id, shard among these, row
 
 
+@working("listing the pool")
 def freeze(
     workspace: Workspace,
     prefix: str,
@@ -86,6 +89,7 @@ def freeze(
     Raises:
         PoolError: nothing there, a column is missing, or too many ids stand twice.
         StorageError: the URI may not be read.
+        StageFailed: workers were lost, more often than Ray tries again.
     """
     writer = SnapshotWriter(workspace, prefix)
     changes = Changes(listed_objects(workspace, earlier)) if earlier is not None else None
@@ -147,8 +151,9 @@ def _look(
     shards: list[tuple[tuple[Listed, ...], str]] = []
     places: list[tuple[str, int, int]] = []
     hashes = [np.empty(0, np.uint64)]
-    for unit in together:
-        for group in survey(unit, pool, storage):
+    with ThreadPoolExecutor(TASK_FILES, thread_name_prefix="survey") as threads:  # they wait for the network
+        found = threads.map(lambda unit: survey(unit, pool, storage), together)
+        for group in itertools.chain.from_iterable(found):
             if len(wanted):
                 rows = np.flatnonzero(pc.is_in(group.ids, value_set=wanted).to_numpy(zero_copy_only=False))
                 places += [(group.ids[int(row)].as_py(), len(shards), int(row)) for row in rows]

@@ -95,7 +95,7 @@ def load_shard(workspace: Workspace, prefix: str, part: int, number: int) -> Sha
 def _entries(workspace: Workspace, key: str, numbers: Sequence[int]) -> pa.Table:
     """The `SNAPSHOT` rows of some shards of a part, found by the row groups' statistics."""
     low, high = min(numbers), max(numbers)
-    with workspace.store.open(key) as file:
+    with workspace.undamaged(key), workspace.store.open(key) as file:
         parquet = pq.ParquetFile(file)
         meta = parquet.metadata
         spans = [meta.row_group(i).column(0).statistics for i in range(meta.num_row_groups)]

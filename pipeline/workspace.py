@@ -46,7 +46,7 @@ class Workspace:
     def read_json(self, key: str) -> Any:
         """A JSON artefact; `ArtefactDamaged` if it is none."""
         data = self.store.get(key)
-        with self._undamaged(key):
+        with self.undamaged(key):
             return json.loads(data)
 
     def write_json(self, key: str, value: Any) -> None:
@@ -55,12 +55,12 @@ class Workspace:
 
     def read_table(self, key: str, columns: list[str] | None = None) -> pa.Table:
         """A Parquet artefact; `ArtefactDamaged` if it is none."""
-        with self._undamaged(key), self.store.open(key) as file:
+        with self.undamaged(key), self.store.open(key) as file:
             return pq.read_table(file, columns=columns)
 
     def row_groups(self, key: str, columns: list[str] | None = None) -> Iterator[pa.Table]:
         """A Parquet artefact one row group after another: memory for one at a time."""
-        with self._undamaged(key), self.store.open(key) as file:
+        with self.undamaged(key), self.store.open(key) as file:
             parquet = pq.ParquetFile(file, pre_buffer=True)  # on S3 a few large requests, not one a column
             for number in range(parquet.num_row_groups):
                 yield parquet.read_row_group(number, columns, use_threads=False)
@@ -70,7 +70,8 @@ class Workspace:
         self.store.put(key, to_parquet(table, row_group_size))
 
     @contextlib.contextmanager
-    def _undamaged(self, key: str) -> Iterator[None]:
+    def undamaged(self, key: str) -> Iterator[None]:
+        """Around reading an artefact: `ArtefactDamaged` for what only damaged bytes raise."""
         try:
             yield
         except (ValueError, OSError, pa.ArrowException) as error:
