@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import ray
 
 from pipeline.config import Resources, Storage
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, StageFailed, SystemFault, ours
+
+# A job that has begun goes on to use so many times the nodes that were there: what it asks for readers is a number.
+GROWTH: Final = 16
 
 
 class Wishes(Protocol):
@@ -37,8 +41,9 @@ class Cluster:
     node_memory: int  # bytes of the smallest one, beside its object store
     object_store: int  # bytes of the smallest one
     device: str  # of scoring and training workers: "cpu" or "cuda"
+    full: int  # actors on the node that takes most of them
     min_actors: int
-    max_actors: int
+    max_actors: int  # on the nodes of now
     max_readers: int
     actor_cpus: float
     actor_gpus: float
@@ -70,7 +75,14 @@ def _join(config: Wishes) -> None:
     _quiet()
     if "RAY_ADDRESS" in os.environ:
         passed = {n: os.environ[n] for n in ("AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION") if n in os.environ}
-        ray.init(runtime_env={"env_vars": passed} if passed else None, log_to_driver=False)
+        try:
+            ray.init(runtime_env={"env_vars": passed} if passed else None, log_to_driver=False)
+        except (ConnectionError, ValueError, OSError) as error:
+            raise SystemFault(
+                f"no Ray cluster answers at RAY_ADDRESS={os.environ['RAY_ADDRESS']!r} "
+                f"({' '.join(str(error).split())[:200]}); see `ray status` there and try again, or unset RAY_ADDRESS "
+                f"to work on this machine alone"
+            ) from error
         return
     local = {
         "RAY_BACKEND_LOG_LEVEL": "fatal",
@@ -87,6 +99,30 @@ def _join(config: Wishes) -> None:
     finally:
         for name in added:
             del os.environ[name]
+
+
+@contextmanager
+def working(stage: str) -> Iterator[None]:
+    """Around work on the cluster: what Ray says of a dead worker or a lost node becomes our sentence.
+
+    Raises:
+        StageFailed: a worker died, or what it had made was lost, more often than Ray tries again.
+        PipelineError: whatever of ours is behind an error that Ray has wrapped.
+    """
+    try:
+        yield
+    except ray.exceptions.RayError as error:
+        if (behind := ours(error)) is not None:
+            raise behind from error
+        if isinstance(error, ray.exceptions.RayTaskError):  # a mistake of ours: its traceback tells more
+            raise
+        why = " ".join((str(error).strip() or type(error).__name__).split())[:200]
+        failed = StageFailed(
+            f"{stage}: a worker or a node was lost ({type(error).__name__}: {why}); run the same command again: "
+            f"it goes on where it stopped; if this comes again, the nodes have too little memory (see `ray memory`)"
+        )
+        failed.stage = stage
+        raise failed from error
 
 
 def deaths() -> int:
@@ -119,6 +155,7 @@ def lay_out(resources: Resources, nodes: Sequence[Mapping[str, float]]) -> Clust
     room = gpus * share if on_gpu else cpus
     actors = max(1, min(resources.actors or room, room))
     small = least <= 2
+    readers = cpus if on_gpu else max(1, cpus // 2)
     if on_gpu:
         full = [
             (size, int(n["GPU"]) * share)
@@ -128,8 +165,10 @@ def lay_out(resources: Resources, nodes: Sequence[Mapping[str, float]]) -> Clust
         room_left = all(count + 0.9 <= size for size, count in full)
         tight = min((size - 0.5) / count for size, count in full)
         actor_cpus, reader_cpus = (1.0, 0.9) if room_left else (tight, 0.45)
-    else:  # on each node, as many actors as CPUs leave room for some readers
-        actor_cpus, reader_cpus = (most - 0.4) / most, 0.1 * least / most
+    else:  # on each node, as many actors as CPUs leave room for the readers
+        # All the readers that a grown job may have fit into that room: memory bounds those of a node, not this.
+        a_node = -(-readers // len(nodes)) + 1
+        actor_cpus, reader_cpus = (most - 0.4) / most, 0.4 * least / most / (GROWTH * a_node)
     return Cluster(
         cpus=cpus,
         node_cpus=least,
@@ -138,11 +177,12 @@ def lay_out(resources: Resources, nodes: Sequence[Mapping[str, float]]) -> Clust
         node_memory=int(min(node.get("memory", 0) for node in nodes)),
         object_store=int(min(node.get("object_store_memory", 0) for node in nodes)),
         device="cuda" if on_gpu else "cpu",
+        full=max(int(node.get("GPU", 0)) for node in nodes) * share if on_gpu else most,
         min_actors=min(resources.min_actors, actors),
         max_actors=actors,
-        max_readers=cpus if on_gpu else max(1, cpus // 2),
+        max_readers=readers,
         actor_cpus=round(actor_cpus, 4),
         actor_gpus=resources.gpu_share if on_gpu else 0.0,
-        reader_cpus=round(reader_cpus, 4),
+        reader_cpus=max(0.0001, round(reader_cpus, 4)),
         task_cpus=0.45 if small else 0.9,
     )

@@ -3,50 +3,70 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import torch
 
-from pipeline.config import Config
-from pipeline.engine import Cluster
+import sisom
+from pipeline.config import Config, Model
+from pipeline.engine import GROWTH, Cluster
 from pipeline.errors import ConfigError
-from sisom.distances import BUDGET_BYTES
 from sisom.models import build_model
 
 MIB: Final = 1 << 20
+DRIVER: Final = 700 * MIB  # the process that everything is started from, and that rows of scores pass through
 ACTOR_BASE: Final = 600 * MIB  # a process that has imported torch and the engine
 READER_BASE: Final = 250 * MIB
+PIXEL_BYTES: Final = 9  # that decoding takes of each pixel of the largest image
 ENCODED: Final = (8 * MIB, 64 * MIB)  # least and most bytes of encoded images that a reader holds
+TILES: Final = 2  # times as much an actor has for its distances
 LEAST_IN_FLIGHT: Final = 64 * MIB
+POINT_WORDS: Final = 10  # of a point of the bank, beside its features
 
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """Bytes and counts that scoring keeps to. `actors` and `readers` are of the whole cluster."""
+    """Bytes and counts that scoring keeps to, each of one node unless it says otherwise.
 
-    total: int  # of a node
+    Nodes that come while a pool is scored are laid out in the same way, up to `GROWTH` times as many.
+    """
+
+    total: int
     nodes: int
-    actors: int
+    actors: int  # of the whole cluster, to begin with
+    most_actors: int  # of the whole cluster, whatever it grows to
+    actors_a_node: int  # of the node with most of them
     actor: int
-    readers: int
+    actor_cpus: float  # that an actor asks Ray for, so that no more of them share a node
+    readers_a_node: int  # beside one more, for one that hangs keeps its place
     reader: int
+    reader_memory: int  # that a reader asks Ray for, for the same reason
     encoded: int  # of a reader, encoded images at a time
+    tiles: int  # of an actor, for its distances
     block_bytes: int  # of a batch of pixels, the unit that moves between processes
     in_flight: int  # in the object store, all blocks together
-    shared: int  # weights and bank, once a node
+    store_share: float  # that this is of the object store
+    shared: int  # weights and bank
 
     @property
     def used(self) -> int:
-        """Bytes of the fullest node."""
-        actors, readers = (-(-count // self.nodes) for count in (self.actors, self.readers))
-        return actors * self.actor + readers * self.reader + -(-self.in_flight // self.nodes) + self.shared
+        """Bytes of the fullest node, where the driver is."""
+        readers = self.readers_a_node + 1
+        return self.actors_a_node * self.actor + readers * self.reader + self.in_flight + self.shared + DRIVER
+
+    @property
+    def most_readers(self) -> int:
+        """Of the whole cluster, whatever it grows to."""
+        return GROWTH * self.nodes * (self.readers_a_node + 1)
 
     def told(self) -> str:
         """The plan in a line."""
         return (
-            f"memory: {_size(self.used)} of {_size(self.total)} a node for {self.actors} actors "
-            f"x {_size(self.actor)}, {self.readers} readers x {_size(self.reader)}, {_size(self.in_flight)} in flight "
-            f"in blocks of {_size(self.block_bytes)}, {_size(self.shared)} shared"
+            f"memory: {_size(self.used)} of {_size(self.total)} a node for {self.actors_a_node} actors "
+            f"x {_size(self.actor)}, {self.readers_a_node} + 1 readers x {_size(self.reader)}, "
+            f"{_size(self.in_flight)} in flight in blocks of {_size(self.block_bytes)}, {_size(self.shared)} shared, "
+            f"{_size(DRIVER)} of the driver"
         )
 
 
@@ -55,10 +75,10 @@ def plan_memory(
 ) -> MemoryPlan:
     """Share out `resources.memory`, or what Ray says that the smallest node has.
 
-    Where it is short, readers hold less at a time, then fewer of them read, then fewer actors score.
+    Where it is short, readers and distances hold less at a time, then fewer readers work, then fewer actors.
 
     Args:
-        config: batch size, image size, model and `resources.memory`.
+        config: batch size, image sizes, model and `resources`.
         cluster: what the work runs on.
         rows: images to score; a small pool needs few actors.
         bank_bytes: of the bank.
@@ -68,41 +88,83 @@ def plan_memory(
         ConfigError: not even one actor and one reader fit.
     """
     total = int(config.resources.memory or cluster.node_memory)
-    batch = config.scoring.batch_size
+    batch, net = config.scoring.batch_size, _measured(config.model, len(config.taxonomy))
     pixels = batch * 3 * config.model.image_size**2
-    actor = ACTOR_BASE + 2 * weight_bytes + 5 * pixels + BUDGET_BYTES + _activations(config, cluster)
-    nodes = max(1, cluster.nodes)
-    actors = max(cluster.min_actors, min(cluster.max_actors, -(-rows // (4 * batch))))
+    # On a GPU what the layers put out lies in the device's memory, which is another budget.
+    passes = 0 if cluster.device == "cuda" else net.activations * min(32, batch)
+    wanted = -(-rows // (4 * batch))
+    most = max(cluster.min_actors, min(config.resources.actors or wanted, wanted))
+    fits = min(cluster.full, most)  # actors on the fullest node, unless its memory is short
 
-    def plan(actors: int, readers: int, encoded: int) -> MemoryPlan:
-        in_flight = max(LEAST_IN_FLIGHT, 4 * pixels * (actors + readers))
-        reader = READER_BASE + 2 * encoded + 3 * pixels
-        shared = bank_bytes + weight_bytes
-        return MemoryPlan(total, nodes, actors, actor, readers, reader, encoded, pixels, in_flight, shared)
+    def plan(a_node: int, readers: int, encoded: int) -> MemoryPlan:
+        in_flight = max(LEAST_IN_FLIGHT, 4 * pixels * (a_node + readers))
+        return MemoryPlan(
+            total=total,
+            nodes=cluster.nodes,
+            actors=max(cluster.min_actors, min(cluster.max_actors, most, cluster.nodes * a_node)),
+            most_actors=most,
+            actors_a_node=a_node,
+            actor=ACTOR_BASE + 2 * weight_bytes + 5 * pixels + TILES * encoded + passes,
+            actor_cpus=round(cluster.actor_cpus * (1 if a_node == fits else cluster.full / a_node), 4),
+            readers_a_node=readers,
+            reader=READER_BASE + 2 * encoded + 3 * pixels + PIXEL_BYTES * config.scoring.max_pixels,
+            reader_memory=cluster.node_memory // (readers + 1),
+            encoded=encoded,
+            tiles=TILES * encoded,
+            block_bytes=pixels,
+            in_flight=in_flight,
+            store_share=min(0.5, in_flight / max(cluster.object_store, 1)),
+            shared=bank_bytes + weight_bytes,
+        )
 
-    readers = cluster.max_readers if cluster.device == "cuda" else min(cluster.max_readers, actors * 2)
-    found = plan(actors, max(1, readers), ENCODED[1])
+    readers = max(1, -(-cluster.max_readers // cluster.nodes))
+    found = plan(fits, readers if cluster.device == "cuda" else min(readers, 2 * fits), ENCODED[1])
     while found.used > total:
         if found.encoded > ENCODED[0]:
-            found = plan(found.actors, found.readers, found.encoded // 2)
-        elif found.readers > 1:
-            found = plan(found.actors, found.readers - 1, found.encoded)
-        elif found.actors > cluster.min_actors:
-            found = plan(found.actors - 1, 1, found.encoded)
+            found = plan(found.actors_a_node, found.readers_a_node, found.encoded // 2)
+        elif found.readers_a_node > 1:
+            found = plan(found.actors_a_node, found.readers_a_node - 1, found.encoded)
+        elif found.actors_a_node > -(-cluster.min_actors // cluster.nodes):
+            found = plan(found.actors_a_node - 1, 1, found.encoded)
         else:
             raise ConfigError(
-                f"resources.memory: {_size(total)} a node are too little: one actor takes {_size(found.actor)}, one "
-                f"reader {_size(found.reader)}, and {_size(found.in_flight + found.shared)} are shared; "
-                f"a smaller scoring.batch_size takes less"
+                f"resources.memory: {_size(total)} a node are too little; the least that would do is "
+                f"{-(-found.used // MIB)}MiB ({_size(found.actor)} for an actor, {_size(found.reader)} for a reader, "
+                f"{_size(found.shared)} for weights and bank), or less with a smaller scoring.batch_size or "
+                f"scoring.max_pixels"
             )
     return found
 
 
-def _activations(config: Config, cluster: Cluster) -> int:
-    """Bytes of all layers' outputs for the images of one pass, twice: values and gradients."""
-    if cluster.device == "cuda":  # these lie in the device's memory, which is another budget
-        return 0
-    net = build_model(config.model.name, len(config.taxonomy), seed=0).eval()
+def foresee(config: Config, cluster: Cluster, *, rows: int, labeled: int) -> MemoryPlan:
+    """The plan before anything is trained: the bank will be as large as that of `labeled` images.
+
+    Raises:
+        ConfigError: not even one actor and one reader fit.
+    """
+    net = _measured(config.model, len(config.taxonomy))
+    points = -(-labeled * config.bank.subset // 1)
+    return plan_memory(
+        config,
+        cluster,
+        rows=rows,
+        bank_bytes=int(points) * 4 * (net.columns + POINT_WORDS),
+        weight_bytes=net.weights,
+    )
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What a network takes."""
+
+    weights: int  # bytes
+    activations: int  # bytes of all layers' outputs for one image, twice: values and gradients
+    columns: int  # of its features
+
+
+@lru_cache(maxsize=8)
+def _measured(model: Model, classes: int) -> _Measured:
+    net = build_model(model.name, classes, seed=0).eval().requires_grad_(False)
     count = 0
 
     def add(_module: torch.nn.Module, _args: object, output: object) -> None:
@@ -110,12 +172,15 @@ def _activations(config: Config, cluster: Cluster) -> int:
         if isinstance(output, torch.Tensor):
             count += output.numel()
 
+    image = torch.zeros(1, 3, model.image_size, model.image_size)
     handles = [module.register_forward_hook(add) for module in net.modules() if not list(module.children())]
     with torch.no_grad():
-        net(torch.empty(1, 3, config.model.image_size, config.model.image_size))
+        net(image)
     for handle in handles:
         handle.remove()
-    return count * 4 * 2 * min(32, config.scoring.batch_size)
+    columns = sisom.extract(net, image, model.layers, tile=1).saliency.shape[1]
+    weights = sum(value.numel() * value.element_size() for value in net.state_dict().values())
+    return _Measured(weights, count * 4 * 2, columns)
 
 
 def _size(count: int) -> str:

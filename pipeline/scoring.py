@@ -195,16 +195,20 @@ def _tasks(shards: Snapshot) -> Iterator[pa.Table]:
 def _context(job: Job) -> Iterator[None]:
     """Ray Data's settings for one job: bounded blocks and bytes in flight, and an end to waiting for ever."""
     context = ray.data.DataContext.get_current()
-    limits = context.execution_options.resource_limits
-    saved = context.target_max_block_size, context.execution_no_progress_timeout_s, limits
-    context.target_max_block_size = max(1, job.memory.block_bytes - 1)  # a block ends where it exceeds this
-    context.execution_no_progress_timeout_s = job.config.resources.no_progress_s
-    context.execution_options.resource_limits = limits.copy(object_store_memory=job.memory.in_flight)
+    wanted = {
+        "target_max_block_size": max(1, job.memory.block_bytes - 1),  # a block ends where it exceeds this
+        "execution_no_progress_timeout_s": job.config.resources.no_progress_s,
+        # A share and no number, so that it grows with the cluster.
+        "override_object_store_memory_limit_fraction": job.memory.store_share,
+    }
+    saved = {name: getattr(context, name) for name in wanted}
+    for name, value in wanted.items():
+        setattr(context, name, value)
     try:
         yield
     finally:
-        context.target_max_block_size, context.execution_no_progress_timeout_s = saved[:2]
-        context.execution_options.resource_limits = saved[2]
+        for name, value in saved.items():
+            setattr(context, name, value)
 
 
 def _run(job: Job, shards: Snapshot, attempt: int, counter: Counter, tally: Tally) -> int:
@@ -253,6 +257,7 @@ def _scored(job: Job, shards: Snapshot, attempt: int) -> Iterable[Any]:
         "batch_size": config.scoring.batch_size,
         "device": cluster.device,
         "threads": config.resources.threads,
+        "tiles": job.memory.tiles,
     }
     tasks = list(_tasks(shards))
     batches = ray.data.from_arrow(tasks).map_batches(
@@ -260,18 +265,19 @@ def _scored(job: Job, shards: Snapshot, attempt: int) -> Iterable[Any]:
         batch_size=None,
         batch_format="pyarrow",
         num_cpus=cluster.reader_cpus,
-        compute=ray.data.TaskPoolStrategy(min(job.memory.readers, len(tasks))),
+        memory=job.memory.reader_memory,
+        compute=ray.data.TaskPoolStrategy(min(job.memory.most_readers, len(tasks))),
     )
     scored = batches.map_batches(
         _ScoringActor,
         fn_constructor_args=(job.shared, options),
         batch_size=1,
         batch_format="pyarrow",
-        num_cpus=cluster.actor_cpus,
+        num_cpus=job.memory.actor_cpus,
         num_gpus=cluster.actor_gpus or None,
         compute=ray.data.ActorPoolStrategy(
             min_size=cluster.min_actors,
-            max_size=job.memory.actors,
+            max_size=max(job.memory.actors, job.memory.most_actors),
             initial_size=job.memory.actors,
             max_tasks_in_flight_per_actor=4,
         ),

@@ -20,6 +20,7 @@ import sisom
 from pipeline.config import Model
 from pipeline.types import SCORED
 from sisom.arrays import as_tensor
+from sisom.distances import BUDGET_BYTES
 from sisom.models import build_model, load_weights
 
 
@@ -82,7 +83,9 @@ class Scorer:
         batch_size: int,
         device: str,
         threads: int,
+        tiles: int = BUDGET_BYTES,
     ) -> None:
+        """`tiles` is how many bytes the distances of a batch may take at a time; no score depends on it."""
         torch.set_num_threads(threads)
         # On a GPU too, the same image gives the same bits whatever came with it.
         torch.backends.cudnn.deterministic = True
@@ -92,6 +95,7 @@ class Scorer:
         self._extract = Extractor(network, device, batch_size, bank.layers)
         self._names = np.asarray(taxonomy, dtype=object)
         self._score = score
+        self._tiles = tiles
 
     def __call__(self, batches: pa.Table) -> pa.Table:
         """`BATCH` rows in, `SCORED` rows out."""
@@ -119,7 +123,7 @@ class Scorer:
         if not count:
             return {name: [] for name in ("predicted", *names, "is_ood")}
         pixels = np.frombuffer(data, np.uint8).reshape(count, 3, self._size, self._size)
-        scores = sisom.score(self._bank, self._extract(pixels))
+        scores = sisom.score(self._bank, self._extract(pixels), budget_bytes=self._tiles)
         threshold = self._bank.threshold
         verdict = getattr(scores, self._score) > (np.inf if threshold is None else threshold)
         return {

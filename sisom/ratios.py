@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from sisom.distances import Backend, neighbors
+from sisom.distances import BUDGET_BYTES, Backend, neighbors
 from sisom.gallery import Gallery
 from sisom.state import Outer
 
@@ -49,6 +49,7 @@ def ratios(
     count: int,
     anchors: Anchors | None = None,
     exclude: Int[Tensor, " n"] | None = None,
+    budget_bytes: int = BUDGET_BYTES,
     backend: Backend = "torch",
 ) -> Ratios:
     """r of every query: the mean of `count` inner distances from `rank` on, over the mean of `count` outer
@@ -65,6 +66,7 @@ def ratios(
         inner=rank + count - 1,
         outer=count if outer == "sample" else 0,
         exclude=positions,
+        budget_bytes=budget_bytes,
         backend=backend,
     )
     # A class with fewer than `rank` points answers with the farthest that it has.

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from sisom.bank import energy_of
 from sisom.checks import check_features
+from sisom.distances import BUDGET_BYTES
 from sisom.enhance import enhance
 from sisom.errors import ShapeMismatch
 from sisom.ratios import Anchors, ratios
@@ -15,13 +16,19 @@ from sisom.types import Features, Scores
 __all__ = ["fuse", "score"]
 
 
-def score(bank: FeatureBank, features: Features, *, exclude: Int[Tensor, " n"] | None = None) -> Scores:
+def score(
+    bank: FeatureBank,
+    features: Features,
+    *,
+    exclude: Int[Tensor, " n"] | None = None,
+    budget_bytes: int = BUDGET_BYTES,
+) -> Scores:
     """SISOM, SISOMe and their parts for n images; every number finite, higher is stranger.
 
     Distances are taken for the predicted class. `exclude` names, for each row, the fitted row that it is (-1
     for none), so that a labeled image can be scored without seeing itself. Runs on the bank's device and
     returns there. Features may hold more layers than the bank needs. No row's scores depend on the other
-    rows.
+    rows, nor on `budget_bytes`, which is about how much scratch memory the distances take.
 
     Raises `LayerError` when a layer is missing, `ShapeMismatch` for other widths, `NonFinite` naming bad
     rows.
@@ -49,6 +56,7 @@ def score(bank: FeatureBank, features: Features, *, exclude: Int[Tensor, " n"] |
         count=bank.neighbors,
         anchors=Anchors(bank.anchor_distances, bank.anchor_sources) if bank.outer == "anchor" else None,
         exclude=None if exclude is None else exclude.to(device, torch.int64),
+        budget_bytes=budget_bytes,
     )
     energy = energy_of(features.logits)
     return Scores(

@@ -29,3 +29,8 @@ def test_raylets_and_the_loss_of_one_change_no_byte(tmp_path: Path) -> None:
     assert want.startswith("1200 ")
     assert scored(pool, tmp_path / "lost", "--nodes", "3", "--lose") == want
     assert scored(pool, tmp_path / "three", "--nodes", "3") == want
+
+
+def test_actors_run_on_a_node_that_comes_later_and_change_no_byte(tmp_path: Path) -> None:
+    pool = small_pool(tmp_path / "pool", 6000, 30)
+    assert scored(pool, tmp_path / "grown", "--grow") == scored(pool, tmp_path / "one", "--nodes", "3")

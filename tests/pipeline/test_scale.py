@@ -131,7 +131,7 @@ def reference(
     """A pool, and the bytes of its score files by one actor."""
     folder = tmp_path_factory.mktemp("same")
     pool = small_pool(folder / "pool")
-    job = lab.job(config_of(pool), folder / "out", max_actors=1)
+    job = lab.job(config_of(pool, resources={"actors": 1}), folder / "out")
     score_pool(job, Voice())
     return pool, files(job)
 
@@ -152,7 +152,15 @@ def test_actors_blocks_and_arrival_change_no_byte(
     pool, want = reference
     monkeypatch.setattr("pipeline.scoring.TASK_ROWS", task_rows)
     job = lab.job(config_for(pool), tmp_path / "out")
-    plan = replace(job.memory, actors=actors, readers=readers, block_bytes=block_bytes, encoded=encoded)
+    plan = replace(
+        job.memory,
+        actors=actors,
+        most_actors=actors,
+        readers_a_node=readers,
+        block_bytes=block_bytes,
+        encoded=encoded,
+        tiles=encoded,
+    )
     score_pool(replace(job, memory=plan), Voice())
     assert files(job) == want
 

@@ -1,6 +1,6 @@
-"""Score a pool on a cluster of several raylets, and perhaps lose one of them on the way.
+"""Score a pool on a cluster of several raylets, and perhaps lose one of them on the way, or get another one.
 
-    python tests/support/raylets.py POOL OUT --nodes 3 [--lose]
+    python tests/support/raylets.py POOL OUT --nodes 3 [--lose] [--grow]
 
 Prints the digest of what was written. Everything is in processes of its own, as on a cluster.
 """
@@ -14,6 +14,7 @@ import threading
 import time
 from pathlib import Path
 
+import psutil
 import ray
 from ray.cluster_utils import Cluster
 from scoring_lab import Lab, config_of, files
@@ -23,12 +24,21 @@ from pipeline.progress import Voice
 from pipeline.scoring import Account, score_pool
 
 
+def scores(process: psutil.Process) -> bool:
+    """Whether a worker process is a scoring actor."""
+    try:
+        return "_ScoringActor" in " ".join(process.cmdline())
+    except psutil.Error:
+        return False
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("pool", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--nodes", type=int, default=1)
     parser.add_argument("--lose", action="store_true")
+    parser.add_argument("--grow", action="store_true")
     options = parser.parse_args()
     os.environ["RAY_AUTH_MODE"] = "disabled"
     scoring.TASK_ROWS = 1  # as many tasks as can be
@@ -42,11 +52,19 @@ def main() -> None:
         done: list[Account] = []
         work = threading.Thread(target=lambda: done.append(score_pool(job, Voice())), daemon=True)
         work.start()
+        parts = options.out / "scored/parts"
+        while (options.lose or options.grow) and work.is_alive():
+            if parts.is_dir() and len(list(parts.iterdir())) > 2:
+                break
+            time.sleep(0.02)
         if options.lose:  # only the main thread may, so the work is in another one
-            parts = options.out / "scored/parts"
-            while work.is_alive() and not (parts.is_dir() and len(list(parts.iterdir())) > 2):
-                time.sleep(0.02)
             nodes.remove_node(next(iter(nodes.worker_nodes)), allow_graceful=False)
+        if options.grow:
+            raylet = nodes.add_node(num_cpus=2).all_processes["raylet"][0].process.pid
+            while work.is_alive() and not any(scores(child) for child in psutil.Process(raylet).children()):
+                time.sleep(0.1)
+            if not work.is_alive():
+                raise SystemExit("no actor on the new node while there was work")
         work.join(timeout=400)
         if not done:
             raise SystemExit("scoring failed, or stalled")
