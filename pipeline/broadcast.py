@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import stat
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 import ray
 
 import sisom
+from pipeline.errors import ArtefactDamaged, SystemFault
 from pipeline.stages import Network
 from pipeline.storage import LocalStore
 from pipeline.workspace import Workspace
@@ -34,20 +36,74 @@ class BankFile:
         """The bank, mapped from a file on this node; fetched once a node."""
         store = self.workspace.store
         if isinstance(store, LocalStore):
-            return sisom.load_bank(store.path(self.key))
-        folder = Path(tempfile.gettempdir()) / f"sisom-{os.getuid()}"
-        folder.mkdir(mode=0o700, exist_ok=True)
+            path = store.path(self.key)
+            self._expect(_digest(path))
+            return self._mapped(path)
+        folder = own_folder()
         path = folder / f"bank-{self.digest}.safetensors"
-        with (folder / f"bank-{self.digest}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not path.exists():
-                data = store.get(self.key)
-                if hashlib.sha256(data).hexdigest() != self.digest:
-                    raise OSError(f"{store.url(self.key)} has changed while it was used")
-                partial = path.with_suffix(".partial")
-                partial.write_bytes(data)
-                partial.replace(path)
-        return sisom.load_bank(path)
+        try:
+            with (folder / f"bank-{self.digest}.lock").open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                if not path.exists():
+                    data = store.get(self.key)
+                    self._expect(hashlib.sha256(data).hexdigest())
+                    partial = path.with_suffix(".partial")
+                    partial.write_bytes(data)
+                    partial.replace(path)
+        except OSError as error:
+            raise SystemFault(
+                f"the bank can't be kept in {folder} ({error.strerror or error}); make room there, or set TMPDIR to "
+                f"a place that has some, on every node"
+            ) from error
+        return self._mapped(path)
+
+    def _expect(self, digest: str | None) -> None:
+        if digest != self.digest:
+            url = self.workspace.store.url(self.key)
+            what = "is gone" if digest is None else "has changed while it was used"
+            raise self._error(
+                f"{url} {what}; put it back and run again, or remove the round's artefacts from it on"
+            )
+
+    def _error(self, text: str) -> ArtefactDamaged:
+        damaged = ArtefactDamaged(text)
+        damaged.uri = self.workspace.store.url(self.key)
+        return damaged
+
+    def _mapped(self, path: Path) -> sisom.FeatureBank:
+        try:
+            return sisom.load_bank(path)
+        except (OSError, sisom.errors.BankFormatError) as error:
+            raise self._error(f"{path} is no bank any more ({error}); remove it and run again") from error
+
+
+def _digest(path: Path) -> str | None:
+    """SHA-256 of a file; None if it can't be read."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return None
+
+
+def own_folder() -> Path:
+    """This user's folder for what is kept on a node, which nobody else may write to.
+
+    Raises:
+        SystemFault: what lies there is somebody else's, a link, or open to others: whoever made it could change what
+            is read from it.
+    """
+    folder = Path(tempfile.gettempdir()) / f"sisom-{os.getuid()}"
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+        ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077
+        why = "" if ours else "it is no folder of this user's alone"
+    except OSError as error:
+        why = error.strerror or str(error)
+    if why:
+        raise SystemFault(f"{folder} can't be used ({why}); remove it, or set TMPDIR to a place of your own")
+    return folder
 
 
 @dataclass(frozen=True)

@@ -5,35 +5,33 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
 import ray
 
 from pipeline.config import Config
+from pipeline.engine import working
 from pipeline.pieces import Failure, Reading
 from pipeline.pool import ids_of, pieces
 from pipeline.report import thumbnail
-from pipeline.snapshot import Snapshot, load_shards, part_key
+from pipeline.score_files import shards_of
+from pipeline.snapshot import Snapshot, load_shards
 
 MOST = 60  # a gallery that a person would look through
 
 
+@working("drawing thumbnails")
 def thumbnails(query: Sequence[Mapping[str, Any]], snapshot: Snapshot, config: Config) -> dict[str, bytes]:
-    """PNG thumbnails by id of the first `MOST` queried rows; an image that cannot be drawn is left out."""
-    ids = frozenset(row["id"] for row in query[:MOST])
-    uris = pa.array(sorted({row["uri"] for row in query[:MOST]}), pa.string())
-    find = ray.remote(num_cpus=0.25)(_shards_with)
+    """PNG thumbnails by id of the first `MOST` queried rows; an image that cannot be drawn is left out.
+
+    Where an image lies is read from the score files: of the pool itself, only the shards that hold queried images.
+    """
+    asked = {row["id"]: row["uri"] for row in query[:MOST]}
+    held = shards_of(snapshot.workspace, snapshot.prefix, asked)
     make = ray.remote(num_cpus=0.25)(_make)
-    parts = sorted(set(snapshot.table["part"].to_pylist()))
-    numbers = [n for found in ray.get([find.remote(snapshot, part, uris) for part in parts]) for n in found]
-    jobs = [make.remote(snapshot.take([number]), ids, config) for number in numbers]
+    jobs = []
+    for place in range(len(snapshot)) if held else ():
+        if ids := held.get(int(snapshot.numbers[place])):
+            jobs.append(make.remote(snapshot.take([place]), ids, config))
     return {name: png for found in ray.get(jobs) for name, png in found.items()}
-
-
-def _shards_with(snapshot: Snapshot, part: int, uris: pa.StringArray) -> list[int]:
-    table = snapshot.workspace.read_table(part_key(snapshot.prefix, part), ["shard", "uri"])
-    found: list[int] = pc.unique(table.filter(pc.is_in(table["uri"], value_set=uris))["shard"]).to_pylist()
-    return found
 
 
 def _make(one: Snapshot, ids: frozenset[str], config: Config) -> dict[str, bytes]:

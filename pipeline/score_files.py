@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Any, TypeVar
 
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import ray
 
 from pipeline.workspace import Workspace
@@ -44,3 +48,46 @@ def each_file(
 
 def _on_file(work: Callable[..., T], workspace: Workspace, key: str, columns: list[str], *shared: Any) -> T:
     return work(workspace.row_groups(key, columns), *shared)
+
+
+def shards_of(workspace: Workspace, prefix: str, asked: Mapping[str, str]) -> dict[int, frozenset[str]]:
+    """The shards in which scored images lie.
+
+    Args:
+        workspace: where the score files lie.
+        prefix: of the round.
+        asked: the URI of each id. Score files are in the order of the pool: where no such URI can be, nothing is read.
+
+    Returns:
+        The ids in each shard.
+    """
+    keys = [key for key in workspace.keys(f"{prefix}scores/") if key.endswith(".parquet")] if asked else []
+    if len(keys) == 1:  # not worth the start of a worker
+        answers = [_held(workspace, keys[0], asked)]
+    else:
+        find: Any = ray.remote(num_cpus=0.25)(_held)
+        shared = ray.put(dict(asked))
+        answers = ray.get([find.remote(workspace, key, shared) for key in keys])
+    found: dict[int, set[str]] = defaultdict(set)
+    for shard, name in (place for answer in answers for place in answer):
+        found[shard].add(name)
+    return {shard: frozenset(names) for shard, names in found.items()}
+
+
+def _held(workspace: Workspace, key: str, asked: Mapping[str, str]) -> list[tuple[int, str]]:
+    """(shard, id) of those that a score file holds."""
+    ids = pa.array(sorted(asked), pa.string())
+    found: list[tuple[int, str]] = []
+    with workspace.undamaged(key), workspace.store.open(key) as file:
+        parquet = pq.ParquetFile(file)
+        column = parquet.schema_arrow.get_field_index("uri")
+        for group in range(parquet.num_row_groups):
+            span = parquet.metadata.row_group(group).column(column).statistics
+            if span is not None and span.has_min_max:
+                low, high = span.min, span.max
+                if not any(low <= uri <= high for uri in asked.values()):
+                    continue
+            rows = parquet.read_row_group(group, ["id", "shard"], use_threads=False)
+            rows = rows.filter(pc.is_in(rows["id"], value_set=ids))
+            found += zip(rows["shard"].to_pylist(), rows["id"].to_pylist(), strict=True)
+    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ import torch
 
 import sisom
 from pipeline.broadcast import BankFile
-from pipeline.errors import ArtefactMissing
+from pipeline.broadcast import own_folder as own
+from pipeline.errors import ArtefactDamaged, ArtefactMissing, SystemFault
 from pipeline.storage import LocalStore, Store
 from pipeline.workspace import Workspace
 
@@ -84,7 +86,7 @@ def test_another_bank_at_its_place_is_not_taken(
     store = open_store(s3_bucket, Storage())
     file = stored(store, bank)
     store.put("b.safetensors", b"another")
-    with pytest.raises(OSError, match="has changed while it was used"):
+    with pytest.raises(ArtefactDamaged, match="has changed while it was used"):
         file.load()
     assert not list(own_folder.rglob("*.safetensors"))
 
@@ -93,6 +95,46 @@ def test_on_disk_nothing_is_copied(tmp_path: Path, bank: sisom.FeatureBank, own_
     file = stored(LocalStore(str(tmp_path / "w")), bank)
     assert same(file.load(), bank)
     assert not list(own_folder.iterdir())
+
+
+def test_a_bank_on_disk_that_changed_or_vanished_is_refused_in_our_words(
+    tmp_path: Path, bank: sisom.FeatureBank
+) -> None:
+    file = stored(LocalStore(str(tmp_path / "w")), bank)
+    path = tmp_path / "w/b.safetensors"
+    mapped = file.load()
+    path.write_bytes(path.read_bytes()[:-1] + b"!")
+    with pytest.raises(ArtefactDamaged, match=r"b\.safetensors has changed while it was used; put it back"):
+        file.load()
+    path.unlink()
+    with pytest.raises(ArtefactDamaged, match=r"b\.safetensors is gone; put it back"):
+        file.load()
+    assert len(mapped) == len(bank)
+
+
+@pytest.mark.parametrize("how", ["open to others", "a link", "a file", "of somebody else"])
+def test_a_folder_that_others_could_write_to_is_not_used(
+    how: str, own_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = own_folder / f"sisom-{os.getuid()}"
+    if how == "open to others":
+        folder.mkdir()
+        folder.chmod(0o770)
+    elif how == "a link":
+        (own_folder / "elsewhere").mkdir(mode=0o700)
+        folder.symlink_to(own_folder / "elsewhere")
+    elif how == "a file":
+        folder.touch()
+    elif os.getuid() == 0:
+        folder.mkdir(mode=0o700)
+        os.chown(folder, 12345, 12345)
+    else:
+        pytest.skip("only root can make what belongs to somebody else")
+    with pytest.raises(SystemFault, match=r"can't be used \(.*\); remove it, or set TMPDIR"):
+        own()
+    folder.unlink() if how in ("a link", "a file") else folder.rmdir()
+    assert own() == folder
+    assert folder.stat().st_mode & 0o777 == 0o700
 
 
 def test_where_a_bank_is_says_no_secret(store: Store, bank: sisom.FeatureBank, s3_account: Any) -> None:
