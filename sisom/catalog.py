@@ -49,7 +49,17 @@ ROW_SELECTORS: dict[str, Callable[..., RowSelector]] = {
     "qbc-kl": selectors.KlSelector,
 }
 
-SELECTORS: dict[str, Callable[..., Selector]] = {**ROW_SELECTORS}
+SELECTORS: dict[str, Callable[..., Selector]] = {
+    **ROW_SELECTORS,
+    "coreset": selectors.CoreSetSelector,
+    "badge": selectors.BadgeSelector,
+    "typiclust": selectors.TypiClustSelector,
+    "prob-cover": selectors.ProbCoverSelector,
+    "base": selectors.BaseSelector,
+    "information-density": selectors.InformationDensitySelector,
+    "class-balanced": selectors.ClassBalancedSelector,
+    "sisome-greedy": selectors.SisomeGreedySelector,
+}
 
 Made = TypeVar("Made")
 

@@ -3,25 +3,45 @@
 Row selectors rank each row by itself and can be streamed; pool selectors look at all rows together.
 """
 
+from sisom.selectors.badge import BadgeBlock, BadgeSelector, Gradients
 from sisom.selectors.base import PoolSelector, RowSelector, Selector, top
+from sisom.selectors.batches import ClassBalancedSelector, SisomeGreedySelector
+from sisom.selectors.blocks import pick_greedily
+from sisom.selectors.boundaries import BaseSelector
 from sisom.selectors.by_score import EnergySelector, SisomeSelector, SisomSelector
 from sisom.selectors.committee import BaldSelector, KlSelector, VoteEntropySelector
+from sisom.selectors.coreset import CoreSetSelector, KCenterBlock
+from sisom.selectors.coverage import ProbCoverSelector
+from sisom.selectors.density import InformationDensitySelector
 from sisom.selectors.random import RandomSelector
+from sisom.selectors.typical import TypiClustSelector
 from sisom.selectors.uncertainty import EntropySelector, LeastConfidenceSelector, MarginSelector
 
 __all__ = [
+    "BadgeBlock",
+    "BadgeSelector",
     "BaldSelector",
+    "BaseSelector",
+    "ClassBalancedSelector",
+    "CoreSetSelector",
     "EnergySelector",
     "EntropySelector",
+    "Gradients",
+    "InformationDensitySelector",
+    "KCenterBlock",
     "KlSelector",
     "LeastConfidenceSelector",
     "MarginSelector",
     "PoolSelector",
+    "ProbCoverSelector",
     "RandomSelector",
     "RowSelector",
     "Selector",
     "SisomSelector",
+    "SisomeGreedySelector",
     "SisomeSelector",
+    "TypiClustSelector",
     "VoteEntropySelector",
+    "pick_greedily",
     "top",
 ]

@@ -1,0 +1,88 @@
+"""BADGE (Ash et al. 2020): k-means++ over the gradients that a row's own prediction would cause."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from sisom.rowwise import rowwise
+from sisom.selectors.base import PoolSelector, features_of
+from sisom.selectors.blocks import Block, Race, pick_greedily
+from sisom.types import Candidates, Features, Labeled
+
+__all__ = ["BadgeBlock", "BadgeSelector", "Gradients"]
+
+
+@dataclass(frozen=True, eq=False)
+class Gradients:
+    """Outer products `pull x h`, kept as their two factors: n (K + p) numbers, never n K p.
+
+    The squared distance of two is `|a|^2 |h|^2 + |b|^2 |g|^2 - 2 (a.b)(h.g)`, in float64; of two equal rows it is
+    exactly zero.
+    """
+
+    pull: Float[Tensor, "n K"]
+    h: Float[Tensor, "n p"]
+
+    @classmethod
+    def of(cls, features: Features) -> Gradients:
+        """Of the cross-entropy to the predicted class with respect to the last layer's weights."""
+        return cls(rowwise(_pull, features.logits).float().cpu(), features.penultimate.detach().float().cpu())
+
+    def at(self, rows: Int[Tensor, " r"]) -> Gradients:
+        """See `Points`."""
+        return Gradients(self.pull[rows], self.h[rows])
+
+    def join(self, others: Gradients) -> Gradients:
+        """See `Points`."""
+        return Gradients(torch.cat([self.pull, others.pull]), torch.cat([self.h, others.h]))
+
+    def measure(self, others: Gradients) -> Float[Tensor, " n"]:
+        """The squared distances; see `Points`."""
+        a, b, h, g = (part.double() for part in (self.pull, others.pull, self.h, others.h))
+        own, other = _dot(a, a) * _dot(h, h), _dot(b, b) * _dot(g, g)
+        return (own + other - 2 * (_dot(a, b) * _dot(h, g))).clamp(min=0)
+
+    def lengths(self) -> Float[Tensor, " n"]:
+        """The squared norms, in float64."""
+        return rowwise(lambda a, h: _dot(a, a) * _dot(h, h), self.pull, self.h)
+
+
+class BadgeBlock(Block[Gradients]):
+    """Rows of the pool and their squared distance to the nearest pick. The first pick is the longest gradient."""
+
+    def __init__(self, ids: Sequence[str], gradients: Gradients, *, seed: int) -> None:
+        super().__init__(ids, gradients)
+        self._race = Race(ids, seed)
+
+    def _first(self) -> Tensor:
+        return self.points.lengths()
+
+    def _weight(self) -> Tensor:
+        return self._race.rates(self.count)
+
+
+@dataclass(frozen=True)
+class BadgeSelector(PoolSelector):
+    """The longest gradient first; then each row with a chance in proportion to its squared distance to the picks."""
+
+    needs = frozenset({"features"})
+
+    def _pick(self, pool: Candidates, labeled: Labeled, k: int, seed: int) -> Sequence[int]:  # noqa: ARG002
+        block = BadgeBlock(pool.ids, Gradients.of(features_of(pool)), seed=seed)
+        return [row for _, row in pick_greedily([block], k)]
+
+
+def _pull(logits: Tensor) -> Tensor:
+    """`p - onehot(argmax p)`; the entry of the predicted class as minus the sum of the others, which is exact."""
+    predicted = logits.argmax(dim=1, keepdim=True)
+    others = torch.softmax(logits, dim=1).scatter(1, predicted, 0.0)
+    return others.scatter(1, predicted, -others.sum(dim=1, keepdim=True))
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    return (a * b).sum(dim=1)

@@ -1,0 +1,166 @@
+"""Greedy picks by the distance to the nearest center, in blocks of rows that may live anywhere.
+
+Each pick is one reduction: the best row of each block, then the best of those. The distance of a row to a center is
+computed from that pair alone, and ties go to the lower id, so any cutting into blocks gives the same picks.
+
+A row's distance to its nearest center only shrinks as centers come. What was last known is therefore a bound, and a
+row is measured again only when its bound could win: most rows never meet most centers.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from hashlib import blake2b
+from typing import Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sisom.tiles import row_tiles
+
+__all__ = ["Block", "Pick", "Points", "Race", "pick_greedily"]
+
+_PAIRS = 1024  # pairs measured at a time, so that they stay in the cache
+_FEW = 8
+
+
+P = TypeVar("P", bound="Points")
+
+
+@runtime_checkable
+class Points(Protocol):
+    """Rows with a distance."""
+
+    def at(self: P, rows: Tensor) -> P:
+        """The rows at some positions."""
+        ...
+
+    def join(self: P, others: P) -> P:
+        """The rows of both, one below the other."""
+        ...
+
+    def measure(self: P, others: P) -> Tensor:
+        """The distance between each row and the other's row at its place; of that pair alone, to the last bit."""
+        ...
+
+
+class Pick(NamedTuple):
+    """A row of a block, and what it is worth."""
+
+    value: float
+    id: str
+    row: int
+
+
+class Block(ABC, Generic[P]):
+    """Some rows of a pool; `ids` ascending. The first pick, without any center, is the subclass's to value."""
+
+    def __init__(self, ids: Sequence[str], points: P) -> None:
+        self.ids, self.points = ids, points
+        self.count = 0  # of the centers that were added
+        self._centers: P | None = None
+        self._bound = torch.full((len(ids),), torch.inf, dtype=torch.float64)
+        self._seen = torch.zeros(len(ids), dtype=torch.int64)  # centers that the bound knows of
+        self._taken = torch.zeros(len(ids), dtype=torch.bool)
+
+    @property
+    def distances(self) -> Float[Tensor, " n"]:
+        """From every row to its nearest center."""
+        self._refresh((self._seen < self.count).nonzero().flatten())
+        return self._bound
+
+    def add(self, center: P) -> None:
+        """Take note of another center, a single row."""
+        self._centers = center if self._centers is None else self._centers.join(center)
+        self.count += 1
+
+    def take(self, row: int) -> P:
+        """The row as a center; it will not be picked again."""
+        self._taken[row] = True
+        return self.points.at(torch.tensor([row]))
+
+    def farthest(self) -> Pick | None:
+        """The row that is worth most, or None when all are taken; brings up to date what could be it."""
+        if bool(self._taken.all()):
+            return None
+        if self.count == 0 and bool(torch.isinf(self._bound).any()):
+            return self._best(self._first())
+        weight = self._weight()
+        self._refresh((torch.isinf(self._bound) & ~self._taken).nonzero().flatten())
+        few = _FEW
+        while True:
+            worth = self._bound if weight is None else self._bound * weight
+            stale = (self._seen < self.count) & (self._bound > 0) & ~self._taken
+            sure = float(worth.masked_fill(stale | self._taken, -torch.inf).max())
+            open_rows = (stale & (worth >= sure)).nonzero().flatten()
+            if len(open_rows) == 0:
+                return self._best(worth)
+            if len(open_rows) > few:
+                open_rows = open_rows[worth[open_rows].topk(few).indices]
+            self._refresh(open_rows)
+            few *= 2
+
+    @abstractmethod
+    def _first(self) -> Tensor:
+        """What each row is worth while there is no center, float64."""
+
+    def _weight(self) -> Tensor | None:
+        """What each row's distance is multiplied with for the next pick; None for one."""
+        return None
+
+    def _best(self, worth: Tensor) -> Pick:
+        row = int(worth.masked_fill(self._taken, -torch.inf).argmax())  # the first of equals: the lowest id
+        return Pick(float(worth[row]), self.ids[row], row)
+
+    def _refresh(self, rows: Tensor) -> None:
+        """Measure rows against the centers that they have not met."""
+        if self._centers is None:
+            return
+        for part in row_tiles(len(rows), _PAIRS):
+            some = rows[part]
+            missing = self.count - self._seen[some]
+            pair_row = some.repeat_interleave(missing)
+            first = (missing.cumsum(0) - missing).repeat_interleave(missing)
+            pair_center = self._seen[pair_row] + torch.arange(len(pair_row)) - first
+            for pairs in row_tiles(len(pair_row), _PAIRS):
+                row, center = pair_row[pairs], pair_center[pairs]
+                near = self.points.at(row).measure(self._centers.at(center)).double()
+                self._bound.scatter_reduce_(0, row, near, "amin")
+        self._seen[rows] = self.count
+
+
+class Race:
+    """Exponential waiting times: the row with the largest `weight / time` is drawn in proportion to the weights.
+
+    The times are hashes of the seed, the id and how many picks there were, so that they depend on nothing else.
+    """
+
+    def __init__(self, ids: Sequence[str], seed: int) -> None:
+        digests = b"".join(blake2b(f"{seed}:{name}".encode(), digest_size=8).digest() for name in ids)
+        self._keys = np.frombuffer(digests, dtype="<u8").astype(np.uint64)
+
+    def rates(self, step: int) -> Float[Tensor, " n"]:
+        """One over the waiting time of each row for pick number `step`."""
+        with np.errstate(over="ignore"):  # splitmix64, whose arithmetic is modulo 2**64
+            x = self._keys + np.uint64(step + 1) * np.uint64(0x9E3779B97F4A7C15)
+            x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+            x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+            x ^= x >> np.uint64(31)
+        uniform = ((x >> np.uint64(12)).astype(np.float64) + 0.5) / 2**52  # never 0, never 1
+        return torch.from_numpy(-1 / np.log(uniform))
+
+
+def pick_greedily(blocks: Sequence[Block[P]], k: int) -> list[tuple[int, int]]:
+    """`k` picks, each of which becomes a center for all blocks before the next: (block, row) in pick order."""
+    picks = []
+    for _ in range(k):
+        offers = [(offer, place) for place, block in enumerate(blocks) if (offer := block.farthest())]
+        best, place = min(offers, key=lambda offered: (-offered[0].value, offered[0].id))
+        center = blocks[place].take(best.row)
+        for block in blocks:
+            block.add(center)
+        picks.append((place, best.row))
+    return picks

@@ -1,0 +1,77 @@
+"""CoreSet (Sener and Savarese 2018): the exact greedy solution of the k-center problem."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from sisom.distances import neighbors
+from sisom.gallery import Gallery
+from sisom.selectors.base import PoolSelector, features_of
+from sisom.selectors.blocks import Block, pick_greedily
+from sisom.selectors.random import draws
+from sisom.types import Candidates, Labeled
+
+__all__ = ["CoreSetSelector", "KCenterBlock", "Rows"]
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Rows with the Euclidean distance, computed from the difference: nothing cancels."""
+
+    values: Float[Tensor, "n p"]
+
+    def at(self, rows: Int[Tensor, " r"]) -> Rows:
+        """See `Points`."""
+        return Rows(self.values[rows])
+
+    def join(self, others: Rows) -> Rows:
+        """See `Points`."""
+        return Rows(torch.cat([self.values, others.values]))
+
+    def measure(self, others: Rows) -> Float[Tensor, " n"]:
+        """See `Points`."""
+        return (self.values - others.values).square_().sum(dim=1).sqrt_()
+
+
+class KCenterBlock(Block[Rows]):
+    """Rows of the pool and their distance to the nearest center: labeled rows at first, then picks too.
+
+    Without a labeled row the first pick is drawn at random, by the seed and the id.
+    """
+
+    def __init__(
+        self,
+        ids: Sequence[str],
+        penultimate: Float[Tensor, "n p"],
+        labeled: Float[Tensor, "m p"] | None,
+        *,
+        seed: int,
+    ) -> None:
+        super().__init__(ids, Rows(penultimate.detach().cpu().float()))
+        self._seed = seed
+        if labeled is not None and len(labeled):
+            points = labeled.detach().cpu().float()
+            gallery = Gallery.of(points, torch.zeros(len(points), dtype=torch.int64))
+            classes = torch.zeros(len(ids), dtype=torch.int64)
+            near = neighbors(self.points.values, classes, gallery, inner=1, outer=0)
+            self._bound = near.inner[:, 0].double()
+
+    def _first(self) -> Tensor:
+        return draws(self.ids, self._seed)
+
+
+@dataclass(frozen=True)
+class CoreSetSelector(PoolSelector):
+    """Farthest first: each pick is the row whose penultimate features are farthest from all labeled and picked ones."""
+
+    needs = frozenset({"features", "labeled"})
+
+    def _pick(self, pool: Candidates, labeled: Labeled, k: int, seed: int) -> Sequence[int]:
+        known = features_of(labeled).penultimate if len(labeled) else None
+        block = KCenterBlock(pool.ids, features_of(pool).penultimate, known, seed=seed)
+        return [row for _, row in pick_greedily([block], k)]

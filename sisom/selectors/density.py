@@ -1,0 +1,41 @@
+"""Information density (Settles and Craven 2008): unsure, and like many others."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sisom.rowwise import rowwise
+from sisom.selectors.base import PoolSelector, features_of, top
+from sisom.softmax import entropy
+from sisom.types import Candidates, Labeled
+
+__all__ = ["InformationDensitySelector"]
+
+
+@dataclass(frozen=True)
+class InformationDensitySelector(PoolSelector):
+    """The entropy times the mean cosine to all rows of the pool, that to the power of `beta`; below zero is zero.
+
+    The mean cosine is the cosine to the sum of all rows at length one, so that no pair is ever looked at.
+    """
+
+    beta: float = 1.0
+
+    needs = frozenset({"features"})
+
+    def _pick(self, pool: Candidates, labeled: Labeled, k: int, seed: int) -> Sequence[int]:  # noqa: ARG002
+        features = features_of(pool)
+        mean = rowwise(_unit, features.penultimate).mean(dim=0)
+        worth = rowwise(
+            lambda logits, h: entropy(logits) * (_unit(h) * mean).sum(dim=1).clamp(min=0) ** self.beta,
+            features.logits,
+            features.penultimate,
+        )
+        return [int(row) for row in top(pool.ids, worth.cpu(), k)]
+
+
+def _unit(rows: Tensor) -> Tensor:
+    length: Tensor = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+    return rows / length.clamp(min=torch.finfo(rows.dtype).tiny)

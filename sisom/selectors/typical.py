@@ -1,0 +1,81 @@
+"""TypiClust (Hacohen et al. 2022): the most typical row of each large cluster that has few labels."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sisom.distances import neighbors
+from sisom.errors import InputError
+from sisom.gallery import Gallery
+from sisom.rowwise import rowwise
+from sisom.selectors.base import PoolSelector, features_of
+from sisom.selectors.clusters import kmeans
+from sisom.types import Candidates, Labeled
+
+__all__ = ["TypiClustSelector", "unit_rows"]
+
+
+@dataclass(frozen=True)
+class TypiClustSelector(PoolSelector):
+    """Penultimate features at length one, of the pool and the labeled set, in `min(labels + k, most)` clusters.
+
+    Clusters take turns, those with the fewest labels first and then the largest; of each the row with the least mean
+    distance to its `neighbors` nearest unlabeled rows of the cluster. Clusters of `small` rows or fewer wait until the
+    others are used up.
+    """
+
+    most: int = 500
+    neighbors: int = 20
+    small: int = 5
+
+    needs = frozenset({"features", "labeled"})
+
+    def __post_init__(self) -> None:
+        if min(self.most, self.neighbors) < 1 or self.small < 0:
+            raise InputError("TypiClust needs at least one cluster and one neighbor")
+
+    def _pick(self, pool: Candidates, labeled: Labeled, k: int, seed: int) -> Sequence[int]:
+        rows = unit_rows(pool, labeled)
+        n = len(pool)
+        cluster = kmeans(rows, min(len(labeled) + k, self.most, len(rows)), seed=seed)
+        size = torch.bincount(cluster).tolist()
+        labels = torch.bincount(cluster[n:], minlength=len(size)).tolist()
+        members = {c: (cluster[:n] == c).nonzero().flatten() for c in range(len(size))}
+        order = sorted(members, key=lambda c: (size[c] <= self.small, labels[c], -size[c]))
+        large = sum(count > self.small for count in size)
+        picks: list[int] = []
+        for turn in (order[:large], order[large:]):
+            while len(picks) < k and any(len(members[c]) for c in turn):
+                for c in turn[: k - len(picks)]:
+                    if len(members[c]):
+                        best = self._most_typical(rows[members[c]])
+                        picks.append(int(members[c][best]))
+                        members[c] = members[c][torch.arange(len(members[c])) != best]
+        return picks
+
+    def _most_typical(self, rows: Float[Tensor, "m p"]) -> int:
+        count = min(self.neighbors, max(1, len(rows) // 2))
+        one = torch.zeros(len(rows), dtype=torch.int64)
+        near = neighbors(
+            rows, one, Gallery.of(rows, one), inner=count, outer=0, exclude=torch.arange(len(rows))
+        )
+        return int(near.inner.double().mean(dim=1).argmin())
+
+
+def unit_rows(pool: Candidates, labeled: Labeled) -> Float[Tensor, "all p"]:
+    """Penultimate features at length one: the pool's, then the labeled ones in an order of their own values."""
+    rows = _unit(features_of(pool).penultimate)
+    if not len(labeled):
+        return rows
+    known = _unit(features_of(labeled).penultimate)
+    plain = known.numpy()
+    order: list[int] = sorted(range(len(known)), key=lambda row: plain[row].tobytes())
+    return torch.cat([rows, known[order]])
+
+
+def _unit(rows: Tensor) -> Float[Tensor, "n p"]:
+    tiny = torch.finfo(torch.float64).tiny
+    return rowwise(lambda h: h / h.norm(dim=1, keepdim=True).clamp(min=tiny), rows).float().cpu()
