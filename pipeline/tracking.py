@@ -34,6 +34,7 @@ from pipeline.tracking_keys import key, mask
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Metric, Run
+    from mlflow.entities.model_registry import ModelVersion
 
 ARTEFACTS_KEY = "mlflow/artifacts"
 CHAMPION = "champion"
@@ -333,14 +334,24 @@ def _experiment(client: MlflowClient, name: str, artefacts: str | None) -> str:
 
 
 def _found_or_made(session: _Session, tags: Mapping[str, str], name: str) -> Run:
-    """The one run with these tags; should there be more, the oldest."""
-    where = " and ".join(f"tags.`{tag}` = '{value}'" for tag, value in tags.items())
-    found = session.client.search_runs(
-        [session.experiment_id], where, max_results=1, order_by=["attributes.start_time ASC"]
-    )
-    if found:
-        return found[0]
-    return session.client.create_run(session.experiment_id, tags=dict(tags), run_name=name)
+    """The one run with these tags; should there be more, the oldest stays.
+
+    MLflow's client repeats a request whose answer was lost on the way, and so may make two.
+    """
+    client, where = session.client, " and ".join(f"tags.`{tag}` = '{value}'" for tag, value in tags.items())
+
+    def look() -> list[Run]:
+        return list(
+            client.search_runs([session.experiment_id], where, order_by=["attributes.start_time ASC"])
+        )
+
+    found = look()
+    if not found:
+        client.create_run(session.experiment_id, tags=dict(tags), run_name=name)
+        found = look()
+    for second in found[1:]:
+        client.delete_run(second.info.run_id)
+    return found[0]
 
 
 def _round_run(session: _Session, parent: Run, index: int) -> Run:
@@ -406,9 +417,19 @@ def _register(client: MlflowClient, model: str, run: Run, record: RoundRecord) -
     with _unless_there():
         client.create_registered_model(model)
     tags = {"sisom.round": f"{record.index:03d}"}
-    found = client.search_model_versions(f"name = '{model}' and tags.`sisom.round` = '{tags['sisom.round']}'")
-    source = f"{run.info.artifact_uri}/model"
-    made = found[0] if found else client.create_model_version(model, source, run.info.run_id, tags=tags)
+
+    def look() -> list[ModelVersion]:
+        where = f"name = '{model}' and tags.`sisom.round` = '{tags['sisom.round']}'"
+        return sorted(client.search_model_versions(where), key=lambda version: int(version.version))
+
+    found = look()
+    if not found:
+        source = f"{run.info.artifact_uri}/model"
+        client.create_model_version(model, source, run.info.run_id, tags=tags)
+        found = look()
+    for second in found[1:]:  # see `_found_or_made`
+        client.delete_model_version(model, str(second.version))
+    made = found[0]
     champion = client.get_registered_model(model).aliases.get(CHAMPION)
     holder = int(client.get_model_version(model, champion).tags.get("sisom.round", -1)) if champion else -1
     if record.best and holder < record.index:

@@ -73,6 +73,7 @@ class Ground:
             "PYTHONPATH": str(ROOT),
             # How long everybody waits for a head that is gone: a minute by default, for nothing here.
             "RAY_gcs_rpc_server_reconnect_timeout_s": "5",
+            "RAY_worker_niceness": "0",  # by default workers give way to whatever else runs here
         }
         return kept | ours | dict(self.extra)
 
@@ -96,29 +97,46 @@ class Ground:
         return found
 
 
-def tracked(database: bytes) -> dict[str, Any]:
-    """What an MLflow database holds: runs by round, statuses, versions of the model and the alias."""
+def tracked(database: bytes, experiment: str | None = None) -> dict[str, Any]:
+    """What an MLflow database holds, of one experiment or of all: runs by round, model versions, aliases.
+
+    `twice` are metrics that were told more than once; runs that were taken back count as gone.
+    """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "mlflow.db")
         path.write_bytes(database)
         connection = sqlite3.connect(path)
         try:
+            ours = "r.lifecycle_stage = 'active' AND (? IS NULL OR e.name = ?)"
             runs = connection.execute(
-                "SELECT t.value, r.status FROM runs r LEFT JOIN tags t ON t.run_uuid = r.run_uuid "
-                "AND t.key = 'sisom.round' ORDER BY 1"
+                "SELECT t.value, r.status, r.run_uuid FROM runs r JOIN experiments e USING (experiment_id) "
+                "LEFT JOIN tags t ON t.run_uuid = r.run_uuid AND t.key = 'sisom.round' "
+                f"WHERE {ours} ORDER BY 1",
+                (experiment, experiment),
             ).fetchall()
+            among = {run for _, _, run in runs}
             versions = connection.execute(
-                "SELECT v.version, t.value FROM model_versions v LEFT JOIN model_version_tags t "
-                "ON t.name = v.name AND t.version = v.version AND t.key = 'sisom.round' ORDER BY 1"
+                "SELECT v.version, t.value, v.run_id, v.name FROM model_versions v LEFT JOIN model_version_tags t "
+                "ON t.name = v.name AND t.version = v.version AND t.key = 'sisom.round' "
+                "WHERE v.current_stage != 'Deleted_Internal' ORDER BY 1"
             ).fetchall()
-            aliases = connection.execute("SELECT alias, version FROM registered_model_aliases").fetchall()
+            versions = [version for version in versions if version[2] in among]
+            names = {version[3] for version in versions}
+            aliases = connection.execute(
+                "SELECT alias, version, name FROM registered_model_aliases"
+            ).fetchall()
             twice = connection.execute(
                 "SELECT run_uuid, key, step FROM metrics WHERE key NOT LIKE 'live/%' "
                 "GROUP BY 1, 2, 3 HAVING count(*) > 1"
             ).fetchall()
         finally:
             connection.close()
-    return {"runs": runs, "versions": versions, "aliases": aliases, "twice": twice}
+    return {
+        "runs": [run[:2] for run in runs],
+        "versions": [version[:2] for version in versions],
+        "aliases": [alias[:2] for alias in aliases if alias[2] in names],
+        "twice": [metric for metric in twice if metric[0] in among],
+    }
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import contextlib
 import io
 import json
 import multiprocessing
@@ -11,8 +10,6 @@ import os
 import signal
 import socket
 import sqlite3
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -22,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow_server import mlflow_server
 from rich.console import Console
 
 from pipeline import progress, tracking, tracking_database, tracking_keys
@@ -378,39 +376,11 @@ def test_a_bucket_that_is_gone_is_tracking_unavailable(s3_store: Store) -> None:
 
 @pytest.fixture
 def server(tmp_path: Path, empty_store: bytes) -> Iterator[str]:
-    (tmp_path / "server.db").write_bytes(empty_store)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "server",
-        "--workers",
-        "1",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-    ]
-    places = [
-        "--backend-store-uri",
-        f"sqlite:///{tmp_path}/server.db",
-        "--artifacts-destination",
-        f"{tmp_path}/art",
-    ]
-    process = subprocess.Popen(
-        command + places, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
-            break
-        time.sleep(0.1)
-    yield f"http://ann:s3cret@127.0.0.1:{port}"
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    folder = tmp_path / "server"
+    folder.mkdir()
+    (folder / "server.db").write_bytes(empty_store)
+    with mlflow_server(folder) as running:
+        yield running.url.replace("//", "//ann:s3cret@")
 
 
 def test_a_server_takes_the_same_record_in_silence(
