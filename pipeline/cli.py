@@ -319,6 +319,8 @@ def _print_status(found: dict[str, Any]) -> None:
     if found["labels"]["refused"]:
         refused = ", ".join(f"{name} {n}" for name, n in found["labels"]["refused"].items())
         console.print(f"other answers: {refused}")
+    if found["stop"]:
+        console.print(f"no further rounds: {found['stop']}")
     if found["open_questions"]:
         console.print(f"{found['open_questions']} questions of the last query are open")
     if found["lease"]:

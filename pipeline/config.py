@@ -165,20 +165,50 @@ class Scoring(Section):
 
 
 class QueryPlan(Section):
-    """How many images a round asks about, by which strategy, and how many of them may be strange."""
+    """How many images a round asks about, by which strategy, and how many of them may be strange.
+
+    `ood_share` of a query goes to rows out of distribution. Once people have called some images out of this world, a
+    filter tells the novel from the far, and the far get no more than `far_share` of the query, within `ood_share`.
+    """
 
     size: Annotated[int, Field(ge=1)] = 100
     strategy: Name = "sisome"
     ood_share: Share = 0.1
+    far_share: Share = 0.02
 
     @field_validator("strategy")
     @classmethod
     def _in_catalogue(cls, name: str) -> str:
         import sisom
 
+        streamed = [n for n, make in sisom.ROW_SELECTORS.items() if make().needs <= {"scores"}]
         if name not in sisom.SELECTORS:
-            raise ValueError(f"unknown strategy {name!r}; {nearest(name, sisom.SELECTORS)}")
+            raise ValueError(f"unknown strategy {name!r}; {nearest(name, streamed)}")
+        if name not in streamed:
+            raise ValueError(
+                f"{name!r} needs more of the pool than its scores; a round streams {', '.join(streamed)}, "
+                f"and `sisom study` compares all"
+            )
         return name
+
+
+class OpenWorld(Section):
+    """How the classes grow: a proposed class joins when `promote_at` answers name it; None keeps them closed."""
+
+    promote_at: Annotated[int, Field(ge=2)] | None = None
+
+
+class Stop(Section):
+    """When there have been rounds enough, beside `rounds`; looked at before each round.
+
+    `labels` is the budget of answers, `accuracy` a target (on the test set, or held out without one), `plateau` how
+    many rounds may bring no gain beyond noise, `hours` the working time of all rounds.
+    """
+
+    labels: Annotated[int, Field(ge=1)] | None = None
+    accuracy: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
+    plateau: Annotated[int, Field(ge=1)] | None = None
+    hours: Positive | None = None
 
 
 class Resources(Section):
@@ -204,12 +234,16 @@ class Tick(Section):
     """When a scheduled step has reason to start a round.
 
     `answered` is the share of the open query that must be answered; after `wait_h` hours any answer does. With no
-    question open, a pool that has grown by `pool_growth`, or a round older than `max_age_h` hours, is reason enough.
+    question open, a pool that has grown by `pool_growth`, or a round older than `max_age_h` hours, is reason enough,
+    and so are new images whose scores differ from the last round's: a two-sample Kolmogorov-Smirnov test of up to
+    `drift_images` of them with a p-value below `drift_p`.
     """
 
     answered: Share = 1.0
     wait_h: Positive | None = None
     pool_growth: Positive = 0.1
+    drift_p: Annotated[float, Field(gt=0.0, lt=1.0)] | None = 1e-4
+    drift_images: Annotated[int, Field(ge=20, le=10_000)] = 200
     max_age_h: Positive | None = None
 
 
@@ -259,6 +293,8 @@ class Config(Section):
     bank: Bank = Bank()
     scoring: Scoring = Scoring()
     query: QueryPlan = QueryPlan()
+    open_world: OpenWorld = OpenWorld()
+    stop: Stop = Stop()
     resources: Resources = Resources()
     tick: Tick = Tick()
     tracking: Tracking = Tracking()
@@ -322,7 +358,7 @@ class Config(Section):
     def identity(self) -> dict[str, Any]:
         """What makes a workspace this project's: all but where it is, how long it runs and what it runs on."""
         free: dict[str, Any] = dict.fromkeys(
-            ("workspace", "rounds", "resources", "tick", "tracking", "storage"), True
+            ("workspace", "rounds", "stop", "resources", "tick", "tracking", "storage"), True
         )
         # May be raised once a round has stopped at it: it decides whether to go on, not what comes out.
         return self.model_dump(mode="json", exclude=free | {"scoring": {"max_quarantined"}})

@@ -18,14 +18,13 @@ import torch
 
 import sisom
 from pipeline.config import Config
-from pipeline.decode import decode_batch
 from pipeline.errors import UserError
 from pipeline.labels import read_labels
+from pipeline.lookup import pixels_of
 from pipeline.outcome import stored_bank, stored_network
-from pipeline.pieces import Failure, Reading
-from pipeline.pool import ids_of, pieces
-from pipeline.selection import COLUMNS, SCORE_NAMES, priorities
-from pipeline.snapshot import Snapshot, load_shards
+from pipeline.planned import of_round
+from pipeline.selection import COLUMNS, SCORE_NAMES, kinds, priorities
+from pipeline.snapshot import Snapshot
 from pipeline.stages import Extractor
 from pipeline.workspace import Workspace, open_workspace, round_key
 from sisom.distances import neighbors
@@ -46,7 +45,8 @@ class _Round:
     def open(cls, config: Config, index: int | None) -> _Round:
         workspace = open_workspace(config)
         workspace.check(config)
-        return cls(workspace, config, workspace.committed_round(index))
+        chosen = workspace.committed_round(index)
+        return cls(workspace, of_round(workspace, config, chosen), chosen)
 
     def key(self, name: str) -> str:
         return round_key(self.index, name)
@@ -76,25 +76,8 @@ class _Round:
             yield from self.workspace.row_groups(key, None if columns is None else list(columns))
 
     def pixels(self, wanted: Mapping[int, Sequence[str]]) -> Iterator[tuple[str, Any]]:
-        """(id, (3, s, s) uint8 pixels or the reason why there are none) of ids in shards, by shard."""
-        snapshot = Snapshot.read(self.workspace, self.key(""))
-        pool, scoring = self.config.pool, self.config.scoring
-        reading = Reading(pool, self.config.storage, scoring.max_bytes)
-        places = [i for i, number in enumerate(snapshot.numbers.tolist()) if number in wanted]
-        for shard in load_shards(self.workspace, self.key(""), snapshot.take(places).table):
-            ids = ids_of(shard, pool, self.config.storage)
-            first = {name: row for row, name in reversed(list(enumerate(ids)))}
-            rows = {first[name]: name for name in wanted[shard.shard] if name in first}
-            for name in wanted[shard.shard]:
-                if name not in first:
-                    yield name, "its shard has changed since"
-            for piece in pieces(shard, reading, rows.keys()):
-                for row, data in zip(piece.rows, piece.images, strict=True):
-                    if isinstance(data, Failure):
-                        yield rows[row], data.reason
-                        continue
-                    found = decode_batch([data], self.config.model.transform(scoring.max_pixels))
-                    yield rows[row], found.pixels[0] if found.good else found.reasons[0]
+        """(id, pixels or the reason why there are none) of ids in shards."""
+        return pixels_of(Snapshot.read(self.workspace, self.key("")), wanted, self.config)
 
 
 # ------------------------------------------------------------------------------------------------------ explain
@@ -137,22 +120,27 @@ def _standing(round_: _Round, scored: Mapping[str, Any]) -> dict[str, Any]:
     asked = round_.workspace.read_table(round_.key("query.parquet")).to_pylist()
     answers = read_labels(round_.workspace, round_.plan["labels"], round_.config.taxonomy)
     answered = pa.array(sorted(answers.answered()), pa.string())
+    far_from = round_.workspace.read_json(round_.key("triage.json"))["far_from"]
     one = pa.Table.from_pylist([dict(scored)]).select(COLUMNS)
+    kind = kinds(one, far_from)[0].as_py()
     mine = float(priorities(one, plan.strategy, seed)[0])
     before = 0
     for part in round_.parts("scores/", COLUMNS):
-        rows = part.filter(pc.and_(pc.equal(part["is_ood"], scored["is_ood"]), _not_in(part["id"], answered)))
+        alike = pc.equal(kinds(part, far_from), kind)
+        rows = part.filter(pc.and_(alike, _not_in(part["id"], answered)))
         wanted = priorities(rows, plan.strategy, seed)
         earlier = np.asarray([other < scored["id"] for other in rows["id"].to_pylist()], np.bool_)
         before += int(((wanted > mine) | ((wanted == mine) & earlier)).sum())
-    kind = "out of distribution" if scored["is_ood"] else "in distribution"
-    found = {"priority": mine, "rank": before, "kind": kind}
+    found = {"priority": mine, "rank": before, "kind": kind, "far_from": far_from}
     for row in asked:
         if row["id"] == scored["id"]:
             return found | {"asked": True, "why": f"rank {row['rank']} of the query: {row['reason']}"}
     if scored["id"] in answers.answered():
         return found | {"asked": False, "why": "it had an answer already"}
-    return found | {"asked": False, "why": f"{before} images {kind} were wanted more, too many for the query"}
+    why = f"{before} {kind} images were wanted more, too many for the query"
+    if kind == "novel":
+        why = f"{before} novel images were wanted more, and of those that look alike only the first are asked about"
+    return found | {"asked": False, "why": why}
 
 
 def _not_in(ids: pa.ChunkedArray, answered: pa.Array) -> Any:
@@ -233,7 +221,7 @@ def replay(config: Config, index: int | None = None, *, sample: int = 64, seed: 
             continue
         again = sisom.score(round_.bank, round_.extract(pixels[None]))
         gaps = [_gap(getattr(again, column)[0].item(), stored[name][column]) for column in SCORE_NAMES]
-        same_class = config.taxonomy[int(again.predicted[0])] == stored[name]["predicted"]
+        same_class = round_.config.taxonomy[int(again.predicted[0])] == stored[name]["predicted"]
         if same_class and not any(gaps):
             equal += 1
         else:

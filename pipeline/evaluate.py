@@ -1,4 +1,8 @@
-"""How good a round's classifier is: accuracy on the held-out test set."""
+"""How good a round's classifier is: accuracy on the held-out test set.
+
+Where classes may join, the test set may hold images of classes that have not joined yet. They count apart: no
+classifier can name a class that it was never shown.
+"""
 
 from __future__ import annotations
 
@@ -20,10 +24,14 @@ from pipeline.types import Listed
 
 
 def test_accuracy(network: Network, config: Config, cluster: Cluster) -> dict[str, Any] | None:
-    """Share of the held-out test images whose class is predicted, over all and by class; None without a test set.
+    """Share of the held-out test images whose class is predicted; None without a test set.
+
+    Returns:
+        `accuracy` over the `images` of classes in the taxonomy, `per_class`, and `open_accuracy`, over the test set
+        with its `undiscovered` images, which nothing can get right.
 
     Raises:
-        PoolError: a missing column. LabelError: a label outside the taxonomy.
+        PoolError: a missing column. LabelError: a label outside a taxonomy that is closed.
     """
     if config.test_uri is None:
         return None
@@ -34,13 +42,20 @@ def test_accuracy(network: Network, config: Config, cluster: Cluster) -> dict[st
     tables = ray.get([run.remote(item, source, config, shared, cluster.device) for item in found])
     truth = np.concatenate([truth for truth, _ in tables])
     predicted = np.concatenate([predicted for _, predicted in tables])
-    if not len(truth):
-        raise PoolError(f"test.uri: {config.test_uri} holds no readable image")
+    known = truth >= 0
+    if not known.any():
+        raise PoolError(f"test.uri: {config.test_uri} holds no readable image of a known class")
     right = truth == predicted
     per_class = {
         name: float(right[truth == i].mean()) for i, name in enumerate(config.taxonomy) if (truth == i).any()
     }
-    return {"accuracy": float(right.mean()), "images": len(truth), "per_class": per_class}
+    return {
+        "accuracy": float(right[known].mean()),
+        "images": int(known.sum()),
+        "per_class": per_class,
+        "open_accuracy": float(right.mean()),
+        "undiscovered": int((~known).sum()),
+    }
 
 
 def _predict(item: Listed, source: Pool, config: Config, network: Network, device: str) -> tuple[Any, Any]:
@@ -58,14 +73,14 @@ def _predict(item: Listed, source: Pool, config: Config, network: Network, devic
     for data, label in zip(
         table[source.image_column].to_pylist(), table[config.test.label_column].to_pylist(), strict=True
     ):
-        if str(label) not in numbers:
+        if str(label) not in numbers and config.open_world.promote_at is None:
             raise LabelError(
                 f"test.uri: {item.uri} has label {label!r}, which is not in the taxonomy; "
                 f"{nearest(str(label), config.taxonomy)}"
             )
         try:
             pixels.append(decode(data, transform))
-            truth.append(numbers[str(label)])
+            truth.append(numbers.get(str(label), -1))
         except BadImage:
             continue
     predicted: list[int] = []

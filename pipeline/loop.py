@@ -16,10 +16,12 @@ from pipeline.errors import ConfigError, LabelError, PoolError, UserError, neare
 from pipeline.guarded import Guarded
 from pipeline.labels import PREFIX, batches, read_labels, require_answers
 from pipeline.outcome import answers_key, track
+from pipeline.planned import latest
 from pipeline.pool import check_pool
 from pipeline.pool_parquet import groups
 from pipeline.progress import Voice
 from pipeline.rounds import Project, run_round
+from pipeline.stopping import reason_to_stop
 from pipeline.storage import open_store
 from pipeline.tracking import open_tracker
 from pipeline.types import Listed
@@ -46,6 +48,9 @@ def run(config: Config, voice: Voice, *, rounds: int | None = None) -> int:
             voice.say(
                 f"round {first - 1:03d} found nothing left to ask about, and no labels came since: nothing to do"
             )
+            return 0
+        if (enough := enough_rounds(workspace, config)) is not None:
+            voice.say(f"{enough}: nothing to do")
             return 0
         return go_on(project, first, wanted)
 
@@ -74,7 +79,7 @@ def opened(config: Config, voice: Voice) -> Iterator[Project]:
 def go_on(project: Project, first: int, wanted: int) -> int:
     """Do the rounds from `first` up to `wanted`, as far as there is something to ask; gives how many were done."""
     config, workspace, voice = project.config, project.workspace, project.voice
-    require_answers(workspace, first, config.taxonomy)
+    require_answers(workspace, first, latest(workspace, config).taxonomy)
     # MLflow's first look at its store takes seconds of migrations: meanwhile the round can start.
     threading.Thread(target=project.tracker.warm, name="mlflow-warm", daemon=True).start()
     voice.say(
@@ -86,7 +91,10 @@ def go_on(project: Project, first: int, wanted: int) -> int:
         f"up to {cluster.max_actors} scoring actors on {cluster.device}"
     )
     for index in range(first, wanted):
-        require_answers(workspace, index, config.taxonomy)
+        if index > first and (enough := enough_rounds(workspace, config)) is not None:
+            voice.say(f"stopping here: {enough}")
+            return index - first
+        require_answers(workspace, index, latest(workspace, config).taxonomy)
         voice.say(f"round {index:03d}")
         run_round(project, cluster, index)
         voice.say(f"  {_headline(workspace, index)}")
@@ -107,6 +115,13 @@ def _headline(workspace: Workspace, index: int) -> str:
         parts.append(f"unknown against known AUROC {found['ood_auroc']:.3f}, FPR95 {found['ood_fpr95']:.3f}")
     account = f"{found['scored']} scored + {found['quarantined']} quarantined = {found['listed']} listed"
     return ", ".join(parts) + f"; {account}; {found['query_size']} asked"
+
+
+def enough_rounds(workspace: Workspace, config: Config) -> str | None:
+    """Why no further round should start; a round that was begun is always finished."""
+    if workspace.exists(round_key(workspace.committed(), "plan.json")):
+        return None
+    return reason_to_stop(workspace, config)
 
 
 def nothing_left(workspace: Workspace, index: int) -> bool:
@@ -142,7 +157,7 @@ def preflight(config: Config, voice: Voice) -> None:
         oracle.read_truth(config)
     workspace = open_workspace(config)
     if workspace.exists(f"{PREFIX}000-initial.parquet"):
-        read_labels(workspace, batches(workspace), config.taxonomy)
+        read_labels(workspace, batches(workspace), latest(workspace, config).taxonomy)
     else:
         oracle.initial(config)
 
@@ -183,7 +198,7 @@ def _check_test(config: Config) -> None:
                 hint = nearest(name, parquet.schema_arrow.names)
                 raise PoolError(f"test.label_column: {uri} has no column {name!r}; {hint}")
             for row, label in enumerate(parquet.read(columns=[name])[name].to_pylist()):
-                if str(label) not in known:
+                if str(label) not in known and config.open_world.promote_at is None:
                     hint = nearest(str(label), known)
                     raise LabelError(
                         f"test.uri: {uri}, row {row}: label {label!r} is not in the taxonomy; {hint}"

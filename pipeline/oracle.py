@@ -25,7 +25,10 @@ _STATUS: Final[Mapping[str, LabelStatus]] = {"unknown": "unknown-class", "far": 
 
 @dataclass(frozen=True)
 class Truth:
-    """What each pool id really is: its class name, and whether it is known, unknown or far."""
+    """What each pool id really is: its class name, and whether it is known, unknown or far.
+
+    An unknown class that has joined the taxonomy is known.
+    """
 
     labels: Mapping[str, str]
     kinds: Mapping[str, str]
@@ -49,7 +52,9 @@ def read_truth(config: Config) -> Truth:
     if table["id"].null_count:
         raise LabelError(f"oracle.truth: {uri} has {table['id'].null_count} rows without an id")
     ids, labels, kinds = ([str(v) for v in table[name].to_pylist()] for name in ("id", "label", "kind"))
-    truth = Truth(dict(zip(ids, labels, strict=True)), dict(zip(ids, kinds, strict=True)))
+    joined = frozenset(config.taxonomy)
+    now = ["known" if k == "unknown" and a in joined else k for a, k in zip(labels, kinds, strict=True)]
+    truth = Truth(dict(zip(ids, labels, strict=True)), dict(zip(ids, now, strict=True)))
     if len(truth.kinds) < len(ids):
         twice, _ = Counter(ids).most_common(1)[0]
         raise LabelError(f"oracle.truth: {uri} has id {twice!r} more than once")
@@ -65,8 +70,11 @@ def read_truth(config: Config) -> Truth:
     return truth
 
 
-def simulated(truth: Truth, ids: Sequence[str]) -> pa.Table:
-    """The simulated annotator's answers. Without a clock: equal queries give equal bytes."""
+def simulated(truth: Truth, ids: Sequence[str], *, propose: bool = False) -> pa.Table:
+    """The simulated annotator's answers. Without a clock: equal queries give equal bytes.
+
+    With `propose`, the name of an unknown class comes with the answer.
+    """
     answers = []
     for name in ids:
         kind = truth.kinds.get(name)
@@ -75,7 +83,8 @@ def simulated(truth: Truth, ids: Sequence[str]) -> pa.Table:
         elif kind == "known":
             answers.append(Label(name, truth.labels[name], "labeled", "simulated"))
         else:
-            answers.append(Label(name, None, _STATUS[kind], "simulated"))
+            proposed = truth.labels[name] if propose and kind == "unknown" else None
+            answers.append(Label(name, proposed, _STATUS[kind], "simulated"))
     return label_table(answers)
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 
 import sisom
 from pipeline import gallery
@@ -15,6 +17,7 @@ from pipeline.broadcast import BankFile
 from pipeline.config import Config
 from pipeline.labeled import threshold_rows
 from pipeline.labels import PREFIX, Labels
+from pipeline.planned import of_round
 from pipeline.pool_view import PoolView
 from pipeline.progress import Voice
 from pipeline.report_view import Histogram, QueryCard, ReportView, RoundLine
@@ -35,7 +38,9 @@ def answers_key(index: int) -> str:
 def stored_network(workspace: Workspace, index: int, config: Config) -> Network:
     """The network of a round, as a value that workers can share."""
     weights = workspace.store.get(round_key(index, "model/model.safetensors"))
-    return Network(config.model, len(config.taxonomy), np.frombuffer(weights, np.uint8))
+    return Network(
+        config.model, len(of_round(workspace, config, index).taxonomy), np.frombuffer(weights, np.uint8)
+    )
 
 
 def stored_bank(workspace: Workspace, index: int) -> sisom.FeatureBank:
@@ -65,11 +70,18 @@ def metrics_of(
         workspace.read_table(round_key(index, "labeled.parquet"), ["held_out"])["held_out"].to_pylist()
     )
     judges = threshold_rows(held)
+    first = workspace.read_json(round_key(index, "plan.json"))["config"]["taxonomy"]
+    joined = list(config.taxonomy[len(first) :])
     return {
         **workspace.read_json(round_key(index, "account.json")),
         "round": index,
         "test_accuracy": evaluation.get("accuracy"),
+        "open_accuracy": evaluation.get("open_accuracy"),
         "per_class_accuracy": evaluation.get("per_class", {}),
+        **_by_age(evaluation.get("per_class", {}), config, joined),
+        "classes": len(config.taxonomy),
+        "classes_joined": joined,
+        "proposed": labels.proposed(),
         "held_out_accuracy": workspace.read_json(round_key(index, "model/model.json"))["training"][
             "held_out_accuracy"
         ],
@@ -86,11 +98,36 @@ def metrics_of(
         "labels_per_class": {name: counts.get(name, 0) for name in config.taxonomy},
         "refused": labels.refused(),
         "query_size": query.num_rows,
+        "far_from": workspace.read_json(round_key(index, "triage.json"))["far_from"],
+        "query_precision": _precision(workspace, index, labels),
         "seconds": {stage: found["seconds"] for stage, found in stages.items()},
         "images_per_s": {
             s: found["images"] / found["seconds"] for s, found in stages.items() if found["images"]
         },
     }
+
+
+def _by_age(per_class: Mapping[str, float], config: Config, joined: Sequence[str]) -> dict[str, float | None]:
+    """Mean accuracy over the classes of the beginning, and over those that joined; None where none is tested."""
+
+    def mean(names: Iterable[str]) -> float | None:
+        found = [per_class[name] for name in names if name in per_class]
+        return sum(found) / len(found) if found else None
+
+    first = config.taxonomy[: len(config.taxonomy) - len(joined)]
+    return {"known_accuracy": mean(first), "joined_accuracy": mean(joined)}
+
+
+def _precision(workspace: Workspace, index: int, labels: Labels) -> float | None:
+    """The share of the last query's answers that were worth asking for: of this world, known or novel."""
+    if index == 0:
+        return None
+    asked = workspace.read_table(round_key(index - 1, "query.parquet"), ["id"])["id"]
+    answers = Counter(
+        labels.table.filter(pc.is_in(labels.table["id"], asked.combine_chunks()))["status"].to_pylist()
+    )
+    judged = answers["labeled"] + answers["unknown-class"] + answers["out-of-world"]
+    return 1 - answers["out-of-world"] / judged if judged else None
 
 
 def view_of(
@@ -163,8 +200,20 @@ def track(workspace: Workspace, config: Config, tracker: Tracker, voice: Voice, 
 def _record(workspace: Workspace, config: Config, index: int) -> RoundRecord:
     metrics = workspace.read_json(round_key(index, "metrics.json"))
     earlier = [workspace.read_json(round_key(i, "metrics.json")) for i in range(index)]
-    plain = ("test_accuracy", "held_out_accuracy", "r_avg", "ood_auroc", "ood_fpr95", "threshold")
-    counts = ("listed", "scored", "quarantined", "labeled_total", "query_size", "marked_ood", "bank_points")
+    plain = (
+        *("test_accuracy", "open_accuracy", "known_accuracy", "joined_accuracy", "held_out_accuracy"),
+        *("r_avg", "ood_auroc", "ood_fpr95", "threshold", "query_precision", "far_from"),
+    )
+    counts = (
+        "classes",
+        "listed",
+        "scored",
+        "quarantined",
+        "labeled_total",
+        "query_size",
+        "marked_ood",
+        "bank_points",
+    )
     values = {name: metrics[name] for name in (*plain, *counts) if metrics[name] is not None}
     for group, label in (
         ("slopes", "slope"),

@@ -21,14 +21,15 @@ from typing import Any
 import torch
 
 import sisom
-from pipeline import evaluate, labeled, oracle, pool_view, scoring, selection, train, tune
+from pipeline import engine, evaluate, labeled, oracle, pool_view, scoring, selection, train, triage, tune
 from pipeline.account import clear_parts
-from pipeline.config import Config
+from pipeline.config import Config, QueryPlan
 from pipeline.engine import Cluster
-from pipeline.errors import LabelError, LeaseHeld
+from pipeline.errors import LabelError, LeaseHeld, printable
 from pipeline.labels import PREFIX, Labels, batches, read_labels
 from pipeline.listing import freeze
 from pipeline.outcome import answers_key, bank_file, metrics_of, stored_bank, stored_network, track, view_of
+from pipeline.planned import as_planned, grown, latest
 from pipeline.plots import plots
 from pipeline.progress import Voice
 from pipeline.report import render
@@ -62,6 +63,7 @@ def run_round(project: Project, cluster: Cluster, index: int) -> Round:
     """
     work = _Work(project, cluster, index)
     _plan(work)
+    work = _Work(project, engine.start(work.config), index)  # on the device that was planned
     torch.set_num_threads(work.plan["threads"])  # the last bit of a sum depends on it
     _train(work)
     _evaluate(work)
@@ -75,11 +77,13 @@ def run_round(project: Project, cluster: Cluster, index: int) -> Round:
 
 
 class _Work:
-    """A round in progress: its keys, its frozen inputs, and what several steps read, each read once."""
+    """A round in progress: its keys, its frozen inputs, and what several steps read, each read once.
+
+    `config` is the project's until the round is planned, and from then on as the round has it.
+    """
 
     def __init__(self, project: Project, cluster: Cluster, index: int) -> None:
         self.project = project
-        self.config = project.config
         self.workspace = project.workspace
         self.cluster = cluster
         self.index = index
@@ -100,6 +104,11 @@ class _Work:
         self.workspace.write_json(self.key(f"timings/{stage}.json"), {"seconds": seconds, "images": count})
         rate = f", {count / seconds:.0f} images/s" if count else ""
         self.project.voice.say(f"  {stage:<9} {seconds:6.1f} s{rate}")
+
+    @property
+    def config(self) -> Config:
+        """The config as this round has it."""
+        return as_planned(self.project.config, self.plan)
 
     @cached_property
     def plan(self) -> Mapping[str, Any]:
@@ -147,6 +156,11 @@ class _Work:
         """The truths, for the simulated oracle and for evaluation; None outside simulations."""
         return oracle.read_truth(self.config) if self.config.truth_uri else None
 
+    @property
+    def query_plan(self) -> QueryPlan:
+        """What the query may hold: no more than the budget of labels had left."""
+        return self.config.query.model_copy(update={"size": self.plan["query_size"]})
+
 
 def round_seed(seed: int, index: int) -> int:
     """The seed of a round: below 2^31, different for every round."""
@@ -157,13 +171,18 @@ def round_seed(seed: int, index: int) -> int:
 
 
 def _plan(work: _Work) -> None:
-    """Freeze the inputs: the labels, the listing of the pool, the labeled rows' places, seed and config."""
+    """Freeze the inputs: labels, classes, the listing of the pool, the labeled rows' places, seed and config."""
     if work.done("plan.json"):
         return
     with work.timed("plan"):
-        config, workspace = work.config, work.workspace
+        config, workspace, voice = work.project.config, work.workspace, work.project.voice
         keys = _label_batches(work)
-        answers = read_labels(workspace, keys, config.taxonomy)
+        before = latest(workspace, config).taxonomy
+        proposed = read_labels(workspace, keys, before).proposed()
+        taxonomy = grown(before, proposed, config.open_world.promote_at)
+        for name in taxonomy[len(before) :]:
+            voice.say(f"  classes   {printable(name)!r} joins: {proposed[name]} answers name it")
+        answers = read_labels(workspace, keys, taxonomy)
         ids, names = answers.labeled()
         if len(set(names)) < 2:
             raise LabelError(
@@ -171,9 +190,9 @@ def _plan(work: _Work) -> None:
             )
         earlier = round_key(work.index - 1, "") if work.index else None
         listing = freeze(workspace, work.key(""), config, work.cluster, ids, earlier)
-        work.project.voice.say(f"  pool      {listing.told()}")
+        voice.say(f"  pool      {listing.told()}")
         places = labeled.places_of(ids, listing, config, strict=work.index == 0)
-        numbers = {name: i for i, name in enumerate(config.taxonomy)}
+        numbers = {name: i for i, name in enumerate(taxonomy)}
         here = [(name, numbers[label]) for name, label in zip(ids, names, strict=True) if name in places]
         rows = labeled.labeled_table(here, places, config.train.held_out, config.seed)
         workspace.write_table(work.key(DUPLICATES_KEY), listing.duplicates)
@@ -183,10 +202,11 @@ def _plan(work: _Work) -> None:
             "seed": round_seed(config.seed, work.index),
             "config": config.identity(),
             "config_digest": config.digest(),
-            "taxonomy": list(config.taxonomy),
+            "taxonomy": list(taxonomy),
             "labels": keys,
             "label_digests": {key: workspace.digest(key) for key in keys},
             "labels_without_image": len(ids) - len(here),
+            "query_size": _affordable(config, len(answers.answered())),
             "pool": {
                 "shards": len(listing.snapshot),
                 "rows": listing.snapshot.rows,
@@ -196,13 +216,21 @@ def _plan(work: _Work) -> None:
                 "digest": listing.snapshot.digest(),
             },
             "threads": max(1, (work.cluster.node_cpus - 1) // config.train.num_workers),
+            # Another device or number of threads may change the last bit of a score.
+            "scoring": {"device": work.cluster.device, "threads": config.resources.threads},
         }
         workspace.write_json(work.key("plan.json"), plan)
 
 
+def _affordable(config: Config, answered: int) -> int:
+    """How many questions the budget of labels still pays for, up to the size of a query."""
+    left = config.query.size if config.stop.labels is None else config.stop.labels - answered
+    return max(0, min(config.query.size, left))
+
+
 def _label_batches(work: _Work) -> list[str]:
     """The label files that exist now; the first one is made."""
-    config, workspace = work.config, work.workspace
+    config, workspace = work.project.config, work.workspace
     first = f"{PREFIX}000-initial.parquet"
     if not workspace.exists(first):
         workspace.write_table(first, oracle.initial(config))
@@ -332,14 +360,20 @@ def _select(work: _Work) -> None:
     if work.done("query.parquet"):
         return
     with work.timed("select"):
-        query = selection.select(
-            work.workspace,
-            work.key(""),
-            work.labels.answered(),
-            work.config.query,
-            seed=work.plan["seed"],
-        )
-        work.workspace.write_table(work.key("query.parquet"), query)
+        workspace, plan, seed = work.workspace, work.query_plan, work.plan["seed"]
+        found = triage.tune_filter(workspace, work.key(""), work.labels)
+        workspace.write_json(work.key("triage.json"), found)
+        far_from = found["far_from"]
+        answered = work.labels.answered()
+        kept = selection.gather(workspace, work.key(""), answered, plan, far_from, seed=seed)
+        novel = selection.novel_places(kept, plan, far_from)
+        groups = None
+        if novel.num_rows:
+            groups = triage.groups_of(
+                novel, selection.novel_budget(plan, far_from), work.snapshot, work.network, work.config,
+                work.cluster, seed=seed,
+            )  # fmt: skip
+        workspace.write_table(work.key("query.parquet"), selection.query(kept, plan, far_from, groups))
 
 
 def _ask(work: _Work) -> None:
@@ -348,7 +382,8 @@ def _ask(work: _Work) -> None:
     if work.config.oracle.kind == "simulated" and not work.workspace.exists(key):
         assert work.truth is not None
         ids = work.workspace.read_table(work.key("query.parquet"), ["id"])["id"].to_pylist()
-        work.workspace.write_table(key, oracle.simulated(work.truth, ids))
+        propose = work.config.open_world.promote_at is not None
+        work.workspace.write_table(key, oracle.simulated(work.truth, ids, propose=propose))
 
 
 def _report(work: _Work) -> None:
@@ -374,7 +409,7 @@ def _commit(work: _Work) -> Round:
     """Write the manifest: from here on the round exists. MLflow is told afterwards, or by the next run."""
     workspace = work.workspace
     names = ["plan.json", "labeled.parquet", "shards.parquet", "model/model.safetensors", "slopes.json"]
-    names += ["bank.safetensors", "account.json", "query.parquet"]
+    names += ["bank.safetensors", "account.json", "triage.json", "query.parquet"]
     manifest = Round(
         index=work.index,
         seed=work.plan["seed"],
@@ -392,5 +427,5 @@ def _commit(work: _Work) -> Round:
         raise LeaseHeld(
             f"{workspace.store.url(key)}: another run has committed this round, and not as this one"
         )
-    track(workspace, work.config, work.project.tracker, work.project.voice, work.index)
+    track(workspace, work.project.config, work.project.tracker, work.project.voice, work.index)
     return manifest

@@ -6,8 +6,9 @@ their order. So the memory is of the query and not of the pool, on workers and i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import overload
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, overload
 
 import numpy as np
 import pyarrow as pa
@@ -22,98 +23,173 @@ from pipeline.types import QUERY
 from pipeline.workspace import Workspace
 
 SCORE_NAMES = ["inner", "outer", "ratio", "energy", "sisom", "sisome"]
-COLUMNS = ["id", "uri", "predicted", *SCORE_NAMES, "is_ood"]
+COLUMNS = ["id", "uri", "shard", "predicted", *SCORE_NAMES, "is_ood"]
+KINDS = ("informative", "novel", "far")
 CANDIDATES = pa.schema(
     [
+        ("kind", pa.string()),
         ("id", pa.string()),
         ("uri", pa.string()),
+        ("shard", pa.int32()),
         ("predicted", pa.string()),
         ("priority", pa.float64()),
-        ("is_ood", pa.bool_()),
     ]
 )
 # Ties go to the smaller id. The place only tells apart two rows of one id, which are an error in the end.
 ORDER = [("priority", "descending"), ("id", "ascending"), ("uri", "ascending")]
+SPREAD = 8  # novel candidates looked at for each that is asked about
 
 
-def select(
-    workspace: Workspace, prefix: str, answered: frozenset[str], plan: QueryPlan, *, seed: int
+def gather(
+    workspace: Workspace,
+    prefix: str,
+    answered: frozenset[str],
+    plan: QueryPlan,
+    far_from: float | None,
+    *,
+    seed: int,
 ) -> pa.Table:
-    """Choose the round's query from its score files, on the workers of the started cluster.
-
-    `ood_share` of it goes to the strangest rows that are marked out of distribution, the rest to the rows in
-    distribution that the strategy puts first. Where rows of the one kind are too few, those in distribution may
-    fill up for the others, never the reverse.
+    """The candidates for a round's query from its score files, on the workers of the started cluster.
 
     Args:
         workspace: where the score files lie.
         prefix: of the round, such as `rounds/003/`.
         answered: ids that have an answer already.
-        plan: size, strategy and the share of strange rows.
+        plan: size, strategy and the shares of strange rows.
+        far_from: energy from which on strange rows are far; None where nothing tells novel from far yet.
         seed: of the `random` strategy.
 
     Returns:
-        A `QUERY` table, most wanted first. It depends on the rows alone, not on their order or their files.
-
-    Raises:
-        PoolError: the query would ask about one id twice.
+        A `CANDIDATES` table, for `query`. It depends on the rows alone, not on their order or their files.
     """
     known = pa.array(sorted(answered), pa.string())
     kept = CANDIDATES.empty_table()
-    for found in each_file(candidates, workspace, prefix, COLUMNS, known, plan, seed):
+    for found in each_file(candidates, workspace, prefix, COLUMNS, known, plan, far_from, seed):
         kept = merge([kept, found], plan)
-    return query(kept, plan)
+    return kept
 
 
-def candidates(parts: Iterable[pa.Table], answered: pa.Array, plan: QueryPlan, seed: int) -> pa.Table:
+def candidates(
+    parts: Iterable[pa.Table], answered: pa.Array, plan: QueryPlan, far_from: float | None, seed: int
+) -> pa.Table:
     """Those of the rows that a query could hold, if these were all.
 
     Args:
         parts: tables with at least `COLUMNS` of `SCORES`, taken one at a time.
         answered: ids that are left out.
-        plan: size, strategy and the share of strange rows.
+        plan: size, strategy and the shares of strange rows.
+        far_from: energy from which on strange rows are far, if that is known.
         seed: of the `random` strategy.
 
     Returns:
-        A `CANDIDATES` table of no more rows than `plan.size` and its strange share, in no order.
+        A `CANDIDATES` table, in no order, whose size is bounded by that of the query.
     """
     kept = CANDIDATES.empty_table()
     for part in parts:
         rows = part.append_column("priority", pa.array(priorities(part, plan.strategy, seed)))
+        rows = rows.append_column("kind", kinds(part, far_from))
         if len(answered):
             rows = rows.filter(pc.invert(pc.is_in(rows["id"], value_set=answered)))
         kept = merge([kept, rows.select(CANDIDATES.names)], plan)
     return kept
 
 
+def kinds(part: pa.Table, far_from: float | None) -> pa.ChunkedArray:
+    """In distribution is informative; out of it, far from the filter's energy on, and novel below."""
+    strange: Any = "novel"
+    if far_from is not None:
+        strange = pc.if_else(pc.greater_equal(part["energy"], far_from), "far", "novel")
+    return pc.if_else(part["is_ood"], strange, "informative")
+
+
 def merge(found: Sequence[pa.Table], plan: QueryPlan) -> pa.Table:
     """The candidates among candidates; merging in any order and grouping comes to the same rows."""
     rows = pa.concat_tables(found)
-    strange = rows["is_ood"]
-    return pa.concat_tables(
-        [
-            _best(rows.filter(pc.invert(strange)), plan.size),
-            _best(rows.filter(strange), _strange_share(plan)),
-        ]
-    )
+    strange = _share(plan, plan.ood_share)
+    most = {"informative": plan.size, "novel": SPREAD * strange, "far": _far_budget(plan)}
+    return pa.concat_tables([_best(_of_kind(rows, kind), most[kind]) for kind in KINDS])
 
 
-def query(kept: pa.Table, plan: QueryPlan) -> pa.Table:
-    """The `QUERY` table of the merged candidates of all files; `PoolError` if an id stands in it twice."""
-    odd = _best(kept.filter(kept["is_ood"]), _strange_share(plan))
-    usual = _best(kept.filter(pc.invert(kept["is_ood"])), plan.size - odd.num_rows)
-    picks = pa.concat_tables([usual, odd])
+def query(
+    kept: pa.Table, plan: QueryPlan, far_from: float | None, groups: Mapping[str, int] | None = None
+) -> pa.Table:
+    """The query among the merged candidates of all files.
+
+    The far get their budget, the novel what else is strange, the best of each group in turn, and the informative
+    the rest. Where strange rows are too few the informative fill up, never the reverse.
+
+    Args:
+        kept: a `CANDIDATES` table of the whole pool.
+        plan: size, strategy and the shares of strange rows.
+        far_from: as it was gathered with.
+        groups: of the novel candidates' ids, those that look alike; None if nobody looked.
+
+    Returns:
+        A `QUERY` table, most wanted first.
+
+    Raises:
+        PoolError: the query would ask about one id twice.
+    """
+    far = _best(_of_kind(kept, "far"), _far_budget(plan) if far_from is not None else 0)
+    budget = novel_budget(plan, far_from)
+    novel, why = _novel(_best(_of_kind(kept, "novel"), SPREAD * budget), budget, far_from, groups)
+    usual = _best(_of_kind(kept, "informative"), plan.size - novel.num_rows - far.num_rows)
+    picks = pa.concat_tables([usual, novel, far])
     _refuse_twice(picks)
     informative = "random" if plan.strategy == "random" else f"informative: high {plan.strategy}"
-    reasons = pc.if_else(picks["is_ood"], "strange: marked out of distribution", informative)
+    reasons = (
+        [informative] * usual.num_rows
+        + why
+        + ["far: strange, and like what was out of this world"] * len(far)
+    )
     columns = [
         pa.array(range(picks.num_rows)), picks["id"], picks["uri"], picks["priority"], picks["predicted"], reasons
     ]  # fmt: skip
     return pa.table(columns, QUERY.names).cast(QUERY)
 
 
-def _strange_share(plan: QueryPlan) -> int:
-    return int(plan.size * plan.ood_share + 0.5)
+def _novel(
+    rows: pa.Table, budget: int, far_from: float | None, groups: Mapping[str, int] | None
+) -> tuple[pa.Table, list[str]]:
+    """The best of each group, then the second best, until the budget is spent; with their reasons."""
+    told = "strange: marked out of distribution" if far_from is None else "novel: strange but near"
+    if groups is None:
+        chosen = rows.slice(0, budget)
+        return chosen, [told] * chosen.num_rows
+    taken: Counter[int] = Counter()
+    order = []
+    for place, name in enumerate(rows["id"].to_pylist()):
+        group = groups.get(name, -1)
+        order.append((taken[group], place))
+        taken[group] += 1
+    places = [place for _, place in sorted(order)[:budget]]
+    chosen = rows.take(pa.array(places, pa.int64()))
+    alike = [taken[groups.get(name, -1)] for name in chosen["id"].to_pylist()]
+    return chosen, [f"{told}; {n} of the {rows.num_rows} strangest look alike" for n in alike]
+
+
+def novel_places(kept: pa.Table, plan: QueryPlan, far_from: float | None) -> pa.Table:
+    """The novel candidates worth looking at, columns id and shard; empty where all of them fit the query."""
+    budget = novel_budget(plan, far_from)
+    rows = _best(_of_kind(kept, "novel"), SPREAD * budget)
+    return rows.select(["id", "shard"]).slice(0, rows.num_rows if rows.num_rows > budget else 0)
+
+
+def novel_budget(plan: QueryPlan, far_from: float | None) -> int:
+    """How many novel rows a query may hold: all strange ones, while nothing tells novel from far."""
+    return _share(plan, plan.ood_share) - (_far_budget(plan) if far_from is not None else 0)
+
+
+def _of_kind(rows: pa.Table, kind: str) -> pa.Table:
+    return rows.filter(pc.equal(rows["kind"], kind))
+
+
+def _share(plan: QueryPlan, share: float) -> int:
+    return int(plan.size * share + 0.5)
+
+
+def _far_budget(plan: QueryPlan) -> int:
+    return min(_share(plan, plan.far_share), _share(plan, plan.ood_share))
 
 
 def _best(rows: pa.Table, most: int) -> pa.Table:
@@ -139,8 +215,8 @@ def _refuse_twice(picks: pa.Table) -> None:
 def priorities(part: pa.Table, strategy: str, seed: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     """What the strategy gives a row in distribution, and `sisome` a row out of it."""
     ids, scores = _Ids(part["id"]), _scores(part)
-    wanted = sisom.SELECTORS[strategy]().priority(ids, scores, seed=seed)
-    strange = sisom.SELECTORS["sisome"]().priority(ids, scores, seed=seed)
+    wanted = sisom.ROW_SELECTORS[strategy]().priority(ids, scores, seed=seed)
+    strange = sisom.ROW_SELECTORS["sisome"]().priority(ids, scores, seed=seed)
     return torch.where(torch.from_numpy(part["is_ood"].to_numpy()), strange, wanted).numpy()
 
 

@@ -8,6 +8,8 @@ from typing import Any
 from pipeline.config import Config
 from pipeline.errors import ArtefactMissing
 from pipeline.labels import batches, read_labels
+from pipeline.planned import latest
+from pipeline.stopping import reason_to_stop
 from pipeline.workspace import LEASE, in_force, lease_record, open_workspace, round_key
 
 STEPS = (
@@ -44,7 +46,8 @@ def status(config: Config) -> dict[str, Any]:
         metrics = workspace.read_json(round_key(index, "metrics.json"))
         rounds.append({"round": index, **{name: metrics[name] for name in SHOWN}})
     done = [step for step, key in STEPS if workspace.exists(round_key(committed, key))]
-    answers = read_labels(workspace, batches(workspace), config.taxonomy)
+    now = latest(workspace, config)
+    answers = read_labels(workspace, batches(workspace), now.taxonomy)
     asked: list[str] = []
     if committed:
         asked = workspace.read_table(round_key(committed - 1, "query.parquet"), ["id"])["id"].to_pylist()
@@ -54,8 +57,16 @@ def status(config: Config) -> dict[str, Any]:
         "wanted": config.rounds,
         "rounds": rounds,
         "in_progress": {"round": committed, "done": done, "next": _next(done)} if done else None,
-        "labels": {"per_class": answers.counts(), "refused": answers.refused()},
+        "taxonomy": list(now.taxonomy),
+        "labels": {
+            "per_class": answers.counts(),
+            "refused": answers.refused(),
+            "proposed": answers.proposed(),
+            "tied": len(answers.tied()),
+        },
+        "asked": len(asked),
         "open_questions": len(set(asked) - answers.answered()),
+        "stop": reason_to_stop(workspace, config),
         "lease": _lease(config),
     }
 

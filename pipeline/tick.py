@@ -10,12 +10,13 @@ import time
 from datetime import datetime
 
 from pipeline.config import Config
+from pipeline.drift import drift, growth
 from pipeline.errors import ArtefactMissing, WaitingForLabels
 from pipeline.labels import PREFIX, batches, read_labels
 from pipeline.loop import go_on, new_labels, opened
-from pipeline.pool import units
+from pipeline.planned import latest
 from pipeline.progress import Voice
-from pipeline.snapshot import Changes, listed_objects
+from pipeline.stopping import reason_to_stop
 from pipeline.workspace import Workspace, round_key
 
 
@@ -31,7 +32,8 @@ def tick(config: Config, voice: Voice) -> int:
         workspace = project.workspace
         reason = reason_to_work(workspace, config, now=time.time())
         if reason is None:
-            voice.say(f"{config.workspace}: nothing to do")
+            enough = reason_to_stop(workspace, config)
+            voice.say(f"{config.workspace}: {f'{enough}: ' if enough else ''}nothing to do")
             return 0
         voice.say(f"tick: {reason}")
         first = workspace.committed()
@@ -46,12 +48,13 @@ def reason_to_work(workspace: Workspace, config: Config, *, now: float) -> str |
         LabelError: a label file that does not hold labels.
     """
     index = workspace.committed()
-    answers = read_labels(workspace, batches(workspace), config.taxonomy)  # all are checked, at every tick
+    taxonomy = latest(workspace, config).taxonomy
+    answers = read_labels(workspace, batches(workspace), taxonomy)  # all are checked, at every tick
     if workspace.exists(round_key(index, "plan.json")):
         return f"round {index:03d} was interrupted"
     if index == 0:
         return "no round is committed yet"
-    if index >= config.rounds:
+    if index >= config.rounds or reason_to_stop(workspace, config) is not None:
         return None
     last = index - 1
     hours = (now - _committed_at(workspace, last)) / 3600
@@ -61,11 +64,15 @@ def reason_to_work(workspace: Workspace, config: Config, *, now: float) -> str |
         return _answered(workspace, config, last, got, len(asked), hours)
     if new_labels(workspace, last):
         return f"labels came since round {last:03d}"
-    grown = _growth(workspace, config, last)
-    if grown >= config.tick.pool_growth:
-        return f"the pool has grown by {grown:.1%} since round {last:03d}"
+    found = growth(workspace, config, last)
+    if found.share >= config.tick.pool_growth:
+        return f"the pool has grown by {found.share:.1%} since round {last:03d}"
     if config.tick.max_age_h is not None and hours >= config.tick.max_age_h:
         return f"round {last:03d} is {hours:.0f} hours old"
+    if config.tick.drift_p is not None and (tested := drift(workspace, config, last, found)) is not None:
+        p, images = tested
+        if p < config.tick.drift_p:
+            return f"the scores of {images} new images differ from those of round {last:03d} (p = {p:.1e})"
     return None
 
 
@@ -82,18 +89,6 @@ def _answered(workspace: Workspace, config: Config, last: int, got: int, asked: 
     raise WaitingForLabels(
         f"{found}, {needed} are needed (tick.answered); the query is {query}, answers go to {place}"
     )
-
-
-def _growth(workspace: Workspace, config: Config, last: int) -> float:
-    """New objects of the pool as a share of those that the last round listed; streamed, footers are not read."""
-    changes = Changes(listed_objects(workspace, round_key(last, "")))
-    seen = 0
-    for unit in units(config.pool, config.storage):
-        if unit.form != "other":
-            for item in unit.objects:
-                changes.see(item.uri, item.etag)
-                seen += 1
-    return changes.new / max(1, seen - changes.new)
 
 
 def _committed_at(workspace: Workspace, index: int) -> float:

@@ -34,7 +34,6 @@ from pipeline.stages import normalise
 from pipeline.storage import Store, open_store
 from sisom.models import build_model, grow_head, load_weights, save_weights
 
-
 # Where Ray Train notes the checkpoints of a run that it may go on from.
 NOTES = "checkpoint_manager_snapshot.json"
 

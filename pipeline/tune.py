@@ -81,9 +81,7 @@ def search(
     return found | {"note": "no trial beat the default slopes"}
 
 
-def _r_avg(
-    features: sisom.Features, targets: torch.Tensor, slopes: Mapping[str, float], bank: Bank
-) -> float:
+def _r_avg(features: sisom.Features, targets: torch.Tensor, slopes: Mapping[str, float], bank: Bank) -> float:
     return sisom.average_ratio(features, targets, slopes, outer=bank.outer, rank=bank.rank)
 
 

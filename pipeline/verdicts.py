@@ -14,6 +14,7 @@ from pipeline.config import Config
 from pipeline.errors import WorkspaceMismatch
 from pipeline.listing import freeze
 from pipeline.outcome import bank_file, stored_bank, stored_network
+from pipeline.planned import of_round
 from pipeline.pool import check_pool
 from pipeline.progress import Voice
 from pipeline.snapshot import Snapshot
@@ -44,8 +45,10 @@ def give_verdicts(
     project = open_workspace(config)
     project.check(config)  # its layers, taxonomy and threshold belong to the round
     chosen = project.committed_round(index)
+    taxonomy = of_round(project, config, chosen).taxonomy
     other = config.model_copy(
         update={
+            "taxonomy": taxonomy,
             "pool": config.pool.model_copy(update={"uri": pool_uri}),
             "scoring": config.scoring.model_copy(update={"max_quarantined": 1.0}),  # report, don't refuse
         }

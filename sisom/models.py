@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sisom.errors import UnknownName, WeightsError, nearest_name
 
-__all__ = ["MODELS", "CifarResNet", "build_model", "load_weights", "save_weights"]
+__all__ = ["MODELS", "CifarResNet", "build_model", "grow_head", "load_weights", "save_weights"]
 
 
 class ResidualBlock(nn.Module):
@@ -119,12 +119,38 @@ def load_weights(model: nn.Module, data: bytes) -> nn.Module:
 
     Raises `WeightsError` when the bytes are no safetensors file or are of another network.
     """
-    try:
-        state = load_tensors(data)
-    except (SafetensorError, ValueError) as error:
-        raise WeightsError(f"not a safetensors file: {error}") from error
+    state = _tensors(data)
     try:
         model.load_state_dict(state, strict=True)
     except RuntimeError as error:
         raise WeightsError(f"weights of another network: {error}") from error
     return model
+
+
+def grow_head(model: nn.Module, data: bytes) -> nn.Module:
+    """Put weights of the same network with as many classes or fewer into `model` and return it.
+
+    The head's rows of the classes that the weights know are kept; those behind them stay as they are. Raises
+    `WeightsError` when anything else than the number of classes differs, or the weights know more of them.
+    """
+    state, own = _tensors(data), model.state_dict()
+    heads = {
+        name: tensor
+        for name, tensor in state.items()
+        if name in own and tensor.shape[1:] == own[name].shape[1:] and tensor.shape != own[name].shape
+    }
+    if len({(len(tensor), len(own[name])) for name, tensor in heads.items()}) == 1:  # one head, one growth
+        grown = {n: torch.cat([tensor, own[n][len(tensor) :].cpu()]) for n, tensor in heads.items()}
+        state |= {name: tensor for name, tensor in grown.items() if tensor.shape == own[name].shape}
+    try:
+        model.load_state_dict(state, strict=True)
+    except RuntimeError as error:
+        raise WeightsError(f"weights of another network: {error}") from error
+    return model
+
+
+def _tensors(data: bytes) -> dict[str, Tensor]:
+    try:
+        return load_tensors(data)
+    except (SafetensorError, ValueError) as error:
+        raise WeightsError(f"not a safetensors file: {error}") from error

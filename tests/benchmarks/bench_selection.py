@@ -68,9 +68,9 @@ def measure(folder: str, how: str, what: str, answered: int, cpus: int) -> None:
     def select_alone() -> None:
         kept = selection.CANDIDATES.empty_table()
         for key in workspace.keys(f"{PREFIX}scores/"):
-            found = selection.candidates(workspace.row_groups(key, selection.COLUMNS), known, plan, 0)
+            found = selection.candidates(workspace.row_groups(key, selection.COLUMNS), known, plan, None, 0)
             kept = selection.merge([kept, found], plan)
-        assert selection.query(kept, plan).num_rows == plan.size
+        assert selection.query(kept, plan, None).num_rows == plan.size
 
     def view_alone() -> None:
         whole = pool_view.Tally(pool_view.PLACES.empty_table(), 0)
@@ -80,7 +80,8 @@ def measure(folder: str, how: str, what: str, answered: int, cpus: int) -> None:
         assert pool_view.view(whole).counts
 
     def select_on_workers() -> None:
-        assert selection.select(workspace, PREFIX, frozenset(ids), plan, seed=0).num_rows == plan.size
+        kept = selection.gather(workspace, PREFIX, frozenset(ids), plan, None, seed=0)
+        assert selection.query(kept, plan, None).num_rows == plan.size
 
     def view_on_workers() -> None:
         assert pool_view.view_scores(workspace, PREFIX, "sisome", None, frozenset(ids)).counts

@@ -57,6 +57,7 @@ def refusal(text: str, *overrides: str) -> str:
         ("model: {layers: [a, a]}", "x.yaml: model.layers: name at least one layer, each once"),
         ("model: {layers: [a, 3]}", "x.yaml: model.layers.1: input should be a valid string (got '3')"),
         ("query: {strategy: sisomee}", "query.strategy: unknown strategy 'sisomee'; did you mean sisome?"),
+        ("query: {strategy: margin}", "query.strategy: 'margin' needs more of the pool than its scores"),
         ("query: {strategy: zzz}", "unknown strategy 'zzz'; known: energy, random, sisom, sisome"),
         ("slopes: {low: 2, high: 1}", "x.yaml: slopes: low (2) must be below high (1)"),
         ("slopes: {low: 1, high: 1}", "x.yaml: slopes: low (1) must be below high (1)"),
@@ -229,7 +230,16 @@ def test_a_config_is_frozen() -> None:
 
 
 # How long, on what and how forgivingly it runs; all else makes it another project.
-RUNTIME = {"workspace", "rounds", "resources", "tick", "tracking", "storage", "scoring.max_quarantined"}
+RUNTIME = {
+    "workspace",
+    "rounds",
+    "stop",
+    "resources",
+    "tick",
+    "tracking",
+    "storage",
+    "scoring.max_quarantined",
+}
 
 
 def changed(value: Any) -> Any:
@@ -260,6 +270,11 @@ OTHERS = {
     ("query", "strategy"): "random",
     ("resources", "device"): "cpu",
     ("resources", "actors"): 3,
+    ("open_world", "promote_at"): 5,
+    ("stop", "labels"): 500,
+    ("stop", "accuracy"): 0.9,
+    ("stop", "plateau"): 2,
+    ("stop", "hours"): 8.0,
     ("tick", "wait_h"): 2.0,
     ("tick", "max_age_h"): 2.0,
     ("demo",): "digits",

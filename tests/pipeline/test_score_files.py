@@ -20,7 +20,7 @@ from pipeline.errors import ArtefactDamaged
 from pipeline.oracle import KINDS, Truth
 from pipeline.pool_view import view_scores
 from pipeline.score_files import each_file
-from pipeline.selection import COLUMNS, candidates, select
+from pipeline.selection import COLUMNS, candidates, gather, query
 from pipeline.storage import Store, open_store
 from pipeline.types import SCORES
 from pipeline.workspace import Workspace
@@ -74,9 +74,9 @@ def test_files_and_workers_change_neither_query_nor_view(
     )
     monkeypatch.setattr(score_files, "IN_FLIGHT", 2)
     for plan in (PLAN, PLAN.model_copy(update={"strategy": "random"})):
-        query = select(one, PREFIX, answered, plan, seed=3)
-        assert query.num_rows == PLAN.size
-        assert select(many, PREFIX, answered, plan, seed=3).equals(query)
+        asked = query(gather(one, PREFIX, answered, plan, None, seed=3), plan, None)
+        assert asked.num_rows == PLAN.size
+        assert query(gather(many, PREFIX, answered, plan, None, seed=3), plan, None).equals(asked)
     for known in (None, truth):
         seen = view_scores(one, PREFIX, "sisome", known, answered)
         assert view_scores(many, PREFIX, "sisome", known, answered) == seen
@@ -87,7 +87,7 @@ def test_a_damaged_file_is_said_from_a_worker(cluster: None, tmp_path: Path) -> 
     broken = workspace(tmp_path, scored(1000), 3)
     (tmp_path / PREFIX / "scores/000001.parquet").write_bytes(b"PAR1 is how this begins")
     with pytest.raises(ArtefactDamaged, match="000001"):
-        select(broken, PREFIX, frozenset(), PLAN, seed=0)
+        gather(broken, PREFIX, frozenset(), PLAN, None, seed=0)
 
 
 def test_row_groups_come_one_by_one_with_the_columns_asked_for(store: Store) -> None:
@@ -103,7 +103,7 @@ def test_row_groups_come_one_by_one_with_the_columns_asked_for(store: Store) -> 
 def test_no_file_is_no_work(tmp_path: Path) -> None:
     empty = Workspace(open_store(str(tmp_path), Storage()))
     assert list(each_file(candidates, empty, PREFIX, COLUMNS)) == []
-    assert select(empty, PREFIX, frozenset(), PLAN, seed=0).num_rows == 0
+    assert gather(empty, PREFIX, frozenset(), PLAN, None, seed=0).num_rows == 0
 
 
 WATCHED = """
@@ -120,7 +120,7 @@ for folder in sys.argv[2:]:
     files = Workspace(open_store(folder, Storage()))
     parts = files.row_groups("rounds/000/scores/000000.parquet", COLUMNS)
     if sys.argv[1] == "select":
-        candidates(parts, answered, QueryPlan(size=100, strategy="sisome", ood_share=0.1), 0)
+        candidates(parts, answered, QueryPlan(size=100, strategy="sisome", ood_share=0.1), None, 0)
     else:
         tally(parts, "sisome", answered, None)
     print(pa.default_memory_pool().max_memory())  # of all so far

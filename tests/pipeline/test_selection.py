@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,16 @@ from hypothesis import strategies as st
 import sisom
 from pipeline.config import QueryPlan
 from pipeline.errors import PoolError
-from pipeline.selection import CANDIDATES, COLUMNS, candidates, merge, query
+from pipeline.selection import (
+    CANDIDATES,
+    COLUMNS,
+    SPREAD,
+    candidates,
+    merge,
+    novel_budget,
+    novel_places,
+    query,
+)
 from pipeline.types import QUERY, SCORES
 
 Row = dict[str, Any]
@@ -31,12 +40,20 @@ def table(rows: Sequence[Row]) -> pa.Table:
     return pa.Table.from_pylist(list(rows), schema=SCORES)
 
 
-def select(tables: Sequence[pa.Table], answered: frozenset[str], wanted: QueryPlan, *, seed: int) -> pa.Table:
-    """What `selection.select` does with these files, in row groups of five and without a cluster."""
+def select(
+    tables: Sequence[pa.Table],
+    answered: frozenset[str],
+    wanted: QueryPlan,
+    *,
+    seed: int,
+    far_from: float | None = None,
+    groups: Mapping[str, int] | None = None,
+) -> pa.Table:
+    """What a round does with these files, in row groups of five and without a cluster."""
     known = pa.array(sorted(answered), pa.string())
     parts = [[t.select(COLUMNS).slice(at, 5) for at in range(0, t.num_rows, 5)] for t in tables]
-    found = [candidates(part, known, wanted, seed) for part in parts]
-    return query(merge([CANDIDATES.empty_table(), *found], wanted), wanted)
+    found = [candidates(part, known, wanted, far_from, seed) for part in parts]
+    return query(merge([CANDIDATES.empty_table(), *found], wanted), wanted, far_from, groups)
 
 
 def plan(size: int, strategy: str = "sisome", ood_share: float = 0.1) -> QueryPlan:
@@ -171,10 +188,10 @@ def test_no_budget_is_no_candidate() -> None:
 def test_candidates_are_no_more_than_a_query_needs() -> None:
     rows = [table(POOL).select(COLUMNS)] * 50
     wanted = plan(4, ood_share=0.5)
-    found = candidates(rows, pa.array([], pa.string()), wanted, 0)
+    found = candidates(rows, pa.array([], pa.string()), wanted, None, 0)
     assert found.schema == CANDIDATES
-    assert found.num_rows == 4 + 2
-    assert merge([found, found], wanted).num_rows == 4 + 2
+    assert found.num_rows == 4 + 2 * SPREAD
+    assert merge([found, found], wanted).num_rows == 4 + 2 * SPREAD
 
 
 rows_strategy = st.lists(
@@ -225,3 +242,67 @@ def test_order_and_cutting_change_nothing(
     assert whole["score"].to_pylist()[: len(usual)] == pytest.approx(
         [first[r["id"]] for r in usual], rel=1e-6
     )
+
+
+# A pool of the open world: energies up to 9 are novel, from 10 on far; the most novel ones are all of group 0.
+WORLD = (
+    [row(f"i{n:02d}", float(n)) for n in range(30)]
+    + [row(f"n{n}", 50.0 - n, ood=True, energy=9.0) for n in range(8)]
+    + [row(f"x{n}", 90.0 + n, ood=True, energy=10.0) for n in range(4)]
+)
+GROUPS = {f"n{n}": 0 if n < 6 else n - 5 for n in range(8)}  # n0 to n5 look alike; n6 and n7 are of their own
+
+
+def open_plan(size: int = 20, ood: float = 0.25, far: float = 0.05) -> QueryPlan:
+    return QueryPlan(size=size, strategy="sisome", ood_share=ood, far_share=far)
+
+
+def test_budgets_of_the_open_world_and_a_reason_for_each_row() -> None:
+    found = select([table(WORLD)], frozenset(), open_plan(), seed=0, far_from=10.0, groups=GROUPS)
+    assert found["id"].to_pylist()[15:] == [
+        "n0",
+        "n6",
+        "n7",
+        "n1",
+        "x3",
+    ]  # the first of each group, then the next
+    reasons = found["reason"].to_pylist()
+    assert set(reasons[:15]) == {"informative: high sisome"}
+    assert reasons[15] == "novel: strange but near; 6 of the 8 strangest look alike"
+    assert reasons[16] == "novel: strange but near; 1 of the 8 strangest look alike"
+    assert reasons[19] == "far: strange, and like what was out of this world"
+
+
+def test_the_same_budgets_without_a_filter_are_for_all_that_is_strange() -> None:
+    found = select([table(WORLD)], frozenset(), open_plan(), seed=0)
+    assert found["id"].to_pylist()[15:] == ["x3", "x2", "x1", "x0", "n0"]
+    assert set(found["reason"].to_pylist()[15:]) == {"strange: marked out of distribution"}
+
+
+def test_the_far_keep_to_their_share_and_are_not_replaced_by_each_other() -> None:
+    few = [r for r in WORLD if not r["id"].startswith("n")]
+    found = select([table(few)], frozenset(), open_plan(), seed=0, far_from=10.0)
+    assert [name for name in found["id"].to_pylist() if name.startswith("x")] == ["x3"]
+    assert found.num_rows == 20  # the informative fill up
+    none = select([table(WORLD)], frozenset(), open_plan(far=0.0), seed=0, far_from=10.0, groups=GROUPS)
+    assert not [name for name in none["id"].to_pylist() if name.startswith("x")]
+
+
+def test_an_image_that_could_not_be_grouped_is_a_group_of_such() -> None:
+    groups = {"n6": 1, "n7": 2}
+    found = select([table(WORLD)], frozenset(), open_plan(), seed=0, far_from=10.0, groups=groups)
+    assert found["id"].to_pylist()[15:19] == ["n0", "n6", "n7", "n1"]
+
+
+def test_only_more_candidates_than_the_budget_are_worth_looking_at() -> None:
+    known = pa.array([], pa.string())
+    for plan_, far_from, want in (
+        (open_plan(), 10.0, 8),
+        (open_plan(ood=0.5), 10.0, 0),
+        (open_plan(), None, 12),
+    ):
+        kept = candidates([table(WORLD).select(COLUMNS)], known, plan_, far_from, 0)
+        places = novel_places(kept, plan_, far_from)
+        assert places.num_rows == want
+        assert places.column_names == ["id", "shard"]
+    assert (novel_budget(open_plan(), 10.0), novel_budget(open_plan(), None)) == (4, 5)

@@ -48,8 +48,11 @@ def test_a_workspace_that_is_not_there_has_nothing_and_stays_so(config: Config, 
         "wanted": 3,
         "rounds": [],
         "in_progress": None,
-        "labels": {"per_class": {}, "refused": {}},
+        "taxonomy": ["cat", "dog"],
+        "labels": {"per_class": {}, "refused": {}, "proposed": {}, "tied": 0},
+        "asked": 0,
         "open_questions": 0,
+        "stop": None,
         "lease": None,
     }
     assert workspace.keys("") == []
@@ -67,6 +70,8 @@ def test_rounds_labels_and_open_questions(config: Config, workspace: Workspace) 
     assert found["labels"] == {
         "per_class": {"cat": 2, "dog": 1},
         "refused": {"out-of-world": 1, "skipped": 1},
+        "proposed": {},
+        "tied": 0,
     }
     assert found["open_questions"] == 2  # e and g
     assert json.loads(json.dumps(found)) == found

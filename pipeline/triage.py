@@ -1,0 +1,148 @@
+"""The strange part of a pool: what tells novel from far, and which of the novel look alike.
+
+People's answers tune the filter: strange rows with an energy like that of images which they called out of this world
+are far. The novel are divided into groups by their features, so that one group does not eat the budget.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import ray
+import torch
+from numpy.typing import NDArray
+
+from pipeline.config import Config
+from pipeline.engine import Cluster
+from pipeline.labels import Labels
+from pipeline.lookup import pixels_of
+from pipeline.score_files import each_file
+from pipeline.snapshot import Snapshot
+from pipeline.stages import Extractor, Network
+from pipeline.workspace import Workspace
+
+FEWEST = 5  # answers of either side that a filter is tuned on
+
+
+def tune_filter(workspace: Workspace, prefix: str, labels: Labels) -> dict[str, Any]:
+    """The filter between novel and far, from the energies that this round gave to the answered images.
+
+    Returns:
+        `far_from`, the energy from which on a strange row is far, or None with too few answers; how many answers
+        there were of either side; and `youden`, true less false positive rate of the filter among them.
+    """
+    status, ids = labels.table["status"], labels.table["id"]
+    sides = {
+        "far": ids.filter(pc.equal(status, "out-of-world")).combine_chunks(),
+        "rest": ids.filter(pc.is_in(status, pa.array(["labeled", "unknown-class"]))).combine_chunks(),
+    }
+    found: dict[str, list[NDArray[np.float32]]] = {"far": [], "rest": []}
+    for part in each_file(_energies, workspace, prefix, ["id", "energy"], sides["far"], sides["rest"]):
+        for side, energies in zip(found, part, strict=True):
+            found[side].append(energies)
+    far, rest = (np.concatenate([*parts, np.empty(0, np.float32)]) for parts in found.values())
+    far_from, youden = (None, None) if min(len(far), len(rest)) < FEWEST else best_filter(far, rest)
+    return {"far_from": far_from, "far": len(far), "rest": len(rest), "youden": youden}
+
+
+def _energies(parts: Iterable[pa.Table], *sides: pa.Array) -> list[NDArray[np.float32]]:
+    found: list[list[NDArray[np.float32]]] = [[] for _ in sides]
+    for part in parts:
+        for ids, energies in zip(sides, found, strict=True):
+            energies.append(part.filter(pc.is_in(part["id"], value_set=ids))["energy"].to_numpy())
+    return [np.concatenate([*energies, np.empty(0, np.float32)]) for energies in found]
+
+
+def best_filter(far: NDArray[np.float32], rest: NDArray[np.float32]) -> tuple[float | None, float]:
+    """The threshold with the largest Youden index, (far at or above) - (rest at or above), as shares.
+
+    The open-set filter of Joda (arXiv 2503.02491; docs/algorithm.md). Ties go to the higher threshold, which calls
+    less far. None where no threshold is better than chance.
+
+    Args:
+        far: (m,) energies of images out of this world.
+        rest: (n,) energies of the other answered ones.
+
+    Returns:
+        The threshold, one of `far`, and its index.
+    """
+    steps = np.unique(far)
+    hits = 1.0 - np.searchsorted(np.sort(far), steps) / len(far)
+    misses = 1.0 - np.searchsorted(np.sort(rest), steps) / len(rest)
+    index = hits - misses
+    best = int(len(index) - 1 - np.argmax(index[::-1]))
+    return (float(steps[best]) if index[best] > 0 else None), float(index[best])
+
+
+def groups_of(
+    rows: pa.Table,
+    count: int,
+    snapshot: Snapshot,
+    network: Network,
+    config: Config,
+    cluster: Cluster,
+    *,
+    seed: int,
+) -> dict[str, int]:
+    """Divide images into groups that look alike to the network: k-means over directions of penultimate features.
+
+    Args:
+        rows: ids and their shards.
+        count: how many groups.
+        snapshot: of the pool.
+        network: the round's classifier.
+        config: how images are read; the batch size and threads of extraction.
+        cluster: where the features are extracted.
+        seed: of the first centers.
+
+    Returns:
+        The group of each id. An image that can't be read any more has none.
+    """
+    by_shard: dict[int, list[str]] = {}
+    for name, shard in sorted(zip(rows["id"].to_pylist(), rows["shard"].to_pylist(), strict=True)):
+        by_shard.setdefault(shard, []).append(name)
+    shards = sorted(by_shard)
+    look: Any = ray.remote(num_cpus=cluster.actor_cpus, num_gpus=cluster.actor_gpus)(_look)
+    shared = ray.put(network)
+    workers = min(cluster.max_actors, len(shards))
+    jobs = [
+        look.remote(snapshot, {n: by_shard[n] for n in shards[i::workers]}, shared, config, cluster.device)
+        for i in range(workers)
+    ]
+    found = sorted((pair for part in ray.get(jobs) for pair in part), key=operator.itemgetter(0))
+    if not found:
+        return {}
+    groups = grouped(np.stack([feature for _, feature in found]), count, seed=seed)
+    return {name: int(group) for (name, _), group in zip(found, groups, strict=True)}
+
+
+def grouped(features: NDArray[np.float32], count: int, *, seed: int) -> NDArray[np.int64]:
+    """The k-means cluster of each of (n, p) features, by direction; on one thread, so that equal is equal."""
+    from sklearn.cluster import KMeans
+    from threadpoolctl import threadpool_limits
+
+    norms = np.linalg.norm(features, axis=1, keepdims=True)
+    directions = features.astype(np.float64) / np.where(norms > 0, norms, 1.0)
+    different = len(np.unique(directions, axis=0))
+    with threadpool_limits(1):
+        model = KMeans(min(count, different), n_init=1, random_state=seed).fit(directions)
+    return np.asarray(model.labels_, np.int64)
+
+
+def _look(
+    snapshot: Snapshot, wanted: Mapping[int, Sequence[str]], network: Network, config: Config, device: str
+) -> list[tuple[str, NDArray[np.float32]]]:
+    torch.set_num_threads(config.resources.threads)
+    extract = Extractor(network, device, config.scoring.batch_size)
+    good = [
+        (name, pixels) for name, pixels in pixels_of(snapshot, wanted, config) if not isinstance(pixels, str)
+    ]
+    if not good:
+        return []
+    features = extract(np.stack([pixels for _, pixels in good])).penultimate.cpu().numpy()
+    return [(name, feature) for (name, _), feature in zip(good, features, strict=True)]
