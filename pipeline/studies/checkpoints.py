@@ -155,9 +155,7 @@ def _given(config: NetworkStudy, classes: int) -> tuple[Checkpoint, ...]:
     found: list[Checkpoint] = []
     for uri in config.checkpoints:
         store = open_store(uri, config.storage)
-        keys = sorted(e.key for e in store.list() if e.key.endswith(".safetensors"))
-        if not keys and store.exists(""):
-            keys = [""]
+        keys = sorted(e.key for e in store.list() if (e.key or uri).endswith(".safetensors"))
         if not keys:
             raise ConfigError(f"checkpoints: {uri} is no safetensors file and no folder of them")
         for key in keys:

@@ -305,22 +305,16 @@ class Committee(Section):
     dropout: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.5
 
 
-class Far(Section):
-    """Images of another world: `count` of them lie in the pool."""
-
-    images: ImageSet
-    count: Count
-
-
 class OpenSet(Section):
     """A pool in which a share of the classes is not known yet, and other images are of no class at all.
 
     The first `known` of the classes are known from the start. Another one becomes known when `promote` of its images
-    are labeled. Far images that were labeled teach the network to be unsure, with weight `exposure`.
+    are labeled. The images of `far` lie in the pool; those that were labeled teach the network to be unsure, with
+    weight `exposure`.
     """
 
     known: Annotated[float, Field(gt=0.0, le=1.0)] = 0.6
-    far: tuple[Far, ...] = ()
+    far: tuple[ImageSet, ...] = ()
     exposure: Annotated[float, Field(ge=0.0)] = 0.5
     promote: Count = 100
 

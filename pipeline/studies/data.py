@@ -168,8 +168,8 @@ def _open_parquet(
 ) -> tuple[list[str], list[str], list[str], _Parquet]:
     base = wanted.uri or f"{str(data.uri).rstrip('/')}/{wanted.name}"
     store = open_store(base, storage)
-    keys = [entry.key for entry in store.list() if entry.key.endswith(".parquet")]
-    whole = [key for key in keys if key.rpartition("/")[2].startswith(wanted.split)]
+    keys = [entry.key for entry in store.list() if (entry.key or base).endswith(".parquet")]
+    whole = [key for key in keys if not key or key.rpartition("/")[2].startswith(wanted.split)]
     if not whole:
         have = ", ".join(sorted({key.rpartition("/")[2] for key in keys})[:5]) or "nothing"
         raise PoolError(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 from pipeline import engine
 from pipeline.config import canonical
@@ -39,22 +38,26 @@ def study(config: StudyConfig, voice: Voice) -> str:
             f"{config.study} in {config.workspace}, Ray with {cluster.cpus} CPUs and {cluster.gpus} GPUs"
         )
         bench = Bench(config.workspace, config.storage, cluster.device, config.compute)
-        outcome = _kind(config)(config, bench, cluster, voice)
+        outcome = _run(config, bench, cluster, voice)
         _write(config, workspace, outcome)
         _track(config, workspace, outcome, voice)
         voice.say(f"done after {time.perf_counter() - began:.0f} s")
     return workspace.store.url(REPORT)
 
 
-def _kind(config: StudyConfig) -> Any:
-    """The study's room: only the one that runs is imported."""
+def _run(config: StudyConfig, bench: Bench, cluster: engine.Cluster, voice: Voice) -> Outcome:
+    """The study itself: only the room of its kind is imported."""
     if isinstance(config, ActiveStudy):
-        from pipeline.studies import active as room
-    elif isinstance(config, OodStudy):
-        from pipeline.studies import detection as room
-    else:
-        from pipeline.studies import ablation as room
-    return room.run
+        from pipeline.studies import active
+
+        return active.run(config, bench, cluster, voice)
+    if isinstance(config, OodStudy):
+        from pipeline.studies import detection
+
+        return detection.run(config, bench, cluster, voice)
+    from pipeline.studies import ablation
+
+    return ablation.run(config, bench, cluster, voice)
 
 
 def _write(config: StudyConfig, workspace: Workspace, outcome: Outcome) -> None:

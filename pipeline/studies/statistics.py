@@ -1,0 +1,116 @@
+"""Statistics of learning curves: areas, budgets, confidence, and tests of paired differences.
+
+Rows of a matrix are blocks, that is budgets of a seed, and columns strategies; higher values are better. Budgets of one
+seed are not independent of each other, so p-values over blocks are smaller than they should be: they rank evidence.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Matrix = NDArray[np.float64]
+
+
+def area(budgets: Sequence[int], values: Sequence[float]) -> float:
+    """Area under a curve over budgets by trapezoids, divided by their range: the mean height of the curve."""
+    return float(np.trapezoid(values, budgets) / (budgets[-1] - budgets[0]))
+
+
+def budget_for(budgets: Sequence[int], values: Sequence[float], target: float) -> float | None:
+    """The first budget at which a curve reaches `target`, between budgets by straight lines; None if it never does."""
+    if values[0] >= target:
+        return float(budgets[0])
+    for i in range(1, len(values)):
+        if values[i] >= target:
+            part = (target - values[i - 1]) / (values[i] - values[i - 1])
+            return budgets[i - 1] + part * (budgets[i] - budgets[i - 1])
+    return None
+
+
+def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float, float]:
+    """Mean and the bounds of its Student confidence interval; all three are the value if there is only one."""
+    from scipy import stats
+
+    mean = math.fsum(values) / len(values)
+    if len(values) < 2:
+        return mean, mean, mean
+    half = float(
+        stats.t.ppf(0.5 + level / 2, len(values) - 1) * np.std(values, ddof=1) / math.sqrt(len(values))
+    )
+    return mean, mean - half, mean + half
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """P-values adjusted for their number by Holm's step-down procedure."""
+    order = sorted(range(len(p)), key=p.__getitem__)
+    adjusted, so_far = [0.0] * len(p), 0.0
+    for place, i in enumerate(order):
+        so_far = max(so_far, min(1.0, (len(p) - place) * p[i]))
+        adjusted[i] = so_far
+    return adjusted
+
+
+def wilcoxon_holm(matrix: Matrix) -> dict[tuple[int, int], float]:
+    """Two-sided signed-rank tests of all pairs of columns, adjusted by Holm; columns that are equal get 1."""
+    from scipy import stats
+
+    pairs = list(combinations(range(matrix.shape[1]), 2))
+    raw = []
+    for i, j in pairs:
+        gap = matrix[:, i] - matrix[:, j]
+        raw.append(float(stats.wilcoxon(gap).pvalue) if np.any(gap) else 1.0)
+    return dict(zip(pairs, holm(raw), strict=True))
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Friedman's test and what Nemenyi's says after it.
+
+    ranks     the mean rank of each column, 1 the best
+    p         Friedman's p-value
+    critical  mean ranks further apart than this differ at the 5 % level
+    pairs     Nemenyi's p-value of each pair of columns
+    """
+
+    ranks: tuple[float, ...]
+    p: float
+    critical: float
+    pairs: dict[tuple[int, int], float]
+
+
+def friedman_nemenyi(matrix: Matrix) -> Ranking | None:
+    """Whether columns differ at all, and which; None for fewer than three columns or two rows."""
+    from scipy import stats
+
+    blocks, k = matrix.shape
+    if k < 3 or blocks < 2:
+        return None
+    ranks = stats.rankdata(-matrix, axis=1).mean(axis=0)
+    equal = bool(np.all(matrix == matrix[:, :1]))
+    p = 1.0 if equal else float(stats.friedmanchisquare(*matrix.T).pvalue)
+    unit = math.sqrt(k * (k + 1) / (6 * blocks))
+    pairs = {
+        (i, j): float(stats.studentized_range.sf(math.sqrt(2) * abs(ranks[i] - ranks[j]) / unit, k, np.inf))
+        for i, j in combinations(range(k), 2)
+    }
+    return Ranking(tuple(map(float, ranks)), p, critical_range(k) * unit, pairs)
+
+
+def critical_range(k: int, level: float = 0.05) -> float:
+    """Nemenyi's critical value for `k` columns: the studentised range for many degrees of freedom over root two."""
+    from scipy import stats
+
+    return float(stats.studentized_range.isf(level, k, np.inf) / math.sqrt(2))
+
+
+def wins(matrix: Matrix) -> Matrix:
+    """(k, k): the share of rows in which column i is above column j, ties counting half."""
+    above = (matrix[:, :, None] > matrix[:, None, :]).mean(axis=0)
+    level = (matrix[:, :, None] == matrix[:, None, :]).mean(axis=0)
+    return np.asarray(above + 0.5 * level, np.float64)
