@@ -8,58 +8,24 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.answers import Hints, Note, Row, read_rows
 from pipeline.asked_images import look_at
 from pipeline.config import Config, canonical
-from pipeline.errors import LabelError, nearest
-from pipeline.label_files import READERS, Answer, bounded, check_size
-from pipeline.label_studio import from_export
-from pipeline.labels import PREFIX, Labels, batches, check_row, last_answers, read_batches, read_time
+from pipeline.labels import PREFIX, Labels, batches, last_answers, read_batches
 from pipeline.labels_out import fingerprint
 from pipeline.pieces import Failure
 from pipeline.planned import latest
-from pipeline.storage import open_store
 from pipeline.types import LABELS
 from pipeline.workspace import Workspace, open_workspace, round_key, to_parquet
 
-_READERS: Final[Mapping[str, Callable[[bytes, str], Iterator[Answer]]]] = {**READERS, "json": from_export}
 _NUMBER: Final = re.compile(rf"{PREFIX}(\d{{3}})-")
-_COMPARED: Final = 1_000_000  # names looked at for hints, in all
-
-
-@dataclass(frozen=True)
-class Row:
-    """An answer on its way in: where it stood, and its values as `LABELS` holds them."""
-
-    file: str
-    where: str
-    id: str
-    label: str | None
-    status: str
-    annotator: str
-    at: datetime | None
-    fingerprint: str | None
-
-    @property
-    def said(self) -> tuple[str, str | None, str, str]:
-        """Who says what about which image."""
-        return (self.id, self.label, self.status, self.annotator)
-
-    @property
-    def place(self) -> str:
-        """Where it stood, for people."""
-        return f"{self.file}, {self.where}"
-
-    def note(self, why: str) -> dict[str, str]:
-        """Something to tell about it."""
-        return {"file": self.file, "where": self.where, "id": self.id, "why": why}
 
 
 def take_in(
@@ -87,15 +53,16 @@ def take_in(
     workspace.check(config)
     workspace.committed_round(None)
     config = latest(workspace, config)
-    earlier = pa.concat_tables([LABELS.empty_table(), *_earlier(workspace, config)])
+    earlier = pa.concat_tables(
+        [LABELS.empty_table(), *read_batches(workspace, batches(workspace), config.taxonomy)]
+    )
     asked = _asked(workspace)
-    refused: list[dict[str, str]] = []
-    remarks: list[dict[str, str]] = []
+    refused: list[Note] = []
+    remarks: list[Note] = []
 
-    rows, left_open = _read(files, config, annotator, refused)
+    rows, left_open = read_rows(files, config, annotator, refused)
     rows = _asked_about(workspace, rows, asked, refused)
-    rows, known = _new(rows, earlier, remarks)
-    rows = _once(rows, refused, remarks)
+    rows, known = _new(rows, earlier, refused, remarks)
     rows = _of_this_image(rows, asked, config, refused)
 
     taken = sorted(rows, key=lambda row: (row.id, row.annotator)) if partial or not refused else []
@@ -116,10 +83,6 @@ def take_in(
     }
 
 
-def _earlier(workspace: Workspace, config: Config) -> list[pa.Table]:
-    return read_batches(workspace, batches(workspace), config.taxonomy)
-
-
 def _asked(workspace: Workspace) -> dict[str, str]:
     """The URI of each id that a committed round has asked about."""
     found: dict[str, str] = {}
@@ -129,96 +92,15 @@ def _asked(workspace: Workspace) -> dict[str, str]:
     return found
 
 
-# ---------------------------------------------------------------------------------------------- row by row
-
-
-def _read(
-    files: Sequence[str], config: Config, annotator: str, refused: list[dict[str, str]]
-) -> tuple[list[Row], int]:
-    """The rows that say something, and how many don't."""
-    rows: list[Row] = []
-    left_open = 0
-    classes = frozenset(config.taxonomy)
-    hint = _Hints()
-    for file in files:
-        for answer in _answers(file, config):
-            values = {name: _tidy(name, value, classes) for name, value in answer.values.items()}
-            if answer.problem is None and values.get("label") is None and values.get("status") is None:
-                left_open += 1
-                continue
-            values["annotator"] = values.get("annotator") or annotator
-            try:
-                rows.append(_row(file, answer, values, classes, hint))
-            except LabelError as error:
-                name = "" if values.get("id") is None else str(values["id"])
-                refused.append({"file": file, "where": answer.where, "id": name, "why": str(error)})
-    return rows, left_open
-
-
-def _answers(file: str, config: Config) -> list[Answer]:
-    end = file.rpartition("/")[2].rpartition(".")[2]
-    if end not in _READERS:
-        raise LabelError(f"{file}: its name should end in one of .{', .'.join(sorted(_READERS))}")
-    store = open_store(file, config.storage)
-    entry = next(store.list(), None)
-    if entry is None or entry.key:
-        raise LabelError(f"{file}: no such file")
-    check_size(entry.size, file)
-    return bounded(_READERS[end](store.get(""), file), file)
-
-
-def _tidy(name: str, value: Any, classes: Collection[str]) -> Any:
-    """Without what tools and hands add: empty text, not-a-number for nothing, white space around a word."""
-    if isinstance(value, str) and name != "id" and value not in classes:
-        value = value.strip()
-    return None if value == "" or value != value else value
-
-
-def _row(file: str, answer: Answer, values: Mapping[str, Any], classes: Collection[str], hint: _Hints) -> Row:
-    if answer.problem is not None:
-        raise LabelError(answer.problem)
-    status, label = values.get("status"), values.get("label")
-    if status in ("skipped", "out-of-world") and label is not None:
-        raise LabelError(f"status {status!r} and label {label!r} at once; leave one of them empty")
-    found = check_row(values, classes, hint)
-    seen = values.get("fingerprint")
-    return Row(
-        file=file,
-        where=answer.where,
-        id=found.id,
-        label=found.label,
-        status=found.status,
-        annotator=found.annotator,
-        at=read_time(values.get("at")),
-        fingerprint=None if seen is None else str(seen),
-    )
-
-
-class _Hints:
-    """The nearest known word, as long as looking for it takes no time to speak of."""
-
-    def __init__(self) -> None:
-        self._told: dict[str, str] = {}
-        self._compared = 0
-
-    def __call__(self, word: str, known: Collection[str]) -> str:
-        if word not in self._told:
-            self._compared += len(known)
-            if self._compared > _COMPARED:
-                return f"{len(known)} others are known"
-            self._told[word] = nearest(word, known)
-        return self._told[word]
-
-
-# -------------------------------------------------------------------------------------------- all together
+# ---------------------------------------------------------------------------------------------- the checks
 
 
 def _asked_about(
-    workspace: Workspace, rows: Sequence[Row], asked: Mapping[str, str], refused: list[dict[str, str]]
+    workspace: Workspace, rows: Sequence[Row], asked: Mapping[str, str], refused: list[Note]
 ) -> list[Row]:
     strange = {row.id for row in rows} - set(asked)
     pool = _in_pool(workspace, strange) if strange else frozenset()
-    hint = _Hints()
+    hint = Hints()
     for row in rows:
         if row.id in pool:
             refused.append(row.note("no committed round has asked about it"))
@@ -238,50 +120,64 @@ def _in_pool(workspace: Workspace, ids: Collection[str]) -> frozenset[str]:
     return frozenset(found)
 
 
-def _new(rows: Sequence[Row], earlier: pa.Table, remarks: list[dict[str, str]]) -> tuple[list[Row], int]:
-    """The rows that no batch holds yet, and how many are known."""
+def _new(
+    rows: Sequence[Row], earlier: pa.Table, refused: list[Note], remarks: list[Note]
+) -> tuple[list[Row], int]:
+    """What is new: one row of each annotator about each id, and how many rows are known."""
     ids = pa.array(sorted({row.id for row in rows}), pa.string())
     mine = earlier.filter(pc.is_in(earlier["id"], value_set=ids))
     stored = list(zip(*(mine[name].to_pylist() for name in LABELS.names), strict=True))
     held = frozenset(stored)
-    last = {place for votes in last_answers(mine).values() for place in votes.values()}
-    overruled = held - {stored[place] for place in last}
-    for row in rows:
-        if _stored(row) in overruled:
-            remarks.append(
-                row.note("said before and overruled since; to say it again, give a later time in 'at'")
-            )
-    new = [row for row in rows if _stored(row) not in held]
-    return new, len(rows) - len(new)
-
-
-def _stored(row: Row) -> tuple[Any, ...]:
-    return (*row.said, row.at)
-
-
-def _once(rows: Sequence[Row], refused: list[dict[str, str]], remarks: list[dict[str, str]]) -> list[Row]:
-    """One row of each annotator about each id: the first of those that agree, none of those that don't."""
+    standing = {
+        (name, annotator): stored[place]
+        for name, votes in last_answers(mine).items()
+        for annotator, place in votes.items()
+    }
+    overruled = held - set(standing.values())
     by_author: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         by_author.setdefault((row.id, row.annotator), []).append(row)
-    kept = []
-    for first, *others in by_author.values():
-        if all(row.said == first.said for row in others):
-            kept.append(first)
-            remarks.extend(row.note(f"says what {first.place} says already") for row in others)
-            continue
-        who = repr(first.annotator) if first.annotator else "somebody without a name"
-        for row in (first, *others):
-            other = next(o for o in (first, *others) if o.said != row.said)
-            refused.append(row.note(
-                f"{who} says {_said(row.status, row.label)} here, and {_said(other.status, other.label)} "
-                f"in {other.place}"
-            ))  # fmt: skip
-    return kept
+        if row.stored in overruled:
+            remarks.append(
+                row.note("said before and overruled since; to say it again, give a later time in 'at'")
+            )
+    kept: list[Row] = []
+    known = 0
+    for author, said in by_author.items():
+        fresh = [row for row in said if row.stored not in held]
+        known += len(said) - len(fresh)
+        times = [row.at for row in said] + [standing[author][-1] if author in standing else None]
+        newest = max((at for at in times if at is not None), default=None)
+        kept += _agreed([row for row in fresh if not _late(row, newest, remarks)], refused, remarks)
+    return kept, known
+
+
+def _late(row: Row, newest: datetime | None, remarks: list[Note]) -> bool:
+    """Whether the annotator has said something later; who gives no time says it now."""
+    late = row.at is not None and newest is not None and row.at < newest
+    if late:
+        remarks.append(row.note("the same annotator has answered later"))
+    return late
+
+
+def _agreed(rows: Sequence[Row], refused: list[Note], remarks: list[Note]) -> list[Row]:
+    """The first of an annotator's rows about an id if they agree, none of them if they don't."""
+    firsts: dict[tuple[Any, ...], Row] = {}
+    for row in rows:
+        firsts.setdefault(row.said, row)
+    if len(firsts) > 1:
+        who = repr(rows[0].annotator) if rows[0].annotator else "somebody without a name"
+        for row in rows:
+            other = next(first for said, first in firsts.items() if said != row.said)
+            mine, theirs = _said(row.status, row.label), _said(other.status, other.label)
+            refused.append(row.note(f"{who} says {mine} here, and {theirs} in {other.place}"))
+        return []
+    remarks += [row.note(f"says what {rows[0].place} says already") for row in rows[1:]]
+    return list(rows[:1])
 
 
 def _of_this_image(
-    rows: Sequence[Row], asked: Mapping[str, str], config: Config, refused: list[dict[str, str]]
+    rows: Sequence[Row], asked: Mapping[str, str], config: Config, refused: list[Note]
 ) -> list[Row]:
     """The rows whose image is the one that was shown; of those without a fingerprint nobody can say."""
     wanted: dict[str, list[str]] = {}

@@ -505,6 +505,37 @@ def test_a_later_word_stands_and_an_old_file_does_not_bring_the_first_one_back(p
     assert project.labels().labeled() == (["a"], ["cat"])
 
 
+def test_the_last_time_counts_within_files_and_between_them(project: Project) -> None:
+    def at(hour: int, label: str) -> dict[str, Any]:
+        return {"id": "a", "label": label, "annotator": "ann", "at": datetime(2026, 5, 11, hour, tzinfo=UTC)}
+
+    noon = project.write("noon.csv", at(12, "dog"), at(11, "cat"))
+    found = project.take(noon)
+    assert (found["taken"], found["refused"]) == (1, [])
+    assert [(row["where"], row["why"]) for row in found["remarks"]] == [
+        ("row 3", "the same annotator has answered later")
+    ]
+    found = project.take(noon)
+    assert (found["taken"], found["known"]) == (0, 1)
+    assert project.take(project.write("late.csv", at(10, "café")))["taken"] == 0
+    assert project.labels().labeled() == (["a"], ["dog"])
+    assert project.take(project.write("next.csv", at(13, "cat")))["taken"] == 1
+    assert project.labels().labeled() == (["a"], ["cat"])
+
+
+def test_who_skips_first_and_answers_then_has_answered(project: Project) -> None:
+    place = project.out("label-studio")
+    tasks = json.loads(Path(place).read_bytes())
+    skip = annotated(Said("skipped", None, "ann", datetime(2026, 5, 11, 11, tzinfo=UTC)))
+    answer = annotated(Said("labeled", "cat", "ann", datetime(2026, 5, 11, 12, tzinfo=UTC)))
+    tasks[0]["annotations"] = [skip, answer]
+    Path(place).write_text(json.dumps(tasks))
+    for taken in (1, 0):
+        found = project.take(place)
+        assert (found["taken"], found["refused"]) == (taken, [])
+        assert project.labels().labeled() == (["a"], ["cat"])
+
+
 def test_batches_lie_behind_all_that_are_there(project: Project) -> None:
     def add(label: str) -> str:
         place = project.write(f"{label}.csv", {"id": "a", "label": label})
