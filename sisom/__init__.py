@@ -20,6 +20,7 @@ from sisom.prepare import prepare_model
 from sisom.scoring import score
 from sisom.slopes import reduced_slopes, search_slopes, sweep_slopes
 from sisom.state import load_bank
+from sisom.sweeps import SWEEPS, search_options
 from sisom.types import Candidates, FeatureBank, Features, Labeled, Query, Scores
 from sisom.updates import add_labeled, merge_banks, raise_classes, remove_rows
 from sisom.verdicts import confidence, is_ood, p_values, threshold
@@ -29,6 +30,7 @@ __all__ = [
     "MODELS",
     "ROW_SELECTORS",
     "SELECTORS",
+    "SWEEPS",
     "Candidates",
     "FeatureBank",
     "Features",
@@ -63,6 +65,7 @@ __all__ = [
     "remove_rows",
     "save_weights",
     "score",
+    "search_options",
     "search_slopes",
     "selectors",
     "sweep_slopes",

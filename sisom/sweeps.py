@@ -1,0 +1,61 @@
+"""The options that were published as sweeps, and the choice among them on a validation split."""
+
+from collections.abc import Mapping, Sequence
+from itertools import product
+
+from jaxtyping import Int
+from torch import Tensor
+
+from sisom.catalog import build_detector
+from sisom.errors import InputError
+from sisom.head import Head
+from sisom.metrics import auroc
+from sisom.types import Features
+
+__all__ = ["SWEEPS", "search_options"]
+
+Sweep = Mapping[str, Sequence[float | int]]
+
+# As OpenOOD 1.5 sweeps them.
+SWEEPS: dict[str, Sweep] = {
+    "odin": {"temperature": (1.0, 10.0, 100.0, 1000.0), "noise": (0.0014, 0.0028)},
+    "gen": {"gamma": (0.01, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0), "largest": (10, 50, 100, 200, 500, 1000)},
+    "react": {"percentile": (85.0, 90.0, 95.0, 99.0)},
+    "dice": {"percentile": (10.0, 30.0, 50.0, 70.0, 90.0)},
+    "ash-b": {"percentile": (65.0, 70.0, 75.0, 80.0, 85.0, 90.0, 95.0)},
+    "scale": {"percentile": (65.0, 70.0, 75.0, 80.0, 85.0, 90.0, 95.0)},
+    "knn": {"k": (50, 100, 200, 500, 1000)},
+    "vim": {"dim": (256, 1000)},
+}
+
+
+def search_options(
+    name: str,
+    features: Features,
+    labels: Int[Tensor, " n"],
+    known: Features,
+    unknown: Features,
+    *,
+    head: Head | None = None,
+    sweep: Sweep | None = None,
+) -> tuple[dict[str, float | int], float]:
+    """The options of a detector fitted to `features` that best tell `known` from `unknown`, and their AUROC.
+
+    Looks at every combination of `sweep`, or of the published one; equal ones go to the first. Raises `InputError`
+    for a detector without a sweep and for one that needs the images themselves.
+    """
+    fields = SWEEPS.get(name) if sweep is None else sweep
+    if not fields:
+        raise InputError(f"there is no sweep of {name!r}")
+    if "model" in build_detector(name, head=head).needs:
+        raise InputError(f"the options of {name!r} change the images, so they cannot be chosen from features")
+    best: tuple[dict[str, float | int], float] | None = None
+    for values in product(*fields.values()):
+        options = dict(zip(fields, values, strict=True))
+        detector = build_detector(name, head=head, **options)
+        state = detector.fit(features, labels)
+        value = auroc(detector.score(state, known), detector.score(state, unknown))
+        if best is None or value > best[1]:
+            best = options, value
+    assert best is not None
+    return best
