@@ -28,6 +28,7 @@ from pipeline.engine import Cluster
 from pipeline.errors import LabelError, LeaseHeld, printable
 from pipeline.labels import PREFIX, Labels, batches, read_labels
 from pipeline.listing import freeze
+from pipeline.memory import foresee
 from pipeline.outcome import answers_key, bank_file, metrics_of, stored_bank, stored_network, track, view_of
 from pipeline.planned import as_planned, grown, latest
 from pipeline.plots import plots
@@ -51,6 +52,7 @@ class Project:
     tracker: Tracker
     lease: Lease
     voice: Voice
+    clock: Callable[[], float] = time.time  # seconds since 1970; a simulation has its own
 
 
 def run_round(project: Project, cluster: Cluster, index: int) -> Round:
@@ -195,6 +197,8 @@ def _plan(work: _Work) -> None:
         numbers = {name: i for i, name in enumerate(taxonomy)}
         here = [(name, numbers[label]) for name, label in zip(ids, names, strict=True) if name in places]
         rows = labeled.labeled_table(here, places, config.train.held_out, config.seed)
+        foreseen = foresee(config, work.cluster, rows=listing.snapshot.rows, labeled=rows.num_rows)
+        voice.say(f"  {foreseen.told()}")  # what can't be scored need not be trained for
         workspace.write_table(work.key(DUPLICATES_KEY), listing.duplicates)
         workspace.write_table(work.key("labeled.parquet"), rows)
         plan = {
@@ -364,7 +368,7 @@ def _select(work: _Work) -> None:
         found = triage.tune_filter(workspace, work.key(""), work.labels)
         workspace.write_json(work.key("triage.json"), found)
         far_from = found["far_from"]
-        answered = work.labels.answered()
+        answered = selection.settled(workspace, work.index, work.labels)
         kept = selection.gather(workspace, work.key(""), answered, plan, far_from, seed=seed)
         novel = selection.novel_places(kept, plan, far_from)
         groups = None
@@ -421,7 +425,10 @@ def _commit(work: _Work) -> Round:
     written = to_json({**asdict(manifest), "artefacts": dict(manifest.artefacts)})
     lease = work.project.lease
     lease.hold()
-    workspace.write_json(work.key("commit.json"), {"fence": lease.fence, "at": datetime.now(UTC).isoformat()})
+    workspace.write_json(
+        work.key("commit.json"),
+        {"fence": lease.fence, "at": datetime.fromtimestamp(work.project.clock(), UTC).isoformat()},
+    )
     key = work.key("round.json")
     if not workspace.store.put_if_absent(key, written) and workspace.store.get(key) != written:
         raise LeaseHeld(
