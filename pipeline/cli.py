@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from pipeline import __version__
-from pipeline.errors import LabelError, UserError, ours, printable
+from pipeline.errors import LabelError, UserError, mask, ours, printable
 
 if TYPE_CHECKING:  # the rooms behind the commands import torch and Ray: only the chosen command pays for them
     from pipeline.config import Config
@@ -198,7 +198,7 @@ def config_show(config: ConfigFile, set_: Sets = None) -> None:
     resolved = _load(config, set_)
     from pipeline.config_file import dump
 
-    typer.echo(dump(resolved), nl=False)
+    typer.echo(mask(dump(resolved)), nl=False)  # a URI may hold a password
 
 
 @labels_app.command(

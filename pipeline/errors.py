@@ -25,6 +25,7 @@ brings an error home from a worker.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -132,9 +133,17 @@ def ours(error: BaseException | None) -> PipelineError | None:
     return None
 
 
+def mask(text: str) -> str:
+    """The text with the user and password of any URI in it replaced by stars."""
+    return re.sub(r"(?<=://)[^/\s]+@", "***@", text)
+
+
 def printable(text: str) -> str:
-    """Text that may hold a stranger's words, without what a terminal would obey; line breaks stay."""
-    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
+    """Text that may hold a stranger's words or a URI's password, as it may be shown; line breaks stay.
+
+    What a terminal would obey is taken out.
+    """
+    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in mask(text))
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

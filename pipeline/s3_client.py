@@ -12,7 +12,7 @@ from typing import Any
 import tenacity
 
 from pipeline.config import Storage
-from pipeline.errors import StorageError, StoreUnavailable
+from pipeline.errors import StorageError, StoreUnavailable, mask
 from pipeline.store import changed, missing, unavailable
 
 
@@ -81,7 +81,7 @@ def speaking(uri: str) -> Iterator[None]:
     except (*broken, ConnectionError, TimeoutError) as error:
         raise unavailable(uri, error) from error
     except (boto.BotoCoreError, ValueError) as error:  # a profile, region, endpoint or bucket that can't be
-        raise StorageError(f"{uri}: {' '.join(str(error).split())}") from None
+        raise StorageError(f"{uri}: {mask(' '.join(str(error).split()))}") from None
 
 
 _client_lock = threading.Lock()

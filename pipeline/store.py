@@ -8,7 +8,7 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from pipeline.errors import ArtefactMissing, ObjectChanged, StorageError, StoreUnavailable
+from pipeline.errors import ArtefactMissing, ObjectChanged, StorageError, StoreUnavailable, mask
 
 
 @dataclass(frozen=True)
@@ -104,6 +104,6 @@ def changed(uri: str) -> ObjectChanged:
 
 def unavailable(uri: str, cause: BaseException) -> StoreUnavailable:
     """The error for storage that does not answer."""
-    error = StoreUnavailable(f"{uri}: storage does not answer: {cause}")
+    error = StoreUnavailable(f"{uri}: storage does not answer: {mask(str(cause))}")
     error.uri = uri
     return error

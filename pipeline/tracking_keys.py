@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.config import Config, canonical
+from pipeline.errors import mask
 
 MAX_KEY_CHARS = 250
 
@@ -23,11 +24,6 @@ def key(*parts: str) -> str:
         return "/".join(steps)
     digest = hashlib.sha256(canonical(parts)).hexdigest()[:8]
     return "/".join(steps)[: MAX_KEY_CHARS - 9].rstrip("/") + f"-{digest}"
-
-
-def mask(text: str) -> str:
-    """The text with the user and password of any URI in it replaced by stars."""
-    return re.sub(r"(?<=://)[^/\s]+@", "***@", text)
 
 
 def flat(values: Mapping[str, Any], *path: str) -> dict[str, Any]:

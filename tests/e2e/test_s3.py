@@ -1,8 +1,11 @@
-"""The same config with workspace and pool on S3: the same query, and no secret left behind."""
+"""The same config with workspace and pool on S3: the same query, and no secret left behind anywhere."""
 
 from __future__ import annotations
 
 import io
+import shutil
+import socket
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +17,12 @@ from moto.server import ThreadedMotoServer
 from tests.e2e.conftest import QUICKSTART, Demo, Terminal
 
 pytestmark = [pytest.mark.ray, pytest.mark.s3]
-SECRET = "canary-7f3a9c"
+SECRETS = {
+    "AWS_SECRET_ACCESS_KEY": "canary-7f3a9c",
+    "OUR_OWN_SECRET": "canary-51b0de",  # that `storage.secret_key_env` names
+    "MLFLOW_TRACKING_PASSWORD": "canary-c4d172",
+}
+PASSWORD = "canary-08e6bb"  # in the URI of a server
 
 
 @pytest.fixture
@@ -26,27 +34,65 @@ def endpoint() -> Iterator[str]:
     server.stop()
 
 
-def test_the_quickstart_runs_on_s3_unchanged(demo: Demo, endpoint: str, tmp_path: Path) -> None:
+@pytest.fixture
+def ray_folder() -> Iterator[Path]:
+    """Where Ray leaves its logs; a short name, since its sockets lie there too."""
+    folder = Path(tempfile.mkdtemp(prefix="sc-", dir="/tmp"))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def leaks(data: bytes) -> list[str]:
+    return [secret for secret in (*SECRETS.values(), PASSWORD) if secret.encode() in data]
+
+
+def leaking(folder: Path) -> list[tuple[str, list[str]]]:
+    """The files that hold a secret."""
+    files = (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    found = ((str(path), leaks(path.read_bytes())) for path in files)
+    return [(path, held) for path, held in found if held]
+
+
+def test_the_quickstart_runs_on_s3_unchanged(
+    demo: Demo, endpoint: str, tmp_path: Path, ray_folder: Path
+) -> None:
     terminal = Terminal(tmp_path)
     keys = {
+        **SECRETS,
         "AWS_ACCESS_KEY_ID": "someone",
-        "AWS_SECRET_ACCESS_KEY": SECRET,
+        "OUR_OWN_KEY": "someone",
         "AWS_DEFAULT_REGION": "us-east-1",
+        "RAY_TMPDIR": str(ray_folder),
     }
     client = boto3.client(
         "s3",
         endpoint_url=endpoint,
         region_name="us-east-1",
         aws_access_key_id="someone",
-        aws_secret_access_key=SECRET,
+        aws_secret_access_key="whatever",
     )
     client.create_bucket(Bucket="bucket")
     arguments = ["run", str(QUICKSTART), "--rounds", "1"]
-    for text in ("workspace=s3://bucket/quickstart", "pool.uri=s3://bucket/digits/pool"):
+    for text in (
+        "workspace=s3://bucket/quickstart",
+        "pool.uri=s3://bucket/digits/pool",
+        "storage.access_key_env=OUR_OWN_KEY",
+        "storage.secret_key_env=OUR_OWN_SECRET",
+    ):
         arguments += ["--set", text]
-    terminal.run(*arguments, env={**keys, "AWS_ENDPOINT_URL": endpoint})
-    again = terminal.run(*arguments, "--set", f"storage.endpoint={endpoint}", env=keys)
-    assert "nothing to do" in again.stderr
+    told = [terminal.run(*arguments, env={**keys, "AWS_ENDPOINT_URL": endpoint})]
+    assert any((ray_folder / "ray").rglob("*.out")), "this Ray's logs are here"
+
+    client.delete_object(
+        Bucket="bucket", Key="quickstart/rounds/000/tracking.json"
+    )  # as after an outage of MLflow
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        uri = f"http://ann:{PASSWORD}@127.0.0.1:{nobody.getsockname()[1]}"
+        sets = ("--set", f"storage.endpoint={endpoint}", "--set", f"tracking.uri={uri}")
+        told.append(terminal.run(*arguments, *sets, env=keys))
+    assert "nothing to do" in told[-1].stderr
+    assert "not now" in told[-1].stderr and "***@127.0.0.1" in told[-1].stderr
 
     found = {}
     for page in client.get_paginator("list_objects_v2").paginate(Bucket="bucket"):
@@ -58,8 +104,56 @@ def test_the_quickstart_runs_on_s3_unchanged(demo: Demo, endpoint: str, tmp_path
         "digits/truth/truth.parquet",
     } <= set(found)
     assert not (tmp_path / "runs").exists(), "nothing of the workspace is on the local disk"
-    leaks = [key for key, data in found.items() if SECRET.encode() in data]
-    assert not leaks
+    assert not [(key, leaks(data)) for key, data in found.items() if leaks(data)]
+    assert not [
+        leaks((end.stdout + end.stderr).encode()) for end in told if leaks((end.stdout + end.stderr).encode())
+    ]
+    assert not leaking(ray_folder)
+    assert not leaking(tmp_path)
     ours = pq.read_table(io.BytesIO(found["quickstart/rounds/000/query.parquet"]))
     theirs = pq.read_table(demo.workspace / "rounds/000/query.parquet")
     assert ours.drop_columns("uri") == theirs.drop_columns("uri")
+
+
+@pytest.mark.parametrize(
+    ("sets", "status"),
+    [
+        (["tracking.experiment=" + "x" * 600], 2),
+        (["tracking.uri=" + f"http://ann:{PASSWORD}@h/" + "x" * 5000], 2),
+        (["tracking={uri: [" + f"'http://ann:{PASSWORD}@h']" + "}"], 2),
+        ([f"trackin.uri=http://ann:{PASSWORD}@h"], 2),
+        (
+            [
+                "storage.access_key_env=OUR_OWN_KEY",
+                "storage.secret_key_env=NOT_SET",
+                "workspace=s3://bucket/w",
+            ],
+            2,
+        ),
+    ],
+)
+def test_what_goes_wrong_tells_no_secret(sets: list[str], status: int, endpoint: str, tmp_path: Path) -> None:
+    keys = {
+        **SECRETS,
+        "AWS_ACCESS_KEY_ID": "someone",
+        "OUR_OWN_KEY": "someone",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    words = [word for text in sets for word in ("--set", text)]
+    end = Terminal(tmp_path).run(
+        "run", str(QUICKSTART), *words, env={**keys, "AWS_ENDPOINT_URL": endpoint}, expect=status
+    )
+    assert not leaks((end.stdout + end.stderr).encode()), end.stderr
+    assert not leaking(tmp_path)
+
+
+def test_a_config_is_shown_without_its_passwords(tmp_path: Path) -> None:
+    sets = (
+        "--set",
+        f"tracking.uri=http://ann:{PASSWORD}@host",
+        "--set",
+        f"storage.endpoint=http://b:{PASSWORD}@s3",
+    )
+    shown = Terminal(tmp_path).run("config", "show", str(QUICKSTART), *sets).stdout
+    assert "http://***@host" in shown and "http://***@s3" in shown
+    assert not leaks(shown.encode())
