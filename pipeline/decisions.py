@@ -23,7 +23,7 @@ from pipeline.labels import read_labels
 from pipeline.lookup import pixels_of
 from pipeline.outcome import stored_bank, stored_network
 from pipeline.planned import of_round
-from pipeline.selection import COLUMNS, SCORE_NAMES, kinds, priorities
+from pipeline.selection import COLUMNS, SCORE_NAMES, kinds, priorities, settled
 from pipeline.snapshot import Snapshot
 from pipeline.stages import Extractor
 from pipeline.workspace import Workspace, open_workspace, round_key
@@ -119,7 +119,7 @@ def _standing(round_: _Round, scored: Mapping[str, Any]) -> dict[str, Any]:
     plan, seed = round_.config.query, round_.plan["seed"]
     asked = round_.workspace.read_table(round_.key("query.parquet")).to_pylist()
     answers = read_labels(round_.workspace, round_.plan["labels"], round_.config.taxonomy)
-    answered = pa.array(sorted(answers.answered()), pa.string())
+    answered = pa.array(sorted(settled(round_.workspace, round_.index, answers)), pa.string())
     far_from = round_.workspace.read_json(round_.key("triage.json"))["far_from"]
     one = pa.Table.from_pylist([dict(scored)]).select(COLUMNS)
     kind = kinds(one, far_from)[0].as_py()
@@ -137,6 +137,11 @@ def _standing(round_: _Round, scored: Mapping[str, Any]) -> dict[str, Any]:
             return found | {"asked": True, "why": f"rank {row['rank']} of the query: {row['reason']}"}
     if scored["id"] in answers.answered():
         return found | {"asked": False, "why": "it had an answer already"}
+    if pc.is_in(pa.scalar(scored["id"]), value_set=answered).as_py():
+        return found | {
+            "asked": False,
+            "why": "an earlier round had asked about it, and its answer was awaited",
+        }
     why = f"{before} {kind} images were wanted more, too many for the query"
     if kind == "novel":
         why = f"{before} novel images were wanted more, and of those that look alike only the first are asked about"

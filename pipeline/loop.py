@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pyarrow as pa
@@ -56,8 +57,10 @@ def run(config: Config, voice: Voice, *, rounds: int | None = None) -> int:
 
 
 @contextmanager
-def opened(config: Config, voice: Voice) -> Iterator[Project]:
+def opened(config: Config, voice: Voice, clock: Callable[[], float] = time.time) -> Iterator[Project]:
     """A project to work on: checked, leased and this config's, its committed rounds known to MLflow.
+
+    `clock` gives seconds since 1970.
 
     Raises:
         UserError, LeaseHeld: see `pipeline.errors`.
@@ -73,7 +76,7 @@ def opened(config: Config, voice: Voice) -> Iterator[Project]:
             track(workspace, config, tracker, voice, index)
             if not workspace.exists(round_key(index, "tracking.json")):
                 break  # no use in waiting for the same silence once a round
-        yield Project(config, workspace, tracker, lease, voice)
+        yield Project(config, workspace, tracker, lease, voice, clock)
 
 
 def go_on(project: Project, first: int, wanted: int) -> int:

@@ -18,9 +18,10 @@ import torch
 import sisom
 from pipeline.config import QueryPlan
 from pipeline.errors import PoolError
+from pipeline.labels import Labels
 from pipeline.score_files import each_file
 from pipeline.types import QUERY
-from pipeline.workspace import Workspace
+from pipeline.workspace import Workspace, round_key
 
 SCORE_NAMES = ["inner", "outer", "ratio", "energy", "sisom", "sisome"]
 COLUMNS = ["id", "uri", "shard", "predicted", *SCORE_NAMES, "is_ood"]
@@ -40,6 +41,18 @@ ORDER = [("priority", "descending"), ("id", "ascending"), ("uri", "ascending")]
 SPREAD = 8  # novel candidates looked at for each that is asked about
 
 
+def settled(workspace: Workspace, index: int, labels: Labels) -> frozenset[str]:
+    """Ids that round `index` must not ask about: they are answered, or an earlier query is out with them.
+
+    Those on which annotators disagree are asked about again.
+    """
+    asked: set[str] = set()
+    for earlier in range(index):
+        query = workspace.read_table(round_key(earlier, "query.parquet"), ["id"])
+        asked.update(query["id"].to_pylist())
+    return labels.answered() | (asked - labels.tied())
+
+
 def gather(
     workspace: Workspace,
     prefix: str,
@@ -54,7 +67,7 @@ def gather(
     Args:
         workspace: where the score files lie.
         prefix: of the round, such as `rounds/003/`.
-        answered: ids that have an answer already.
+        answered: ids that are settled.
         plan: size, strategy and the shares of strange rows.
         far_from: energy from which on strange rows are far; None where nothing tells novel from far yet.
         seed: of the `random` strategy.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from datetime import datetime
 
 from pipeline.config import Config
@@ -20,17 +21,19 @@ from pipeline.stopping import reason_to_stop
 from pipeline.workspace import Workspace, round_key
 
 
-def tick(config: Config, voice: Voice) -> int:
+def tick(config: Config, voice: Voice, clock: Callable[[], float] = time.time) -> int:
     """Take in the labels that came, and start or finish one round if there is reason; gives how many were done.
+
+    `clock` gives seconds since 1970: what waits for time waits for this one.
 
     Raises:
         WaitingForLabels: the open query is not answered enough.
         LeaseHeld: another run works here.
         UserError, SystemFault: see `pipeline.errors`.
     """
-    with opened(config, voice) as project:
+    with opened(config, voice, clock) as project:
         workspace = project.workspace
-        reason = reason_to_work(workspace, config, now=time.time())
+        reason = reason_to_work(workspace, config, now=clock())
         if reason is None:
             enough = reason_to_stop(workspace, config)
             voice.say(f"{config.workspace}: {f'{enough}: ' if enough else ''}nothing to do")
