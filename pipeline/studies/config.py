@@ -219,6 +219,19 @@ class Variant(Section):
     precision: Literal["fp32", "bf16"] = "fp32"
     partner: Literal["none", "energy", "knn"] = "energy"
 
+    @model_validator(mode="after")
+    def _slopes_fit(self) -> Variant:
+        measured = self.slopes in ("typical", "searched")
+        if self.space == "penultimate" and not measured and not isinstance(self.slopes, float):
+            raise ValueError("space: penultimate is one layer; its slopes are a number, typical or searched")
+        if isinstance(self.slopes, str) and not measured:
+            from sisom.presets import PRESETS
+
+            if self.slopes not in PRESETS:
+                known = [*PRESETS, "typical", "searched"]
+                raise ValueError(f"unknown slopes {self.slopes!r}; {nearest(self.slopes, known)}")
+        return self
+
 
 class Search(Section):
     """How `slopes: searched` is found: every combination of `candidates` over the layers, on a sample of `rows`."""
@@ -227,27 +240,28 @@ class Search(Section):
     candidates: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1e-2, 1.0, 1e2, 1e4)
 
 
-class AblationQuery(Section):
-    """A pool of known and unknown images, of which each variant asks about `size`."""
-
-    pool: ImageSet
-    size: Count
-
-
 class AblationStudy(_OnNetworks):
-    """Variants of SISOM x checkpoints: `base`, each value of `vary` alone, and all combinations of `grid`."""
+    """Variants of SISOM x checkpoints: `base`, each value of `vary` alone, each of `also`, all combinations of `grid`.
+
+    All are told as changes to `base`. `query` is how many of the known test images each variant asks about.
+    """
 
     study: Literal["ablation"]
     base: Variant = Variant()
     vary: dict[str, tuple[JsonValue, ...]] = Field(default_factory=dict)
+    also: tuple[dict[str, JsonValue], ...] = ()
     grid: dict[str, tuple[JsonValue, ...]] = Field(default_factory=dict)
     search: Search = Search()
-    query: AblationQuery | None = None
+    query: Count = 250
 
     @model_validator(mode="after")
     def _buildable(self) -> AblationStudy:
-        for where in ("vary", "grid"):
-            for key in getattr(self, where):
+        for where, keys in (
+            ("vary", self.vary),
+            ("grid", self.grid),
+            *(("also", each) for each in self.also),
+        ):
+            for key in keys:
                 if key not in Variant.model_fields:
                     raise ValueError(f"{where}: no part {key!r}; {nearest(key, Variant.model_fields)}")
         self.variants()
@@ -259,6 +273,7 @@ class AblationStudy(_OnNetworks):
 
         changes: list[dict[str, Any]] = [{}]
         changes += [{key: value} for key, values in self.vary.items() for value in values]
+        changes += self.also
         changes += [dict(zip(self.grid, values, strict=True)) for values in product(*self.grid.values())]
         base = self.base.model_dump(mode="json")
         found: dict[str, Variant] = {}

@@ -17,9 +17,9 @@ from pipeline.studies.outcome import Block, Figure, Table, marked, percent, spre
 from pipeline.studies.statistics import (
     Matrix,
     area,
+    bands,
     budget_for,
     friedman_nemenyi,
-    interval,
     wilcoxon_holm,
     wins,
 )
@@ -185,8 +185,8 @@ def _learning(curves: Sequence[Curve], config: ActiveStudy) -> Block:
     kind = "Mean accuracy over all classes, unknown ones counting 0" if config.open_set else "Test accuracy"
     return Block(
         "Learning curves",
-        f"{kind} in percent over {seeds} seeds{', with standard deviations' if seeds > 1 else ''}; bands are 95 % "
-        "confidence intervals of the mean. The area is the mean height of the curve. A target counts as reached "
+        f"{kind} in percent over {seeds} seeds{', with standard deviations' if seeds > 1 else ''}. Bands are 95 % "
+        "confidence intervals without what all strategies of a seed have in common (Cousineau, Morey). The area is the mean height of the curve. A target counts as reached "
         "where the mean curve crosses it.",
         (
             Figure(
@@ -356,33 +356,33 @@ def _draw(
 ) -> None:
     colors = _LIGHT if theme.name == "light" else _DARK
     scale = 100.0 if percent else 1.0
-    for number, name in enumerate(names_of(curves)):
-        mine = [curve for curve in curves if curve.strategy == name]
-        xs = mine[0].budgets if last else mine[0].budgets[:-1]
-        bands = [interval([float(curve.rounds[i][what]) for curve in mine]) for i in range(len(xs))]
+    names, xs = names_of(curves), curves[0].budgets[: None if last else -1]
+    seeds = list(dict.fromkeys(curve.seed for curve in curves))
+    found = {
+        (c.seed, c.strategy): [scale * float(line[what]) for line in c.rounds[: len(xs)]] for c in curves
+    }
+    means, widths = bands(np.asarray([[found[seed, name] for name in names] for seed in seeds]))
+    for number, name in enumerate(names):
         color, mark = colors[number % len(colors)], _MARKS[number % len(_MARKS)]
         axes.plot(
             xs,
-            [scale * mean for mean, _, _ in bands],
+            means[number],
             color=color,
             marker=mark,
-            markersize=4.5,
-            linewidth=1.7,
+            markersize=4,
+            linewidth=1.5,
             linestyle="-" if number < len(colors) else "--",
             label=plain(name),
         )
-        if len(mine) > 1:
-            low, high = ([scale * band[i] for band in bands] for i in (1, 2))
-            axes.fill_between(xs, low, high, color=color, alpha=0.10, linewidth=0)
+        low, high = means[number] - widths[number], means[number] + widths[number]
+        axes.fill_between(xs, low, high, color=color, alpha=0.10, linewidth=0)
     axes.set_xticks(xs)
     axes.xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}")
     if len(xs) > 8:
         axes.locator_params(axis="x", nbins=8)
     if percent:
         axes.yaxis.set_major_formatter(lambda y, _: f"{y:.0f} %")
-    means = [scale * float(np.mean([c.rounds[i][what] for c in curves])) for i in range(len(xs))]
-    every = [scale * float(c.rounds[i][what]) for c in curves for i in range(len(xs))]
-    room = 0.08 * (max(every) - min(every) + abs(means[0]) * 0.01)
-    axes.set_ylim(min(every) - room, max(every) + room)  # bands of few seeds would squeeze the curves
+    room = 0.12 * (float(means.max() - means.min()) + 0.01)
+    axes.set_ylim(means.min() - room, means.max() + room)  # wide bands of few seeds would squeeze the curves
     axes.set_xlabel("labeled images")
-    legend(axes, theme, 4)
+    legend(axes, theme, 3)

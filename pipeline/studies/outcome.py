@@ -21,7 +21,7 @@ class Figure:
 
     draw: Callable[[Axes, Theme], None]
     alt: str
-    height: float = 3.4  # inches, of 6.4 across
+    height: float = 3.2  # inches, of 5 across
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any
 from pipeline.plots import THEMES, png
 from pipeline.studies.outcome import Block
 
-_WIDTH = 6.4  # inches
+_WIDTH = 5.0  # inches: text stays readable on a phone
 _UNSAFE = re.compile(
     r"[\ud800-\udfff\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]"
 )

@@ -14,7 +14,7 @@ from pipeline.studies.outcome import Outcome
 from pipeline.studies.report import render
 from pipeline.tracking import RoundRecord, open_tracker
 from pipeline.tracking_database import TrackingUnavailable
-from pipeline.tracking_keys import flat, mask
+from pipeline.tracking_keys import flat
 from pipeline.workspace import Lease, Workspace
 
 REPORT = "report.html"
@@ -76,7 +76,7 @@ def _track(config: StudyConfig, workspace: Workspace, outcome: Outcome, voice: V
     for each in outcome.records:
         values = {**common, **flat(each.params)}
         params = {
-            name: mask(value) if isinstance(value, str) else canonical(value).decode()
+            name: value if isinstance(value, str) else canonical(value).decode()
             for name, value in values.items()
         }
         records.append((each.name, RoundRecord(0, params, each.metrics)))

@@ -33,17 +33,30 @@ def budget_for(budgets: Sequence[int], values: Sequence[float], target: float) -
     return None
 
 
-def interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float, float]:
-    """Mean and the bounds of its Student confidence interval; all three are the value if there is only one."""
+def bands(values: Matrix, level: float = 0.95) -> tuple[Matrix, Matrix]:
+    """Means over seeds and the half-widths of their confidence intervals, for comparing strategies.
+
+    What all strategies of a seed have in common, such as a lucky start, is taken out first (Cousineau's intervals with
+    Morey's correction); it says nothing about which of them is better. With one seed the widths are zero.
+
+    Args:
+        values: (seeds, strategies, budgets).
+        level: of confidence, by Student's distribution.
+
+    Returns:
+        Two arrays (strategies, budgets).
+    """
     from scipy import stats
 
-    mean = math.fsum(values) / len(values)
-    if len(values) < 2:
-        return mean, mean, mean
-    half = float(
-        stats.t.ppf(0.5 + level / 2, len(values) - 1) * np.std(values, ddof=1) / math.sqrt(len(values))
-    )
-    return mean, mean - half, mean + half
+    seeds, strategies, _ = values.shape
+    means = values.mean(axis=0)
+    if seeds < 2:
+        return means, np.zeros_like(means)
+    if strategies > 1:
+        values = values - values.mean(axis=1, keepdims=True) + means.mean(axis=0)
+    correction = strategies / (strategies - 1) if strategies > 1 else 1.0
+    deviation = np.sqrt(values.var(axis=0, ddof=1) * correction)
+    return means, np.asarray(stats.t.ppf(0.5 + level / 2, seeds - 1) * deviation / math.sqrt(seeds))
 
 
 def holm(p: Sequence[float]) -> list[float]:
