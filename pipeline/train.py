@@ -25,6 +25,7 @@ import ray.train.torch
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from ray.util.placement_group import PlacementGroup
 
 from pipeline.config import Augment, Config, Model, Train
 from pipeline.engine import Cluster
@@ -132,8 +133,18 @@ def _fit(trainer: ray.train.torch.TorchTrainer, retries: int, run: Store) -> ray
         forget_torn(run)
         with suppress(ray.exceptions.RayActorError):
             return trainer.fit()
+        _free_reserved()
     forget_torn(run)
     return trainer.fit()
+
+
+def _free_reserved() -> None:
+    """Give back the CPUs that a dead run of this job has reserved; Ray Train's way to do so needs the dashboard."""
+    job = ray.get_runtime_context().get_job_id()
+    for name, found in ray.util.placement_group_table().items():
+        if name.endswith(job) and found["state"] != "REMOVED":  # such an id ends in that of its job
+            group = PlacementGroup(ray.PlacementGroupID.from_hex(name))
+            ray.util.remove_placement_group(group)
 
 
 def forget_torn(run: Store) -> None:
