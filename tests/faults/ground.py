@@ -25,7 +25,10 @@ ACCOUNT = {
     "AWS_DEFAULT_REGION": "us-east-1",
 }
 # The quickstart, with less of everything that only takes longer.
-SETS = ("train.epochs=6", "train.checkpoint_every=2", "slopes.trials=6", "query.size=30")
+SETS = (
+    *("train.epochs=4", "train.checkpoint_every=1", "slopes.trials=4", "query.size=30"),
+    "resources.actors=2",  # each imports torch
+)
 
 # Clock times, and what is drawn from them. `metrics.json` is compared without its seconds.
 _CLOCKED = ("timings/", "plots/")
@@ -74,6 +77,7 @@ class Ground:
             # How long everybody waits for a head that is gone: a minute by default, for nothing here.
             "RAY_gcs_rpc_server_reconnect_timeout_s": "5",
             "RAY_worker_niceness": "0",  # by default workers give way to whatever else runs here
+            "RAY_prestart_worker_first_driver": "0",  # most are killed before they were of use
         }
         return kept | ours | dict(self.extra)
 

@@ -90,7 +90,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--storage", choices=("local", "s3", "both"), default="both")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--kills-a-run", type=int, default=20)
+    parser.add_argument("--kills-a-run", type=int, default=25)
     parser.add_argument("--out", type=Path, help="a file that a JSON line is added to for every run")
     parser.add_argument("--keep", action="store_true", help="leave workspaces and logs")
     parser.add_argument("--list", action="store_true", help="the named points")
