@@ -35,12 +35,13 @@ test-units: $(READY)
 test-e2e: $(READY)
 	$(BIN)/python -m pytest -q tests/e2e
 
-# Nodes lost, workers killed and hung, the whole of it: minutes.
+# Nodes lost, workers killed and hung, commands that race, then 200 kills of everybody: an hour.
 test-faults: $(READY)
 	$(BIN)/python -m pytest -m faults tests
+	$(BIN)/python tests/faults/harness.py --random 200 --seed 1 --jobs 2
 
 test-s3: $(READY)
-	tests/support/radosgw.sh run $(BIN)/python -m pytest tests/s3 tests/pipeline/test_storage.py
+	tests/support/radosgw.sh run $(BIN)/python -m pytest tests/s3 tests/pipeline/test_storage.py tests/faults/test_races.py
 
 bench: $(READY)
 	@for bench in tests/benchmarks/bench_*.py; do echo "== $$bench"; $(BIN)/python $$bench || exit 1; done
