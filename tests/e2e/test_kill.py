@@ -1,48 +1,68 @@
-"""A driver that is killed anywhere and started again ends with the query of an uninterrupted run."""
+"""Killed anywhere and started again, a run ends with the bytes of an uninterrupted one; see also tests/faults."""
 
 from __future__ import annotations
 
 import json
 import os
+import random
+import shutil
 import signal
 import subprocess
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
 from tests.e2e.conftest import QUICKSTART, Demo, Terminal
+from tests.faults.victims import kill_one, sweep
 
 pytestmark = pytest.mark.ray
+COMMAND = ("run", str(QUICKSTART), "--rounds", "1")
 
 
-def stop_when(
-    terminal: Terminal, due: Callable[[Path], bool], how: signal.Signals, *arguments: str
-) -> subprocess.CompletedProcess[str]:
-    """Start a run, and send the driver a signal as soon as `due(round folder)` holds."""
-    folder = terminal.folder / "runs/quickstart/rounds/000"
-    process = terminal.start(*arguments)
-    deadline = time.monotonic() + 180
-    while not due(folder):
+@pytest.fixture
+def ray_folder() -> Iterator[Path]:
+    """What tells our processes from all others; a short name, since Ray's sockets lie there."""
+    folder = Path(tempfile.mkdtemp(prefix="sk-", dir="/tmp"))
+    yield folder
+    sweep(folder)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def wait_for(process: subprocess.Popen[str], due: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 240
+    while not due():
         assert process.poll() is None, f"ended before it could be killed: {process.communicate()}"
         assert time.monotonic() < deadline, "the moment never came"
         time.sleep(0.02)
+
+
+def stopped(
+    terminal: Terminal, ray_folder: Path, due: Callable[[Path], bool], how: signal.Signals
+) -> subprocess.CompletedProcess[str]:
+    """Start a run, and send the driver a signal as soon as `due(round folder)` holds."""
+    process = terminal.start(*COMMAND, env={"RAY_TMPDIR": str(ray_folder)})
+    wait_for(process, lambda: due(terminal.folder / "runs/quickstart/rounds/000"))
     os.kill(process.pid, how)
     out, err = process.communicate(timeout=120)
-    return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+    return subprocess.CompletedProcess(COMMAND, process.returncode, out, err)
 
 
 def in_training(folder: Path) -> bool:
-    """A checkpoint of training is there, the model is not."""
-    saved = folder.parents[1].glob("train/round-000-*/checkpoint_*")
-    return any(saved) and not (folder / "model").exists()
+    """A checkpoint of training is known, the model is not there."""
+    known = folder.parents[1].glob("train/round-000-*/checkpoint_manager_snapshot.json")
+    return any(path.stat().st_size for path in known) and not (folder / "model").exists()
 
 
 def in_slopes(folder: Path) -> bool:
-    """Trials have begun."""
-    return any(folder.parents[1].glob("tune/round-000/_trial_*")) and not (folder / "slopes.json").exists()
+    """Some trials are finished, some are not."""
+    return (
+        any(folder.parents[1].glob("tune/round-000-*-finished/*.json"))
+        and not (folder / "slopes.json").exists()
+    )
 
 
 def in_scoring(folder: Path) -> bool:
@@ -50,25 +70,40 @@ def in_scoring(folder: Path) -> bool:
     return any(folder.glob("parts/*.parquet")) and not (folder / "account.json").exists()
 
 
-def test_killed_in_training_and_in_scoring_the_query_is_the_same(demo: Demo, tmp_path: Path) -> None:
+def test_killed_in_every_long_stage_the_bytes_are_the_same(
+    demo: Demo, tmp_path: Path, ray_folder: Path
+) -> None:
     terminal = Terminal(tmp_path)
-    command = ("run", str(QUICKSTART), "--rounds", "1")
-    assert stop_when(terminal, in_training, signal.SIGKILL, *command).returncode == -signal.SIGKILL
-    interrupted = stop_when(terminal, in_slopes, signal.SIGINT, *command)
+    killed = stopped(terminal, ray_folder, in_training, signal.SIGKILL)
+    assert killed.returncode == -signal.SIGKILL
+    interrupted = stopped(terminal, ray_folder, in_slopes, signal.SIGINT)
     assert interrupted.returncode == 130, interrupted
+    assert "training went on after epoch 15" in interrupted.stderr
     assert "run the same command again to go on" in interrupted.stderr
     assert "Traceback" not in interrupted.stderr
-    assert stop_when(terminal, in_scoring, signal.SIGKILL, *command).returncode == -signal.SIGKILL
+    killed = stopped(terminal, ray_folder, in_scoring, signal.SIGKILL)
+    assert killed.returncode == -signal.SIGKILL
+    assert "trials were finished before" in killed.stderr
     round_ = tmp_path / "runs/quickstart/rounds/000"
     finished = sum(pq.read_metadata(path).num_rows for path in round_.glob("parts/*.parquet"))
     assert finished > 0
-    terminal.run(*command)
+
+    process = terminal.start(*COMMAND, env={"RAY_TMPDIR": str(ray_folder)})
+    wait_for(process, lambda: kill_one("scorer", ray_folder, random.Random(0)))
+    out, err = process.communicate(timeout=240)
+    assert process.returncode == 0, f"the loss of a worker ended the run:\n{out}\n{err}"
     listed = json.loads((round_ / "metrics.json").read_text())["listed"]
     scored = json.loads((round_ / "timings/score.json").read_text())["images"]
     assert scored == listed - finished, "a finished shard was scored again"
     assert not (round_ / "parts").exists() or not any((round_ / "parts").iterdir())
     whole = demo.workspace / "rounds/000"
-    for name in ("model/model.safetensors", "slopes.json", "bank.safetensors"):
+    for name in (
+        "labeled.parquet",
+        "model/model.safetensors",
+        "model/model.json",
+        "slopes.json",
+        "bank.safetensors",
+    ):
         assert (round_ / name).read_bytes() == (whole / name).read_bytes(), name
     for name in ("query.parquet", "scores/00000.parquet", "quarantine/00000.parquet"):
         ours, theirs = (pq.read_table(folder / name).drop_columns("uri") for folder in (round_, whole))

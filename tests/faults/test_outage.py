@@ -61,12 +61,19 @@ def known(server: MlflowServer, folder: Path) -> dict[str, object]:
 
 
 @pytest.mark.parametrize(
-    "request_",
-    ["experiments/create", "runs/create", "runs/log-batch", "runs/update", "model-versions/create", "alias"],
+    ("kind", "request_"),
+    [
+        ("lost", "experiments/create"),
+        ("lost", "runs/create"),
+        ("lost", "runs/log-batch"),
+        ("lost", "model-versions/create"),
+        ("lost", "alias"),
+        ("reset", "runs/update"),
+        ("500", "runs/create"),
+    ],
 )
-@pytest.mark.parametrize("kind", ["lost", "reset", "500"])
 def test_answers_that_are_lost_make_nothing_twice(
-    server: MlflowServer, tmp_path: Path, request_: str, kind: str
+    server: MlflowServer, tmp_path: Path, kind: str, request_: str
 ) -> None:
     rules = [Rule(kind, holds=request_, first=1)]  # type: ignore[arg-type]
     with FaultProxy(server.url, rules) as line:
@@ -191,6 +198,7 @@ def test_the_alias_is_that_of_the_last_round_after_an_outage(server: MlflowServe
     assert found["aliases"] == [("champion", 2)], "the last committed round's"
 
 
+@pytest.mark.faults
 def test_a_full_disk_is_no_end(tmp_path: Path) -> None:
     full = MlflowServer(tmp_path / "mlflow")
     try:
