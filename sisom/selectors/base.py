@@ -93,7 +93,8 @@ class PoolSelector(ABC):
         twice = next((ids[b] for a, b in pairwise(order) if ids[a] == ids[b]), None)
         if twice is not None:
             raise InputError(f"id {twice!r} stands more than once among the candidates")
-        picks = self._pick(pool.select(order), labeled, k, seed)
+        in_order = order == list(range(len(ids)))
+        picks = self._pick(pool if in_order else pool.select(order), labeled, k, seed)
         return torch.tensor([order[row] for row in picks], dtype=torch.int64)
 
 

@@ -9,7 +9,18 @@ import torch
 from scipy.optimize import minimize_scalar
 from scipy.stats import spearmanr
 
-from sisom import Features, Head, auto_layers, build_detector, build_model, errors, extract, metrics
+from sisom import (
+    SWEEPS,
+    Features,
+    Head,
+    auto_layers,
+    build_detector,
+    build_model,
+    errors,
+    extract,
+    metrics,
+    search_options,
+)
 from sisom.detectors import KnnDetector, OdinDetector
 
 HEAD = open_world.head()
@@ -417,8 +428,6 @@ def test_knn_refuses_other_widths(fitted):
 
 
 def test_sweeps_choose_the_best_option(fitted):
-    from sisom.sweeps import SWEEPS, search_options
-
     validation = (
         open_world.make(40, seed=8, noise=2.0)[0],
         open_world.make(40, seed=8, far=True, noise=2.0)[0],
