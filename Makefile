@@ -1,12 +1,14 @@
 # make demo   sets up and runs three open-world rounds on real handwritten digits
 # make test   sets up and runs every gate and the tests, as CI does
+# make test-labelstudio  hands a round's questions to a real Label Studio, installed into an environment of its own
 # make test-s3  runs the tests of storage against Ceph's gateway; tests/support/radosgw.sh says what that needs
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+STUDIO := build/labelstudio-venv
 
-.PHONY: setup demo check test test-units test-e2e test-faults test-s3 bench clean
+.PHONY: setup demo check test test-units test-e2e test-faults test-s3 test-labelstudio bench clean
 .DEFAULT_GOAL := setup
 
 setup: $(READY)
@@ -42,6 +44,14 @@ test-faults: $(READY)
 
 test-s3: $(READY)
 	tests/support/radosgw.sh run $(BIN)/python -m pytest tests/s3 tests/pipeline/test_storage.py tests/faults/test_races.py
+
+test-labelstudio: $(READY) $(STUDIO)/.ready
+	SISOM_LABEL_STUDIO=$(abspath $(STUDIO))/bin/label-studio $(BIN)/python -m pytest tests/labelstudio
+
+$(STUDIO)/.ready:
+	test -x $(STUDIO)/bin/python || $(PYTHON) -m venv $(STUDIO)
+	$(STUDIO)/bin/python -m pip install --disable-pip-version-check --quiet 'label-studio==1.23.2'
+	touch $@
 
 bench: $(READY)
 	@for bench in tests/benchmarks/bench_*.py; do echo "== $$bench"; $(BIN)/python $$bench || exit 1; done
