@@ -41,8 +41,10 @@ def run(config: AblationStudy, bench: Bench, cluster: Cluster, voice: Voice) -> 
     keys = list(product(range(len(nets)), variants))
     cells = [_cell(config, name, variants[name], embedded[variants[name].precision][i]) for i, name in keys]
     results = compute(cells, bench, cluster, voice)
+    unknown = [role for role in sets.wanted if "/" in role]
     lines = [
-        Line(name, nets[i].name, result["sets"]) for (i, name), result in zip(keys, results, strict=True)
+        Line(name, nets[i].name, {role: result["sets"][role] for role in unknown})
+        for (i, name), result in zip(keys, results, strict=True)
     ]
     first = next(iter(embedded.values()))
     return Outcome(

@@ -192,7 +192,8 @@ class _Question:
         """Rows of the pool to label, in pick order; what is worth telling; and the seconds it took."""
         config: ActiveStudy = self.cell.hints["config"]
         choice: Strategy = self.cell.hints["strategy"]
-        selector = sisom.SELECTORS[choice.name](**choice.options)
+        selector = choice.selector(sisom.Head.of(self.net.cpu()))
+        self.net.to(self.bench.device)
         needs, told = selector.needs, {}
         pool = np.setdiff1d(np.arange(len(self.stage.ids)), self.labeled)
         seed = round_seed(self.cell.spec["seed"], self.index)
@@ -200,14 +201,14 @@ class _Question:
         features = scores = votes = seen = None
         inside = self.labeled[np.isin(self.stage.truth[self.labeled], self.known)]
         labels = torch.from_numpy(np.searchsorted(self.known, self.stage.truth[inside]))
-        deep = "scores" in needs
+        deep = "scores" in needs or hasattr(selector, "slopes")  # some build a bank of their own
         if needs - {"labeled"} or choice.filter:
             features = self._features(pool, deep=deep)
         if choice.filter:
             pool, features = self._filtered(pool, features, min(config.query, len(pool)))
         if "labeled" in needs or deep:
             seen = self._features(inside, deep=deep)
-        if deep:
+        if "scores" in needs:
             assert seen is not None and features is not None
             bank = sisom.fit_bank(seen, labels, num_classes=len(self.known), **config.space.model_dump())
             told["r_avg"] = float(bank.r_avg)

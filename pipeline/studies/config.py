@@ -50,7 +50,8 @@ class ImageSet(Section):
     """Labeled images by name, or all or some of them.
 
     `uri` overrides where its Parquet lies. `only` and `without` choose classes by name, where `*` stands for
-    anything; `count` is the size of a random sample, the same one every time.
+    anything; `count` is the size of a random sample, the same one every time, and `leave` the size of a sample to leave
+    out: the very one that `count` would take.
     """
 
     name: Name
@@ -59,6 +60,7 @@ class ImageSet(Section):
     only: tuple[Name, ...] = ()
     without: tuple[Name, ...] = ()
     count: Count | None = None
+    leave: Count | None = None
 
 
 class Training(Section):
@@ -162,11 +164,18 @@ class _OnNetworks(_Study):
 class Detection(Choice):
     """A detector, fitted on all labeled images or on a sample of `rows` with equal shares of the classes.
 
-    `sweep` lists values of options; the best combination on `validation` is taken.
+    `sweep` lists values of options, or is `published`; the best combination on `validation` is taken.
     """
 
     rows: Count | None = None
-    sweep: dict[str, tuple[JsonValue, ...]] = Field(default_factory=dict)
+    sweep: Literal["published"] | dict[str, tuple[JsonValue, ...]] = Field(default_factory=dict)
+
+    def swept(self) -> dict[str, list[Any]]:
+        """The values to choose from, by option."""
+        import sisom
+
+        found = sisom.SWEEPS.get(self.name, {}) if isinstance(self.sweep, str) else self.sweep
+        return {key: list(values) for key, values in found.items()}
 
 
 class Validation(Section):
@@ -188,7 +197,9 @@ class OodStudy(_OnNetworks):
         import sisom  # on use: reading a config should not need torch before it must
 
         for choice in self.detectors:
-            _check_choice("detectors", choice, choice.sweep, sisom.DETECTORS)
+            _check_choice("detectors", choice, choice.swept(), sisom.DETECTORS)
+            if choice.sweep == "published" and not choice.swept():
+                raise ValueError(f"detectors: no sweep of {choice.name} was published")
         _refuse_twice("detectors", (choice.label for choice in self.detectors))
         if self.validation is None and any(choice.sweep for choice in self.detectors):
             raise ValueError("detectors: a sweep needs validation, to choose by")
@@ -256,11 +267,9 @@ class AblationStudy(_OnNetworks):
 
     @model_validator(mode="after")
     def _buildable(self) -> AblationStudy:
-        for where, keys in (
-            ("vary", self.vary),
-            ("grid", self.grid),
-            *(("also", each) for each in self.also),
-        ):
+        told: list[tuple[str, Iterable[str]]] = [("vary", self.vary), ("grid", self.grid)]
+        told += [("also", each) for each in self.also]
+        for where, keys in told:
             for key in keys:
                 if key not in Variant.model_fields:
                     raise ValueError(f"{where}: no part {key!r}; {nearest(key, Variant.model_fields)}")
@@ -311,6 +320,18 @@ class Strategy(Choice):
     """A selector. `filter`, for open sets, keeps from it what the labeled far images tell apart by energy."""
 
     filter: bool = False
+
+    def selector(self, head: Any = None) -> Any:
+        """The selector; `head` is the network's last layer, for those that look at it."""
+        import sisom
+
+        kind = sisom.SELECTORS[self.name]
+        options: dict[str, Any] = dict(self.options)
+        if isinstance(options.get("of"), str):  # a ranking that another selector levels over the classes
+            options["of"] = sisom.ROW_SELECTORS[options["of"]]()
+        if "head" in inspect.signature(kind).parameters:
+            options["head"] = head
+        return kind(**options)
 
 
 class Committee(Section):
@@ -405,7 +426,9 @@ def _check_choice(
         if option not in taken:
             raise ValueError(f"{where}: {choice.name} takes no option {option!r}; {nearest(option, taken)}")
     try:
-        known[choice.name](**choice.options)
+        choice.selector() if isinstance(choice, Strategy) else known[choice.name](**choice.options)
+    except KeyError as error:
+        raise ValueError(f"{where}: {choice.name}: no ranking is called {error}") from None
     except (TypeError, ValueError) as error:
         raise ValueError(f"{where}: {choice.name}: {error}") from None
 

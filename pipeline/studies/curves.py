@@ -186,8 +186,8 @@ def _learning(curves: Sequence[Curve], config: ActiveStudy) -> Block:
     return Block(
         "Learning curves",
         f"{kind} in percent over {seeds} seeds{', with standard deviations' if seeds > 1 else ''}. Bands are 95 % "
-        "confidence intervals without what all strategies of a seed have in common (Cousineau, Morey). The area is the mean height of the curve. A target counts as reached "
-        "where the mean curve crosses it.",
+        "confidence intervals without what all strategies of a seed have in common (Cousineau, Morey). The area is the "
+        "mean height of the curve. A target counts as reached where the mean curve crosses it.",
         (
             Figure(
                 lambda axes, theme: _draw(axes, theme, curves, "accuracy", percent=True),

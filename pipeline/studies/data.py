@@ -109,13 +109,17 @@ def open_set(wanted: ImageSet, data: Data, storage: Storage) -> ChosenSet:
     chosen = whole.select(_of_classes(whole, wanted))
     if not len(chosen):
         raise PoolError(f"{wanted.name}: no image is left in split {wanted.split!r}")
-    if wanted.count is None:
-        return chosen
-    if wanted.count > len(chosen):
-        raise ConfigError(f"{wanted.name}: count is {wanted.count}, but there are {len(chosen)} images")
-    keep = np.zeros(len(chosen), np.bool_)
-    keep[np.random.default_rng(_SAMPLE).choice(len(chosen), wanted.count, replace=False)] = True
-    return chosen.select(keep)
+    if wanted.leave is not None:
+        chosen = chosen.select(~_sample(chosen, wanted.leave))
+    return chosen if wanted.count is None else chosen.select(_sample(chosen, wanted.count))
+
+
+def _sample(images: ChosenSet, size: int) -> NDArray[np.bool_]:
+    if size > len(images):
+        raise ConfigError(f"{images.name}: a sample of {size} is wanted, but there are {len(images)} images")
+    keep = np.zeros(len(images), np.bool_)
+    keep[np.random.default_rng(_SAMPLE).choice(len(images), size, replace=False)] = True
+    return keep
 
 
 def _of_classes(found: ChosenSet, wanted: ImageSet) -> NDArray[np.bool_]:

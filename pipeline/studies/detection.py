@@ -47,7 +47,9 @@ def run(config: OodStudy, bench: Bench, cluster: Cluster, voice: Voice) -> Outco
     cells = [_cell(choice, place, config, sets) for place, choice in pairs]
     results = compute(cells, bench, cluster, voice)
     lines = [
-        Line(choice.label, place.checkpoint.name, result["sets"])
+        Line(
+            choice.label, place.checkpoint.name, {role: result["sets"][role] for role in roles if "/" in role}
+        )
         for (place, choice), result in zip(pairs, results, strict=True)
     ]
     return Outcome(
@@ -76,7 +78,7 @@ def _cell(choice: Detection, place: Embedded, config: OodStudy, sets: Sets) -> C
         spec={
             "detector": choice.name,
             "options": choice.options,
-            "sweep": {key: list(values) for key, values in choice.sweep.items()},
+            "sweep": choice.swept(),
             "rows": choice.rows,
             "features": dict(place.folders),
             "threads": config.compute.threads,
