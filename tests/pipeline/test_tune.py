@@ -1,0 +1,93 @@
+"""A search that was cut off computes only what has no result yet, and training does not trip over torn notes."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+import torch
+from rich.console import Console
+
+import sisom
+from pipeline import tune
+from pipeline.config import Config
+from pipeline.engine import Cluster, lay_out
+from pipeline.progress import Voice
+from pipeline.storage import LocalStore
+from pipeline.train import NOTES, forget_torn
+
+MakeConfig = Callable[..., Config]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    ray.init(
+        address="local",
+        num_cpus=2,
+        object_store_memory=100 << 20,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
+    )
+    try:
+        yield lay_out(Config.model_fields["resources"].default, [node["Resources"] for node in ray.nodes()])
+    finally:
+        ray.shutdown()
+
+
+@pytest.mark.ray
+def test_a_search_that_was_cut_off_computes_only_what_is_missing(
+    cluster: Cluster, tmp_path: Path, make_config: MakeConfig
+) -> None:
+    torch.manual_seed(0)
+    dims = (("layer1", 3), ("avgpool", 4))
+    features = sisom.Features(torch.randn(40, 7), dims, torch.randn(40, 4), torch.randn(40, 2))
+    targets = torch.arange(40) % 2
+    config = make_config(
+        model={"layers": ["layer1", "avgpool"]},
+        slopes={
+            "search": "grid",
+            "parallel": 2,
+            "grid": {"layer1": [1.0, 10.0], "avgpool": [1.0, 10.0]},
+        },
+    )
+    sink = io.StringIO()
+    voice = Voice(Console(file=sink, soft_wrap=True))
+
+    def found() -> dict[str, Any]:
+        return tune.search(
+            features, targets, config, cluster, storage_path=str(tmp_path), name="s", seed=3, voice=voice
+        )
+
+    whole = found()
+    assert sink.getvalue() == ""
+    results = sorted((tmp_path / "s-finished").iterdir())
+    assert len(whole["trials"]) == len(results) == 4
+    assert found() == whole
+    assert "4 trials were finished before" in sink.getvalue()
+
+    first, last = results[0], results[-1]
+    told = json.loads(first.read_text())
+    first.write_text(json.dumps(told | {"r_avg": 1e-6}))  # a result that nobody would compute
+    last.unlink()
+    again = found()
+    assert "3 trials were finished before" in sink.getvalue()
+    assert (again["r_avg"], again["slopes"]) == (1e-6, told["slopes"]), "it was taken, not computed"
+    assert json.loads(last.read_text())["slopes"] in [trial["slopes"] for trial in again["trials"]]
+
+
+@pytest.mark.parametrize("torn", [b"", b'{"ray_version": "2.6', b"\xff"])
+def test_torn_notes_on_a_training_are_forgotten_and_whole_ones_kept(tmp_path: Path, torn: bytes) -> None:
+    run = LocalStore(str(tmp_path))
+    forget_torn(run)
+    run.put(NOTES, b'{"checkpoint_results": []}')
+    forget_torn(run)
+    assert run.exists(NOTES)
+    run.put(NOTES, torn)
+    forget_torn(run)
+    assert not run.exists(NOTES)
