@@ -61,6 +61,24 @@ def test_answers_are_the_truths() -> None:
     ]
 
 
+def test_a_name_comes_with_an_unknown_class_where_classes_may_join() -> None:
+    table = simulated(TRUTH, ["u", "f", "a"], propose=True)
+    assert [(row["id"], row["label"], row["status"]) for row in table.to_pylist()] == [
+        ("a", "cat", "labeled"),
+        ("f", None, "out-of-world"),
+        ("u", "bird", "unknown-class"),
+    ]
+
+
+def test_a_class_that_has_joined_is_known(with_truth: Callable[..., Config]) -> None:
+    config = with_truth(
+        {"id": ["a", "u", "f"], "label": ["cat", "bird", "bird"], "kind": ["known", "unknown", "far"]}
+    )
+    assert read_truth(config).kinds["u"] == "unknown"
+    grown = config.model_copy(update={"taxonomy": ("cat", "dog", "bird")})
+    assert dict(read_truth(grown).kinds) == {"a": "known", "u": "known", "f": "far"}
+
+
 def test_equal_queries_give_equal_bytes_at_any_time() -> None:
     assert to_parquet(simulated(TRUTH, ["b", "a"])) == to_parquet(simulated(TRUTH, ["a", "b"]))
 

@@ -9,6 +9,7 @@ import torch
 
 import sisom
 from sisom import MODELS, build_model, errors, load_weights, save_weights
+from sisom.models import grow_head
 
 
 def test_exports_are_sorted_and_real():
@@ -78,6 +79,39 @@ def test_weights_round_trip():
     one(torch.randn(4, 3, 8, 8))  # moves the running statistics
     load_weights(two, save_weights(one))
     assert all(torch.equal(v, two.state_dict()[k]) for k, v in one.state_dict().items())
+
+
+@pytest.mark.parametrize("name", ["resnet10_w16", "vit_b_16"])
+def test_a_head_grows_behind_the_classes_that_it_knows(name):
+    one, two = build_model(name, 4, seed=0), build_model(name, 6, seed=1)
+    fresh = {k: v.clone() for k, v in two.state_dict().items()}
+    grow_head(two, save_weights(one))
+    heads = 0
+    for key, value in two.state_dict().items():
+        before = one.state_dict()[key]
+        if value.shape == before.shape:
+            assert torch.equal(value, before)
+        else:
+            heads += 1
+            assert torch.equal(value[:4], before)
+            assert torch.equal(value[4:], fresh[key][4:])
+    assert heads == 2  # weight and bias
+    images = torch.randn(2, 3, 224, 224) if name == "vit_b_16" else torch.randn(2, 3, 8, 8)
+    with torch.inference_mode():
+        assert torch.equal(two.eval()(images)[:, :4], one.eval()(images)) or torch.allclose(
+            two(images)[:, :4], one(images), atol=1e-5
+        )
+
+
+def test_a_head_that_is_as_large_or_too_large_or_of_another_network():
+    same = build_model("resnet10_w16", 4, seed=1)
+    grow_head(same, save_weights(build_model("resnet10_w16", 4, seed=0)))
+    assert torch.equal(same.fc.weight, build_model("resnet10_w16", 4, seed=0).fc.weight)
+    for other in (build_model("resnet10_w16", 5, seed=0), build_model("cifar_resnet34", 3, seed=0)):
+        with pytest.raises(errors.WeightsError, match="another network"):
+            grow_head(same, save_weights(other))
+    with pytest.raises(errors.WeightsError, match="safetensors"):
+        grow_head(same, b"nonsense")
 
 
 def test_weights_that_do_not_fit():
