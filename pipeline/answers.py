@@ -9,7 +9,8 @@ from typing import Any, Final
 
 from pipeline.config import Config
 from pipeline.errors import LabelError, nearest
-from pipeline.label_files import READERS, Answer, bounded, check_size
+from pipeline.foreign_tables import check_size
+from pipeline.label_files import READERS, Answer, bounded
 from pipeline.label_studio import from_export
 from pipeline.labels import check_row, read_time
 from pipeline.storage import open_store

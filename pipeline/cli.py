@@ -227,6 +227,8 @@ def labels_export(
     typer.echo(
         f"{found['questions']} questions of round {found['round']:03d}{open_}: {' and '.join(found['files'])}"
     )
+    for earlier, count in found["open_before"].items():
+        typer.echo(f"{count} questions of round {earlier:03d} are open too: --round {earlier}", err=True)
     for name, why in list(found["without_image"].items())[:_SHOWN]:
         typer.echo(f"left out: {printable(name)}: {printable(why)}", err=True)
     if len(found["without_image"]) > _SHOWN:

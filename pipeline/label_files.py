@@ -18,11 +18,11 @@ from datetime import datetime
 from typing import Any, Final
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipeline.errors import LabelError, nearest
-from pipeline.labels import MAX_LABEL_BYTES, MAX_ROWS
+from pipeline.foreign_tables import MAX_ROWS, read_foreign
 from pipeline.types import LABELS
+from pipeline.workspace import to_parquet
 
 QUESTIONS: Final = pa.schema(
     [
@@ -48,8 +48,6 @@ TAKEN: Final[Sequence[str]] = (
 )  # what is read of an answer
 
 _MOST_FIELD = 64 << 20  # characters: an embedded image may be long
-_MOST_HELD = 4 << 30  # bytes that a small Parquet file may unfold into
-_BATCH = 4096
 
 
 @dataclass(frozen=True)
@@ -175,32 +173,12 @@ def not_plain(values: Mapping[str, Any]) -> str | None:
 # --------------------------------------------------------------------------------------------------- Parquet
 
 
-def to_parquet(table: pa.Table) -> bytes:
-    """`QUESTIONS` rows as Zstandard Parquet."""
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd")
-    data: bytes = sink.getvalue().to_pybytes()
-    return data
-
-
 def from_parquet(data: bytes, place: str) -> Iterator[Answer]:
     """Rows of Parquet, numbered from 0 as label files are; only the columns of an answer are read."""
-    try:
-        parquet = pq.ParquetFile(pa.BufferReader(data))
-        names = parquet.schema_arrow.names
-        _check_names(names, place)
-        number = held = 0
-        for batch in parquet.iter_batches(
-            _BATCH, columns=[n for n in TAKEN if n in names], use_threads=False
-        ):
-            held += batch.nbytes
-            if held > _MOST_HELD:
-                raise LabelError(f"{place}: more than {_MOST_HELD} bytes when unfolded; too large")
-            for row in batch.to_pylist():
-                yield Answer(f"row {number}", row, not_plain(row))
-                number += 1
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise LabelError(f"{place}: not a Parquet file: {' '.join(str(error).split())[:200]}") from None
+    table = read_foreign(pa.BufferReader(data), place, TAKEN)
+    _check_names(table.column_names, place)
+    for number, row in enumerate(table.to_pylist()):
+        yield Answer(f"row {number}", row, not_plain(row))
 
 
 # ------------------------------------------------------------------------------------------------- all forms
@@ -215,12 +193,6 @@ READERS: Final[Mapping[str, Callable[[bytes, str], Iterator[Answer]]]] = {
     "jsonl": from_jsonl,
     "parquet": from_parquet,
 }
-
-
-def check_size(size: int, place: str) -> None:
-    """Refuse a file that is too large to be read at once."""
-    if size > MAX_LABEL_BYTES:
-        raise LabelError(f"{place}: {size} bytes is too large for a label file ({MAX_LABEL_BYTES})")
 
 
 def bounded(answers: Iterator[Answer], place: str) -> list[Answer]:

@@ -9,8 +9,7 @@ asked about again.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -20,14 +19,13 @@ import pyarrow.compute as pc
 from pydantic import TypeAdapter, ValidationError
 
 from pipeline.config import Config, Name
-from pipeline.errors import ArtefactDamaged, LabelError, WaitingForLabels, nearest
+from pipeline.errors import LabelError, WaitingForLabels, nearest
+from pipeline.foreign_tables import MAX_ROWS, read_foreign
 from pipeline.storage import open_store
 from pipeline.types import LABEL_STATUSES, LABELS, Label, LabelStatus
 from pipeline.workspace import Workspace
 
 PREFIX = "labels/"
-MAX_LABEL_BYTES = 1 << 30
-MAX_ROWS = 10_000_000  # of a batch
 MAX_ID = 65_536  # characters; pools may have long keys, but a label file is no place to store things
 
 _NAME = TypeAdapter(Name)
@@ -130,8 +128,8 @@ def read_batches(workspace: Workspace, keys: Sequence[str], taxonomy: Sequence[s
     tables = []
     for key in keys:
         place = workspace.store.url(key)
-        with _parquet(place):
-            table = workspace.read_table(key)
+        with workspace.store.open(key) as file:
+            table = read_foreign(file, place, LABELS.names)
         tables.append(check_batch(table, place, taxonomy))
     return tables
 
@@ -266,15 +264,6 @@ def read_time(value: Any) -> datetime | None:
     return value.replace(tzinfo=UTC) if value.tzinfo is None else value
 
 
-@contextmanager
-def _parquet(place: str) -> Iterator[None]:
-    """Label files come from people: one that can't be read is theirs to put right."""
-    try:
-        yield
-    except (pa.ArrowException, OSError, ArtefactDamaged) as error:
-        raise LabelError(f"{place}: not a Parquet file: {' '.join(str(error).split())[:300]}") from None
-
-
 def read_file(uri: str, config: Config) -> pa.Table:
     """A table of labels or truths below any URI: one Parquet object, or all of a folder.
 
@@ -285,10 +274,8 @@ def read_file(uri: str, config: Config) -> pa.Table:
     tables = []
     for entry in store.list():
         if entry.key == "" or entry.key.endswith(".parquet"):
-            if entry.size > MAX_LABEL_BYTES:
-                raise LabelError(f"{store.url(entry.key)}: {entry.size} bytes is too large for a label file")
-            with _parquet(store.url(entry.key)):
-                tables.append(Workspace(store).read_table(entry.key))
+            with store.open(entry.key) as file:
+                tables.append(read_foreign(file, store.url(entry.key)))
     if not tables:
         raise LabelError(f"{uri}: does not exist or holds no Parquet file")
     try:

@@ -16,16 +16,17 @@ import pyarrow as pa
 from pipeline.asked_images import look_at
 from pipeline.config import Config
 from pipeline.errors import UserError
+from pipeline.foreign_tables import MAX_BYTES
 from pipeline.label_files import QUESTIONS, WRITERS
 from pipeline.label_studio import interface, to_tasks
-from pipeline.labels import MAX_LABEL_BYTES, batches, read_labels
+from pipeline.labels import batches, read_labels
 from pipeline.pieces import Failure
 from pipeline.planned import latest
 from pipeline.pool import form_of
 from pipeline.report import thumbnail
 from pipeline.s3_client import presigned
 from pipeline.storage import Store, open_store
-from pipeline.workspace import open_workspace, round_key
+from pipeline.workspace import Workspace, open_workspace, round_key
 
 ENDS: Final[Mapping[str, str]] = {
     "csv": ".csv",
@@ -65,54 +66,67 @@ def export(
         everything: also questions that are answered already.
 
     Returns:
-        How many questions were written, how many have an answer already, the ids whose image can't be shown, with
-        the reason, and where the files are.
+        How many questions were written, how many have an answer already, how many of earlier rounds are open, the
+        ids whose image can't be shown with the reason, and where the files are.
 
     Raises:
         UserError: no such round, a file that exists, a wrong end, images that can't be had in this way.
         StoreUnavailable: storage does not answer.
     """
-    store, name = _place(form, out, config)
+    store, names = _place(form, out, config)
     workspace = open_workspace(config)
     workspace.check(config)
     chosen = workspace.committed_round(index)
     config = latest(workspace, config)
-    query = workspace.read_table(round_key(chosen, "query.parquet")).to_pylist()
     answered = read_labels(workspace, batches(workspace), config.taxonomy).answered()
+    query = workspace.read_table(round_key(chosen, "query.parquet")).to_pylist()
     rows = [row for row in query if everything or row["id"] not in answered]
     shown, gone = _look(rows, config, images or _sensible(form, rows), hours)
-    if sum(len(columns["image"]) for columns in shown.values()) > MAX_LABEL_BYTES:
+    if sum(len(columns["image"]) for columns in shown.values()) > MAX_BYTES:
         raise UserError(
             f"{len(shown)} embedded images make a file too large to be read back; use --images uri"
         )
     asked = [{**row, "round": chosen, **shown[row["id"]]} for row in rows if row["id"] in shown]
     table = pa.Table.from_pylist(asked, schema=QUESTIONS)
-    if not store.put_if_absent(name, to_tasks(table) if form == "label-studio" else WRITERS[form](table)):
-        raise _exists(store.url(name))
-    files = [store.url(name)]
-    if form == "label-studio":
-        beside = name.removesuffix(ENDS[form]) + ".xml"
-        store.put(beside, interface(config.taxonomy))
-        files.append(store.url(beside))
+    contents = (
+        [to_tasks(table), interface(config.taxonomy)] if form == "label-studio" else [WRITERS[form](table)]
+    )
+    for name, data in zip(names, contents, strict=True):
+        if not store.put_if_absent(name, data):
+            raise _exists(store.url(name))
     return {
         "round": chosen,
         "questions": len(asked),
         "answered": sum(row["id"] in answered for row in query),
+        "open_before": _open_before(workspace, chosen, answered),
         "without_image": gone,
-        "files": files,
+        "files": [store.url(name) for name in names],
     }
 
 
-def _place(form: str, out: str, config: Config) -> tuple[Store, str]:
-    """The store and the key of a file that is not there yet."""
+def _open_before(workspace: Workspace, index: int, answered: frozenset[str]) -> dict[int, int]:
+    """How many questions of each earlier round nobody has answered; they are not asked again."""
+    found = {}
+    for earlier in range(index):
+        asked = workspace.read_table(round_key(earlier, "query.parquet"), ["id"])["id"].to_pylist()
+        if left := len(set(asked) - answered):
+            found[earlier] = left
+    return found
+
+
+def _place(form: str, out: str, config: Config) -> tuple[Store, list[str]]:
+    """The store and the keys of files that are not there yet."""
     scheme, separator, path = out.rpartition("://")
     folder, slash, name = path.rpartition("/")
-    if not name.removesuffix(ENDS[form]) or not name.endswith(ENDS[form]):
+    stem = name.removesuffix(ENDS[form])
+    if not stem or not name.endswith(ENDS[form]):
         raise UserError(f"{out}: name it *{ENDS[form]}; `sisom labels import` goes by the end")
     store = open_store(f"{scheme}{separator}{folder}{slash}" or ".", config.storage)
-    if store.exists(name):
-        raise _exists(store.url(name))
-    return store, name
+    names = [name, f"{stem}.xml"] if form == "label-studio" else [name]
+    for key in names:
+        if store.exists(key):
+            raise _exists(store.url(key))
+    return store, names
 
 
 def _exists(uri: str) -> UserError:

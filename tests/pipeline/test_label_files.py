@@ -160,7 +160,7 @@ def test_a_row_that_holds_no_text_is_refused_alone(value: Any) -> None:
 
 
 def test_a_small_file_that_unfolds_into_a_large_one_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.label_files._MOST_HELD", 1 << 20)
+    monkeypatch.setattr("pipeline.foreign_tables.MAX_HELD", 1 << 20)
     table = pa.table({"id": ["x" * 1000] * 5000, "label": ["cat"] * 5000})
     data = parquet(table)
     assert len(data) < 50_000

@@ -27,6 +27,7 @@ from pipeline.labels import Labels, batches, read_labels
 from pipeline.labels_in import take_in
 from pipeline.labels_out import ENDS, export
 from pipeline.pool import check_pool
+from pipeline.selection import settled
 from pipeline.storage import Store, open_store
 from pipeline.types import QUERY, SCORES
 from pipeline.workspace import Workspace, open_workspace, round_key
@@ -282,6 +283,7 @@ def test_a_tie_goes_out_again(project: Project) -> None:
     labels = project.labels()
     assert labels.tied() == {"a"}
     assert labels.answered() == {"b"}
+    assert settled(project.workspace, 1, labels) == {"b", "c", "d", "e"}
     assert "a" in [row["id"] for row in read("jsonl", project, project.out("jsonl"))]
     found = project.take(project.write("3.csv", {"id": "a", "label": "dog", "annotator": "cem"}))
     assert found["disagree"][0]["outcome"] == "'dog'"
@@ -295,6 +297,21 @@ def test_a_file_that_is_there_is_never_overwritten(project: Project) -> None:
         with pytest.raises(UserError, match="exists already and may hold answers"):
             project.out(form, everything=True)
         assert Path(place).read_bytes() == before
+
+
+def test_the_interface_beside_the_tasks_is_not_overwritten_either(project: Project) -> None:
+    project.store.put("questions.xml", b"mine")
+    with pytest.raises(UserError, match=r"questions\.xml exists already"):
+        project.out("label-studio")
+    assert not project.store.exists("questions.json")
+
+
+def test_open_questions_of_earlier_rounds_are_told(project: Project) -> None:
+    project.take(project.write("x.csv", {"id": "a", "label": "cat"}, {"id": "b", "label": "cat"}))
+    project.commit(1, ["f"])
+    found = export(project.config, "csv", f"{project.base}/q.csv")
+    assert (found["round"], found["questions"], found["open_before"]) == (1, 1, {0: 3})
+    assert export(project.config, "csv", f"{project.base}/r.csv", index=0)["questions"] == 3
 
 
 @pytest.mark.parametrize(
