@@ -14,8 +14,8 @@ import sisom
 from pipeline import demo_data, engine, oracle
 from pipeline.config import Config, Pool
 from pipeline.errors import ConfigError, LabelError, PoolError, UserError, nearest
-from pipeline.guarded import Guarded
 from pipeline.labels import PREFIX, batches, read_labels, require_answers
+from pipeline.lease import Guarded, Lease
 from pipeline.outcome import answers_key, track
 from pipeline.planned import latest
 from pipeline.pool import check_pool
@@ -26,7 +26,7 @@ from pipeline.stopping import reason_to_stop
 from pipeline.storage import open_store
 from pipeline.tracking import open_tracker
 from pipeline.types import Listed
-from pipeline.workspace import Lease, Workspace, open_workspace, round_key
+from pipeline.workspace import Workspace, open_workspace, round_key
 from sisom.subset import SUBSETS
 
 

@@ -27,6 +27,7 @@ from pipeline.config import Config, QueryPlan
 from pipeline.engine import Cluster
 from pipeline.errors import LabelError, LeaseHeld, printable
 from pipeline.labels import PREFIX, Labels, batches, read_labels
+from pipeline.lease import Lease
 from pipeline.listing import freeze
 from pipeline.memory import foresee
 from pipeline.outcome import answers_key, bank_file, metrics_of, stored_bank, stored_network, track, view_of
@@ -38,7 +39,7 @@ from pipeline.snapshot import Snapshot
 from pipeline.stages import Network
 from pipeline.tracking import Tracker
 from pipeline.types import Round
-from pipeline.workspace import Lease, Workspace, round_key, to_json
+from pipeline.workspace import Workspace, round_key, to_json
 
 DUPLICATES_KEY = "duplicates.parquet"
 

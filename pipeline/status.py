@@ -8,9 +8,10 @@ from typing import Any
 from pipeline.config import Config
 from pipeline.errors import ArtefactMissing
 from pipeline.labels import batches, read_labels
+from pipeline.lease import LEASE, in_force, lease_record
 from pipeline.planned import latest
 from pipeline.stopping import reason_to_stop
-from pipeline.workspace import LEASE, in_force, lease_record, open_workspace, round_key
+from pipeline.workspace import open_workspace, round_key
 
 STEPS = (
     ("plan", "plan.json"),

@@ -12,6 +12,7 @@ from pipeline import engine, scoring
 from pipeline.account import clear_parts
 from pipeline.config import Config
 from pipeline.errors import WorkspaceMismatch
+from pipeline.lease import Lease
 from pipeline.listing import freeze
 from pipeline.outcome import bank_file, stored_bank, stored_network
 from pipeline.planned import of_round
@@ -19,7 +20,7 @@ from pipeline.pool import check_pool
 from pipeline.progress import Voice
 from pipeline.snapshot import Snapshot
 from pipeline.storage import open_store
-from pipeline.workspace import Lease, Workspace, open_workspace, round_key, to_json
+from pipeline.workspace import Workspace, open_workspace, round_key, to_json
 
 
 def give_verdicts(

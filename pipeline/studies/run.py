@@ -6,6 +6,7 @@ import time
 
 from pipeline import engine
 from pipeline.config import canonical
+from pipeline.lease import Lease
 from pipeline.progress import Voice
 from pipeline.storage import open_store
 from pipeline.studies.cells import Bench
@@ -15,7 +16,7 @@ from pipeline.studies.report import render
 from pipeline.tracking import RoundRecord, open_tracker
 from pipeline.tracking_database import TrackingUnavailable
 from pipeline.tracking_keys import flat
-from pipeline.workspace import Lease, Workspace
+from pipeline.workspace import Workspace
 
 REPORT = "report.html"
 

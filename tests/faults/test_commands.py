@@ -16,8 +16,8 @@ import pytest
 from fault_proxy import FaultProxy, Rule
 from mlflow_server import MlflowServer, mlflow_server
 
+from pipeline.lease import LEASE
 from pipeline.storage import Store
-from pipeline.workspace import LEASE
 from tests.faults.ground import Ground, grounds, tracked
 from tests.faults.victims import sweep
 

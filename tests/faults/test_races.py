@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import LeaseHeld
-from pipeline.guarded import Guarded
+from pipeline.lease import Guarded, Lease
 from pipeline.storage import Store
-from pipeline.workspace import Lease, Workspace
+from pipeline.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]
 RACES = 100
@@ -28,7 +28,7 @@ import sys, time
 from pipeline.config import Storage
 from pipeline.errors import LeaseHeld
 from pipeline.storage import open_store
-from pipeline.workspace import Lease
+from pipeline.lease import Lease
 print("here", flush=True)
 for line in sys.stdin:
     place, instant = line.split("\\t")
@@ -50,9 +50,9 @@ SLEEPER = """
 import sys
 from pipeline.config import Storage
 from pipeline.errors import LeaseHeld
-from pipeline.guarded import Guarded
+from pipeline.lease import Guarded
 from pipeline.storage import open_store
-from pipeline.workspace import Lease
+from pipeline.lease import Lease
 store = open_store(sys.argv[1], Storage())
 try:
     with Lease(store, ttl_s=1.0) as lease:

@@ -24,8 +24,9 @@ from PIL import Image
 from pipeline import __version__, cli
 from pipeline.config_file import load, parse
 from pipeline.errors import LabelError
+from pipeline.lease import Lease
 from pipeline.storage import LocalStore
-from pipeline.workspace import Lease, open_workspace, round_key
+from pipeline.workspace import open_workspace, round_key
 
 QUICKSTART = Path(__file__).parents[2] / "configs" / "quickstart.yaml"
 

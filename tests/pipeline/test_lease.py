@@ -17,15 +17,16 @@ from typing import Any
 import psutil
 import pytest
 
-from pipeline import workspace
+from pipeline import lease as lease_module
 from pipeline.errors import LeaseHeld, StorageError, StoreUnavailable
+from pipeline.lease import LEASE, Lease, in_force
 from pipeline.storage import LocalStore, Store
-from pipeline.workspace import LEASE, Lease, in_force, to_json
+from pipeline.workspace import to_json
 
 OWNER = """
 import sys
 from pipeline.storage import LocalStore
-from pipeline.workspace import Lease
+from pipeline.lease import Lease
 with Lease(LocalStore(sys.argv[1])):
     print("taken", flush=True)
     sys.stdin.readline()
@@ -203,7 +204,7 @@ def test_a_process_that_slept_past_its_lease_may_not_commit(
     with Lease(store) as lease:
         lease.check()
         later = record(store)["expires"] + 1.0
-        monkeypatch.setattr(workspace.time, "time", lambda: later)
+        monkeypatch.setattr(lease_module.time, "time", lambda: later)
         with pytest.raises(LeaseHeld, match="not renewed in time"):
             lease.check()
         monkeypatch.undo()

@@ -14,8 +14,9 @@ import pytest
 
 from pipeline.config import Config
 from pipeline.errors import LabelError
+from pipeline.lease import LEASE, Lease
 from pipeline.status import SHOWN, STEPS, status
-from pipeline.workspace import LEASE, Lease, Workspace, open_workspace, round_key, to_json
+from pipeline.workspace import Workspace, open_workspace, round_key, to_json
 
 MakeConfig = Callable[..., Config]
 

@@ -9,8 +9,9 @@ import pytest
 
 from pipeline.config import Config
 from pipeline.errors import ArtefactDamaged, ArtefactMissing, LeaseHeld, WorkspaceMismatch
+from pipeline.lease import Lease
 from pipeline.storage import Store
-from pipeline.workspace import PROJECT, Lease, Workspace, open_workspace, round_key, to_json, to_parquet
+from pipeline.workspace import PROJECT, Workspace, open_workspace, round_key, to_json, to_parquet
 
 MakeConfig = Callable[..., Config]
 
