@@ -24,6 +24,7 @@ from pipeline.workspace import Workspace, round_key
 
 OBJECTS = 16  # new tables or archives that a sample is taken from
 OLD = 8  # row groups of old scores that it is compared with
+HANG_S = 60.0  # that an image may take to decode
 FEWEST = 20  # new images below which a test says nothing
 
 
@@ -104,11 +105,12 @@ def _scored(workspace: Workspace, config: Config, last: int, images: list[bytes]
     import torch
 
     import sisom
-    from pipeline.decode import decode_batch
+    from pipeline.decode_apart import decode_apart
     from pipeline.outcome import stored_bank, stored_network
     from pipeline.stages import Extractor
 
-    decoded = decode_batch(images, config.model.transform(config.scoring.max_pixels))
+    # Apart: an image that kills its decoder must not end every tick from now on.
+    decoded = decode_apart(images, config.model.transform(config.scoring.max_pixels), timeout_s=HANG_S)
     if not len(decoded.pixels):
         return np.empty(0, np.float32)
     torch.set_num_threads(config.resources.threads)

@@ -6,6 +6,7 @@ are far. The novel are divided into groups by their features, so that one group 
 
 from __future__ import annotations
 
+import itertools
 import operator
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -26,6 +27,7 @@ from pipeline.snapshot import Snapshot
 from pipeline.stages import Extractor, Network
 from pipeline.workspace import Workspace
 
+MOST_GROUPS = 64  # of images that look alike: more tell nobody more, and take time
 FEWEST = 5  # answers of either side that a filter is tuned on
 
 
@@ -130,7 +132,7 @@ def grouped(features: NDArray[np.float32], count: int, *, seed: int) -> NDArray[
     directions = features.astype(np.float64) / np.where(norms > 0, norms, 1.0)
     different = len(np.unique(directions, axis=0))
     with threadpool_limits(1):
-        model = KMeans(min(count, different), n_init=1, random_state=seed).fit(directions)
+        model = KMeans(min(count, different, MOST_GROUPS), n_init=1, random_state=seed).fit(directions)
     return np.asarray(model.labels_, np.int64)
 
 
@@ -138,11 +140,13 @@ def _look(
     snapshot: Snapshot, wanted: Mapping[int, Sequence[str]], network: Network, config: Config, device: str
 ) -> list[tuple[str, NDArray[np.float32]]]:
     torch.set_num_threads(config.resources.threads)
-    extract = Extractor(network, device, config.scoring.batch_size)
-    good = [
-        (name, pixels) for name, pixels in pixels_of(snapshot, wanted, config) if not isinstance(pixels, str)
-    ]
-    if not good:
-        return []
-    features = extract(np.stack([pixels for _, pixels in good])).penultimate.cpu().numpy()
-    return [(name, feature) for (name, _), feature in zip(good, features, strict=True)]
+    size = config.scoring.batch_size
+    extract = Extractor(network, device, size)
+    found: list[tuple[str, NDArray[np.float32]]] = []
+    looked = pixels_of(snapshot, wanted, config)
+    while batch := list(itertools.islice(looked, size)):
+        good = [(name, pixels) for name, pixels in batch if not isinstance(pixels, str)]
+        if good:
+            features = extract(np.stack([pixels for _, pixels in good])).penultimate.cpu().numpy()
+            found += [(name, feature) for (name, _), feature in zip(good, features, strict=True)]
+    return found

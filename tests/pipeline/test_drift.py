@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from corpus import poisoned
 from PIL import Image
 
 from pipeline.config import Config, Storage
@@ -20,6 +21,8 @@ from pipeline.storage import open_store
 from pipeline.types import SCORES
 from pipeline.workspace import Workspace, round_key
 from tests.support.scoring_lab import SIZE, TAXONOMY, Lab, config_of, image
+
+POISON = Path(__file__).parents[1] / "support" / "poison"
 
 
 def flat(seed: int) -> bytes:
@@ -135,3 +138,14 @@ def test_the_scale_of_new_images_is_that_of_the_round(project: tuple[Workspace, 
     tested = drift(workspace, config, 0, growth(workspace, config, 0))
     assert tested is not None
     assert tested[0] < 1e-6
+
+
+def test_an_image_that_kills_its_decoder_does_not_kill_the_tick(
+    project: tuple[Workspace, Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(POISON))
+    workspace, config = project
+    add(config, "b", [image(n) for n in range(1000, 1060)] + [poisoned(image(1), "SEGV")], "parquet")
+    tested = drift(workspace, config, 0, growth(workspace, config, 0))
+    assert tested is not None
+    assert tested[1] == 60
