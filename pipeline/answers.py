@@ -89,7 +89,7 @@ def read_rows(
 
 
 def _answers(file: str, config: Config) -> list[Answer]:
-    end = file.rpartition("/")[2].rpartition(".")[2]
+    end = file.rpartition("/")[2].rpartition(".")[2].lower()
     if end not in _READERS:
         raise LabelError(f"{file}: its name should end in one of .{', .'.join(sorted(_READERS))}")
     store = open_store(file, config.storage)

@@ -19,8 +19,8 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from pipeline.errors import LabelError, nearest
-from pipeline.foreign_tables import MAX_ROWS, read_foreign
+from pipeline.errors import LabelError
+from pipeline.foreign_tables import MAX_ROWS, check_columns, read_foreign
 from pipeline.types import LABELS
 from pipeline.workspace import to_parquet
 
@@ -99,7 +99,7 @@ def from_csv(data: bytes, place: str) -> Iterator[Answer]:
         rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
         try:
             names = next(rows, [])
-            _check_names(names, place)
+            check_columns(names, place, TAKEN)
             for number, cells in enumerate(rows, start=2):
                 if not cells:
                     continue
@@ -138,7 +138,7 @@ def from_jsonl(data: bytes, place: str) -> Iterator[Answer]:
         row = read_json(line, f"{place}, line {number}")
         if not isinstance(row, dict):
             raise LabelError(f"{place}, line {number}: not a JSON object")
-        _check_names(list(row), f"{place}, line {number}")
+        check_columns(list(row), f"{place}, line {number}", TAKEN)
         values = {name: row[name] for name in TAKEN if name in row}
         yield Answer(f"line {number}", values, not_plain(values))
 
@@ -176,7 +176,6 @@ def not_plain(values: Mapping[str, Any]) -> str | None:
 def from_parquet(data: bytes, place: str) -> Iterator[Answer]:
     """Rows of Parquet, numbered from 0 as label files are; only the columns of an answer are read."""
     table = read_foreign(pa.BufferReader(data), place, TAKEN)
-    _check_names(table.column_names, place)
     for number, row in enumerate(table.to_pylist()):
         yield Answer(f"row {number}", row, not_plain(row))
 
@@ -203,15 +202,6 @@ def bounded(answers: Iterator[Answer], place: str) -> list[Answer]:
             raise LabelError(f"{place}: more than {MAX_ROWS} rows")
         found.append(answer)
     return found
-
-
-def _check_names(names: Sequence[str], place: str) -> None:
-    for name in ("id", "label"):
-        if name not in names:
-            raise LabelError(f"{place}: no column {name!r}; {nearest(name, names)}")
-    for name in TAKEN:
-        if names.count(name) > 1:
-            raise LabelError(f"{place}: {names.count(name)} columns {name!r}")
 
 
 def _plain(table: pa.Table) -> Iterator[dict[str, Any]]:

@@ -20,7 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from pipeline.config import Config, Name
 from pipeline.errors import LabelError, WaitingForLabels, nearest
-from pipeline.foreign_tables import MAX_ROWS, read_foreign
+from pipeline.foreign_tables import MAX_ROWS, check_columns, read_foreign
 from pipeline.storage import open_store
 from pipeline.types import LABEL_STATUSES, LABELS, Label, LabelStatus
 from pipeline.workspace import Workspace
@@ -45,10 +45,10 @@ def batches(workspace: Workspace) -> list[str]:
 
 @dataclass(frozen=True)
 class Labels:
-    """All answers so far: `table` holds `LABELS` rows, one an id that is answered; `ties` the ids that are not."""
+    """All answers so far: `table` holds `LABELS` rows, one an id that is answered."""
 
     table: pa.Table
-    ties: frozenset[str] = frozenset()
+    _ties: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, tables: Sequence[pa.Table]) -> Labels:
@@ -72,7 +72,7 @@ class Labels:
 
     def tied(self) -> frozenset[str]:
         """Ids about which annotators disagree without a majority: not answered."""
-        return self.ties
+        return self._ties
 
     def proposed(self) -> dict[str, int]:
         """How many answers of status `unknown-class` propose each name, by name."""
@@ -168,12 +168,7 @@ def check_batch(table: pa.Table, place: str, taxonomy: Sequence[str]) -> pa.Tabl
         LabelError: a missing column, an unknown status, a class outside the taxonomy, a name that is none; says
             the file and the row.
     """
-    for name in ("id", "label"):
-        if name not in table.column_names:
-            raise LabelError(f"{place}: no column {name!r}; {nearest(name, table.column_names)}")
-    for name in LABELS.names:
-        if table.column_names.count(name) > 1:
-            raise LabelError(f"{place}: {table.column_names.count(name)} columns {name!r}")
+    check_columns(table.column_names, place, LABELS.names)
     if table.num_rows > MAX_ROWS:
         raise LabelError(f"{place}: {table.num_rows} rows are too many for a label file ({MAX_ROWS})")
     known = frozenset(taxonomy)

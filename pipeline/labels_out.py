@@ -34,7 +34,6 @@ ENDS: Final[Mapping[str, str]] = {
     "jsonl": ".jsonl",
     "label-studio": ".json",
 }
-IMAGES: Final = ("uri", "presigned", "embedded")
 MAX_HOURS: Final = 168  # what S3 grants a signed link
 _SIDE: Final = 256  # pixels of an embedded image, for people to tell classes apart
 
@@ -61,7 +60,7 @@ def export(
         form: one of `ENDS`.
         out: path or URI of the file, which must not exist; its name ends as `ENDS` says.
         index: the round; the last one by default.
-        images: one of `IMAGES`; by default the URI where a table tells people of image objects, else embedded.
+        images: `uri`, `presigned` or `embedded`; by default `uri` for a table about image objects, else `embedded`.
         hours: how long presigned links hold; they let everybody read who has them.
         everything: also questions that are answered already.
 
@@ -98,18 +97,18 @@ def export(
         "round": chosen,
         "questions": len(asked),
         "answered": sum(row["id"] in answered for row in query),
-        "open_before": _open_before(workspace, chosen, answered),
+        "open_before": _open_before(workspace, chosen, answered.union(row["id"] for row in query)),
         "without_image": gone,
         "files": [store.url(name) for name in names],
     }
 
 
-def _open_before(workspace: Workspace, index: int, answered: frozenset[str]) -> dict[int, int]:
-    """How many questions of each earlier round nobody has answered; they are not asked again."""
+def _open_before(workspace: Workspace, index: int, others: frozenset[str]) -> dict[int, int]:
+    """How many questions of each earlier round are open and not among the others."""
     found = {}
     for earlier in range(index):
         asked = workspace.read_table(round_key(earlier, "query.parquet"), ["id"])["id"].to_pylist()
-        if left := len(set(asked) - answered):
+        if left := len(set(asked) - others):
             found[earlier] = left
     return found
 
