@@ -10,7 +10,8 @@ row is measured again only when its bound could win: most rows never meet most c
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from hashlib import blake2b
 from typing import Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
@@ -47,6 +48,17 @@ class Points(Protocol):
         ...
 
 
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Of torch's: a pick is many small steps, in which threads would wait for each other longer than they work."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 class Pick(NamedTuple):
     """A row of a block, and what it is worth."""
 
@@ -72,11 +84,13 @@ class Block(ABC, Generic[P]):
         self._refresh((self._seen < self.count).nonzero().flatten())
         return self._bound
 
+    @_one_thread()
     def add(self, center: P) -> None:
         """Take note of another center, a single row."""
         self._centers = center if self._centers is None else self._centers.join(center)
         self.count += 1
 
+    @_one_thread()
     def take(self, row: int) -> P:
         """The row as a center; it will not be picked again."""
         self._taken[row] = True
@@ -88,8 +102,11 @@ class Block(ABC, Generic[P]):
             return None
         if self.count == 0 and bool(torch.isinf(self._bound).any()):
             return self._best(self._first())
-        weight = self._weight()
         self._refresh((torch.isinf(self._bound) & ~self._taken).nonzero().flatten())
+        return self._win(self._weight())
+
+    @_one_thread()
+    def _win(self, weight: Tensor | None) -> Pick:
         few = _FEW
         while True:
             worth = self._bound if weight is None else self._bound * weight
