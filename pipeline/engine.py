@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -76,6 +77,7 @@ def _join(config: Wishes) -> None:
     if "RAY_ADDRESS" in os.environ:
         passed = {n: os.environ[n] for n in ("AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION") if n in os.environ}
         try:
+            _reach(os.environ["RAY_ADDRESS"])
             ray.init(runtime_env={"env_vars": passed} if passed else None, log_to_driver=False)
         except (ConnectionError, ValueError, OSError) as error:
             raise SystemFault(
@@ -99,6 +101,13 @@ def _join(config: Wishes) -> None:
     finally:
         for name in added:
             del os.environ[name]
+
+
+def _reach(address: str) -> None:
+    """Ray itself would try for many minutes where nobody listens."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdigit() and "://" not in address:
+        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 @contextmanager

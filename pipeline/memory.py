@@ -15,7 +15,7 @@ from pipeline.errors import ConfigError
 from sisom.models import build_model
 
 MIB: Final = 1 << 20
-DRIVER: Final = 700 * MIB  # the process that everything is started from, and that rows of scores pass through
+DRIVER: Final = 600 * MIB  # the process that everything is started from, and that rows of scores pass through
 ACTOR_BASE: Final = 600 * MIB  # a process that has imported torch and the engine
 READER_BASE: Final = 250 * MIB
 PIXEL_BYTES: Final = 9  # that decoding takes of each pixel of the largest image
@@ -41,6 +41,7 @@ class MemoryPlan:
     actor_cpus: float  # that an actor asks Ray for, so that no more of them share a node
     readers_a_node: int  # beside one more, for one that hangs keeps its place
     reader: int
+    giant: int  # of a reader, while it decodes the largest image that may be
     reader_memory: int  # that a reader asks Ray for, for the same reason
     encoded: int  # of a reader, encoded images at a time
     tiles: int  # of an actor, for its distances
@@ -52,8 +53,8 @@ class MemoryPlan:
     @property
     def used(self) -> int:
         """Bytes of the fullest node, where the driver is."""
-        readers = self.readers_a_node + 1
-        return self.actors_a_node * self.actor + readers * self.reader + self.in_flight + self.shared + DRIVER
+        readers = (self.readers_a_node + 1) * self.reader + self.readers_a_node * self.giant
+        return self.actors_a_node * self.actor + readers + self.in_flight + self.shared + DRIVER
 
     @property
     def most_readers(self) -> int:
@@ -62,11 +63,15 @@ class MemoryPlan:
 
     def told(self) -> str:
         """The plan in a line."""
+        return f"memory: {_size(self.used)} of {_size(self.total)} a node: {self.parts()}"
+
+    def parts(self) -> str:
+        """What takes how much of a node."""
+        readers = self.readers_a_node
         return (
-            f"memory: {_size(self.used)} of {_size(self.total)} a node for {self.actors_a_node} actors "
-            f"x {_size(self.actor)}, {self.readers_a_node} + 1 readers x {_size(self.reader)}, "
-            f"{_size(self.in_flight)} in flight in blocks of {_size(self.block_bytes)}, {_size(self.shared)} shared, "
-            f"{_size(DRIVER)} of the driver"
+            f"{self.actors_a_node} actors x {_size(self.actor)}, {readers} + 1 readers x {_size(self.reader)}, "
+            f"{readers} giant images x {_size(self.giant)}, {_size(self.in_flight)} in flight in blocks of "
+            f"{_size(self.block_bytes)}, {_size(self.shared)} shared, {_size(DRIVER)} of the driver"
         )
 
 
@@ -107,7 +112,8 @@ def plan_memory(
             actor=ACTOR_BASE + 2 * weight_bytes + 5 * pixels + TILES * encoded + passes,
             actor_cpus=round(cluster.actor_cpus * (1 if a_node == fits else cluster.full / a_node), 4),
             readers_a_node=readers,
-            reader=READER_BASE + 2 * encoded + 3 * pixels + PIXEL_BYTES * config.scoring.max_pixels,
+            reader=READER_BASE + 2 * encoded + 3 * pixels,
+            giant=PIXEL_BYTES * config.scoring.max_pixels,
             reader_memory=cluster.node_memory // (readers + 1),
             encoded=encoded,
             tiles=TILES * encoded,
@@ -129,9 +135,8 @@ def plan_memory(
         else:
             raise ConfigError(
                 f"resources.memory: {_size(total)} a node are too little; the least that would do is "
-                f"{-(-found.used // MIB)}MiB ({_size(found.actor)} for an actor, {_size(found.reader)} for a reader, "
-                f"{_size(found.shared)} for weights and bank), or less with a smaller scoring.batch_size or "
-                f"scoring.max_pixels"
+                f"{-(-found.used // MIB)}MiB: {found.parts()}; a smaller scoring.batch_size or scoring.max_pixels "
+                f"takes less"
             )
     return found
 

@@ -68,9 +68,9 @@ def test_where_there_is_enough_all_that_the_cluster_offers_is_used(config: Confi
 def test_by_hand(config: Config) -> None:
     found = plan(config)
     # One reader more than planned has its room: a reader that hangs keeps its place.
-    want = 8 * found.actor + 5 * found.reader + found.in_flight + found.shared + DRIVER
+    want = 8 * found.actor + 5 * found.reader + 4 * found.giant + found.in_flight + found.shared + DRIVER
     assert found.used == want
-    assert found.reader >= 9 * config.scoring.max_pixels  # one giant at a time
+    assert found.giant == 9 * config.scoring.max_pixels
     assert found.reader_memory * 5 <= CLUSTER.node_memory < found.reader_memory * 6
     assert found.store_share == found.in_flight / CLUSTER.object_store
     # Ray may put all actors of a small pool on one of the nodes, if they fit there.
@@ -138,7 +138,7 @@ def refusal(config: Config, cluster: Cluster) -> int:
     """The least memory that a refusal names."""
     with pytest.raises(ConfigError) as raised:
         plan(config, cluster, total=1)
-    found = re.search(r"the least that would do is (\d+MiB) ", str(raised.value))
+    found = re.search(r"the least that would do is (\d+MiB): ", str(raised.value))
     assert found
     return TypeAdapter(ByteSize).validate_python(found[1])
 
@@ -168,7 +168,7 @@ def test_it_is_foreseen_before_there_is_a_network_or_a_bank(make_config: MakeCon
     )
     assert arrays <= foreseen.shared
     assert foreseen.shared == pytest.approx(known.shared, rel=0.01)
-    with pytest.raises(ConfigError, match="for weights and bank"):
+    with pytest.raises(ConfigError, match="GiB shared"):
         foresee(config, CLUSTER, rows=1000, labeled=10**9)
 
 
@@ -185,9 +185,9 @@ def test_larger_batches_take_more(make_config: MakeConfig) -> None:
 def test_it_is_told_in_a_line(config: Config) -> None:
     told = plan(config).told()
     assert "\n" not in told
-    assert "of 64.0 GiB a node for 8 actors x" in told
-    assert "4 + 1 readers x" in told
-    assert "700 MiB of the driver" in told
+    assert "of 64.0 GiB a node: 8 actors x" in told
+    assert "4 + 1 readers x" in told and "4 giant images x 429 MiB" in told
+    assert "600 MiB of the driver" in told
 
 
 @settings(max_examples=200)
@@ -217,10 +217,11 @@ def test_the_sum_is_never_more_than_there_is(
     except ConfigError:
         smallest = (-(-cluster.min_actors // nodes)) * plan(config, rows=1).actor
         assert (
-            smallest + bank + DRIVER + 2 * plan(config, rows=1).reader > total / 4
+            smallest + bank + DRIVER + 2 * plan(config, rows=1).reader + plan(config).giant > total / 4
         )  # a refusal has a reason
         return
     fullest = found.actors_a_node * found.actor + (found.readers_a_node + 1) * found.reader
+    fullest += found.readers_a_node * found.giant
     assert fullest + found.in_flight + found.shared + DRIVER == found.used <= total == found.total
     assert cluster.min_actors <= found.actors <= nodes * full
     assert found.actors <= found.most_actors or found.actors == cluster.min_actors
