@@ -74,6 +74,10 @@ class Labels:
         """Ids about which annotators disagree without a majority: not answered."""
         return self._ties
 
+    def heard(self) -> frozenset[str]:
+        """Ids about which people have said something: answered or tied."""
+        return self.answered() | self._ties
+
     def proposed(self) -> dict[str, int]:
         """How many answers of status `unknown-class` propose each name, by name."""
         rows = self.table.filter(pc.equal(self.table["status"], "unknown-class"))
@@ -144,8 +148,8 @@ def require_answers(workspace: Workspace, index: int, taxonomy: Sequence[str]) -
         return
     query = f"rounds/{index - 1:03d}/query.parquet"
     asked = workspace.read_table(query, ["id"])["id"].to_pylist()
-    answered = read_labels(workspace, batches(workspace), taxonomy).answered()
-    if asked and answered.isdisjoint(asked):
+    heard = read_labels(workspace, batches(workspace), taxonomy).heard()
+    if asked and heard.isdisjoint(asked):
         raise WaitingForLabels(
             f"round {index - 1:03d} asks about {len(asked)} images ({workspace.store.url(query)}) and none is "
             f"answered; write the answers to {workspace.store.url(f'{PREFIX}{index:03d}-answers.parquet')} "

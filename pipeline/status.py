@@ -66,7 +66,7 @@ def status(config: Config) -> dict[str, Any]:
             "tied": len(answers.tied()),
         },
         "asked": len(asked),
-        "open_questions": len(set(asked) - answers.answered()),
+        "open_questions": len(set(asked) - answers.heard()),
         "stop": reason_to_stop(workspace, config),
         "lease": _lease(config),
     }

@@ -63,7 +63,7 @@ def reason_to_work(workspace: Workspace, config: Config, *, now: float) -> str |
     hours = (now - _committed_at(workspace, last)) / 3600
     asked = workspace.read_table(round_key(last, "query.parquet"), ["id"])["id"].to_pylist()
     if asked:
-        got = len(answers.answered().intersection(asked))
+        got = len(answers.heard().intersection(asked))  # a tie is asked about anew by the next round
         return _answered(workspace, config, last, got, len(asked), hours)
     if new_labels(workspace, last):
         return f"labels came since round {last:03d}"

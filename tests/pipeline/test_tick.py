@@ -10,9 +10,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from pipeline.config import Config
+from pipeline.config import Config, Stop
 from pipeline.errors import LabelError, WaitingForLabels
-from pipeline.labels import LABELS
+from pipeline.labels import LABELS, read_labels
+from pipeline.selection import settled
 from pipeline.snapshot import SnapshotWriter
 from pipeline.storage import Store
 from pipeline.tick import reason_to_work
@@ -119,3 +120,39 @@ def test_a_label_file_that_holds_none_is_told_at_once(store: Store, config: Call
     answer(workspace, "001-answers", "a", label="zebra")
     with pytest.raises(LabelError, match="'zebra' is not in the taxonomy"):
         reason_to_work(workspace, config(), now=NOW)
+
+
+def test_a_tie_does_not_hold_up_the_round_that_asks_again(
+    store: Store, config: Callable[..., Config]
+) -> None:
+    workspace = committed(store, ["a", "b"])
+    rows = [
+        {"id": "a", "label": label, "status": "labeled", "annotator": who, "at": None}
+        for label, who in (("cat", "ann"), ("dog", "bob"))
+    ]
+    workspace.write_table("labels/001-two.parquet", pa.Table.from_pylist(rows, schema=LABELS))
+    with pytest.raises(WaitingForLabels, match="1 of the 2"):
+        reason_to_work(workspace, config(), now=NOW)
+    answer(workspace, "002-more", "b")
+    assert "2 of the 2" in (reason_to_work(workspace, config(), now=NOW) or "")
+    answers = read_labels(workspace, ["labels/001-two.parquet", "labels/002-more.parquet"], ["cat", "dog"])
+    assert settled(workspace, 1, answers) == {"b"}, "the tie may be asked about again"
+
+
+def test_what_an_earlier_query_is_out_with_is_not_asked_again(store: Store) -> None:
+    workspace = committed(store, ["a", "b"])
+    nobody = read_labels(workspace, [], ["cat", "dog"])
+    assert settled(workspace, 0, nobody) == frozenset()
+    assert settled(workspace, 1, nobody) == {"a", "b"}
+
+
+def test_a_spent_budget_is_no_reason(store: Store, config: Callable[..., Config]) -> None:
+    workspace = committed(store, ["a"])
+    answer(workspace, "001-answers", "a")
+    plain = config()
+    assert reason_to_work(workspace, plain, now=NOW) is not None
+    spent = plain.model_copy(update={"stop": Stop(labels=1)})
+    workspace.write_json(
+        round_key(0, "metrics.json"), {"test_accuracy": None, "held_out_accuracy": None, "seconds": {}}
+    )
+    assert reason_to_work(workspace, spent, now=NOW) is None
