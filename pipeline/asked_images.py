@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from pipeline.config import Config
-from pipeline.errors import StoreUnavailable
+from pipeline.errors import StorageError, StoreUnavailable
 from pipeline.pieces import Failure, Reading
 from pipeline.pool import Unit, form_of, pieces, survey
 from pipeline.storage import open_store
@@ -31,7 +31,7 @@ def look_at(
         (id, what was made of it or why it can't be read) for each id, an object after another.
 
     Raises:
-        StoreUnavailable: storage does not answer.
+        StorageError, StoreUnavailable: storage refuses, or does not answer.
     """
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="look") as threads:
         jobs = [threads.submit(_of_object, uri, ids, config, look) for uri, ids in wanted.items()]
@@ -69,10 +69,15 @@ def _of_object(
 
 
 def _seen(data: bytes | Failure | None, uri: str, look: Callable[[bytes], T]) -> T | Failure:
-    if isinstance(data, Failure) and data.attempts > 1:  # the system's fault: it says nothing about the image
+    if data is None:
+        return Failure("no image in its row")
+    if not isinstance(data, Failure):
+        return look(data)
+    # Storage that is away, or credentials that have run out, say nothing about the image.
+    if data.reason.startswith("refused"):
+        raise StorageError(f"{uri}: {data.reason}")
+    if data.reason.startswith("storage did not answer"):
         error = StoreUnavailable(f"{uri}: {data.reason}")
         error.uri, error.attempts = uri, data.attempts
         raise error
-    if data is None:
-        return Failure("no image in its row")
-    return data if isinstance(data, Failure) else look(data)
+    return data
