@@ -27,9 +27,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from pipeline.config import Tracking, canonical
+from pipeline.errors import mask
 from pipeline.storage import Store
 from pipeline.tracking_database import DATABASE_KEY, TrackingUnavailable, brought_down, is_sql, probe
-from pipeline.tracking_keys import key, mask
+from pipeline.tracking_keys import key
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

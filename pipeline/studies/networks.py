@@ -22,7 +22,7 @@ from pipeline.config import Model
 from pipeline.errors import ConfigError
 from pipeline.stages import normalise
 from pipeline.studies.config import Training
-from pipeline.train import augmented, steps
+from pipeline.train_loop import augmented, steps
 from sisom.arrays import as_tensor
 from sisom.models import build_model, load_weights
 

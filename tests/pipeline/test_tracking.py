@@ -24,11 +24,11 @@ from rich.console import Console
 
 from pipeline import progress, tracking, tracking_database, tracking_keys
 from pipeline.config import Config
-from pipeline.errors import StoreUnavailable, SystemFault
+from pipeline.errors import StoreUnavailable, SystemFault, mask
 from pipeline.storage import LocalStore, Store, open_store
 from pipeline.tracking import RoundRecord, open_tracker
 from pipeline.tracking_database import DATABASE_KEY, TrackingUnavailable
-from pipeline.tracking_keys import MAX_KEY_CHARS, config_params, flat, key, mask
+from pipeline.tracking_keys import MAX_KEY_CHARS, config_params, flat, key
 
 RECORD = RoundRecord(
     index=0,
