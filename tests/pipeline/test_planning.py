@@ -18,7 +18,7 @@ from pipeline.engine import Cluster, lay_out
 from pipeline.errors import ConfigError
 from pipeline.labeled import Pixels, held_out, labeled_table
 from pipeline.reading import DECODED
-from pipeline.train import augmented, learning_rate, steps
+from pipeline.train_loop import augmented, learning_rate, steps
 from pipeline.types import LABELED
 
 # --------------------------------------------------------------------------------------------------- steps
