@@ -47,6 +47,7 @@ TAKEN: Final[Sequence[str]] = (
     "fingerprint",
 )  # what is read of an answer
 
+_HALF: Final = re.compile(r"[\ud800-\udfff]")  # JSON can write it down; nothing else can
 _MOST_FIELD = 64 << 20  # characters: an embedded image may be long
 
 
@@ -163,10 +164,12 @@ def _no_number(name: str) -> Any:
 
 
 def not_plain(values: Mapping[str, Any]) -> str | None:
-    """Why values can't be an answer: a list or an object where text should be."""
+    """Why values can't be an answer: a list, an object or half a character where text should be."""
     for name, value in values.items():
         if isinstance(value, dict | list | bool):
             return f"{name}: {type(value).__name__} where text should be"
+        if isinstance(value, str) and _HALF.search(value):
+            return f"{name}: no text, but half a character"
     return None
 
 

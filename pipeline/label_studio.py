@@ -94,25 +94,30 @@ def _annotations(task: Mapping[str, Any], where: str) -> Iterator[Answer]:
         if not isinstance(annotation, dict) or not isinstance(annotation.get("result", []), list):
             yield Answer(place, {}, "an annotation without a list of results")
             continue
-        controls: dict[str, list[Any]] = {}
-        others = set()
-        for part in annotation.get("result", []):
-            name = part.get("from_name") if isinstance(part, dict) else None
-            value = part.get("value") if isinstance(part, dict) else None
-            if name not in _CONTROLS or not isinstance(value, dict):
-                others.add(str(name))
-                continue
-            chosen = value.get("text" if name == "proposed" else "choices")
-            controls.setdefault(name, []).extend(chosen if isinstance(chosen, list) else [chosen])
+        controls, others = _clicked(annotation.get("result", []))
         answer = _answer(place, controls, annotation, annotation.get("completed_by"))
         if annotation.get("was_cancelled") is True:
             yield Answer(place, {**answer.values, "label": None, "status": "skipped"})
         elif others and not controls:
-            yield Answer(
-                place, answer.values, f"results of {', '.join(sorted(others))[:100]} alone, no 'label'"
-            )
+            names = ", ".join(sorted(others))[:100]
+            yield Answer(place, answer.values, f"results of {names} alone, no 'label'")
         else:
             yield answer
+
+
+def _clicked(results: Sequence[Any]) -> tuple[dict[str, list[Any]], set[str]]:
+    """What was chosen by our controls, and the names of others."""
+    controls: dict[str, list[Any]] = {}
+    others = set()
+    for part in results:
+        name = part.get("from_name") if isinstance(part, dict) else None
+        value = part.get("value") if isinstance(part, dict) else None
+        if name in _CONTROLS and isinstance(value, dict):
+            chosen = value.get("text" if name == "proposed" else "choices")
+            controls.setdefault(str(name), []).extend(chosen if isinstance(chosen, list) else [chosen])
+        else:
+            others.add(str(name))
+    return controls, others
 
 
 def _flat(task: Mapping[str, Any], where: str) -> Answer:

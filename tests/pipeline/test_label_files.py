@@ -159,6 +159,11 @@ def test_a_row_that_holds_no_text_is_refused_alone(value: Any) -> None:
     assert second == Answer("line 2", {"id": "b", "label": "cat"})
 
 
+def test_half_a_character_is_no_text() -> None:
+    (answer,) = READERS["jsonl"](b'{"id": "a\\ud800", "label": "cat"}', "f")
+    assert answer.problem == "id: no text, but half a character"
+
+
 def test_a_small_file_that_unfolds_into_a_large_one_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.foreign_tables.MAX_HELD", 1 << 20)
     table = pa.table({"id": ["x" * 1000] * 5000, "label": ["cat"] * 5000})
