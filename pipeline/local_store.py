@@ -183,7 +183,7 @@ def _run(file: IO[bytes]) -> Iterator[tuple[str, str]]:
     """The names of a sorted run that lies on disk, as bytes with a zero behind each."""
     file.seek(0)
     rest = b""
-    while chunk := file.read(1 << 16):
+    while chunk := file.read(1 << 13):
         *whole, rest = (rest + chunk).split(b"\0")
         for record in whole:
             name = os.fsdecode(record.removesuffix(b"/"))

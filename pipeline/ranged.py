@@ -7,10 +7,8 @@ from collections.abc import Callable
 
 NEAR = 256 << 10  # the least that is asked for: a Parquet footer, a tar header and what follows it
 FAR = 4 << 20  # the most that is read ahead of somebody who reads from front to back
-SPARSE_NEAR, SPARSE_FAR = 4 << 10, 256 << 10  # the same where little of a file is wanted, such as headers
-SPARSE_GAP = (
-    SPARSE_FAR // 4
-)  # bytes between two such places, up to which one request for several of them pays
+PAGE = 4 << 10  # the least where little of a file is wanted, such as headers
+GAP = 64 << 10  # bytes between two such places, up to which one request for both pays
 
 
 class RangedFile:
@@ -21,8 +19,8 @@ class RangedFile:
     a read above that brings exactly its own bytes. What `fetch` raises passes through. Not for two threads at once
     (`pyarrow.PythonFile` keeps them apart).
 
-    A `sparse` file is read here and there: a page at a time where the places lie far apart, and only where several
-    of them fit into one request of `SPARSE_FAR` bytes, what lies between them too.
+    A `sparse` file is read here and there: a `PAGE` at a time where the places lie far apart; only where they are no
+    farther from each other than `GAP`, what lies between them too.
     """
 
     def __init__(
@@ -33,8 +31,7 @@ class RangedFile:
         self.closed = False
         self._fetch = fetch
         self._at = 0
-        self._near, self._far = (SPARSE_NEAR, SPARSE_FAR) if sparse else (NEAR, FAR)
-        self._gap = SPARSE_GAP if sparse else 0
+        self._near, self._gap = (PAGE, GAP) if sparse else (NEAR, 0)
         self._ahead = self._near
         self._held = tail
         self._first = size - len(tail)  # where in the file the held bytes begin
@@ -53,7 +50,7 @@ class RangedFile:
     def _missing(self, begin: int, count: int) -> bytes:
         """Bytes that are not held; leaves those read ahead in the buffer."""
         goes_on = self._reached is not None and 0 <= begin - self._reached <= (self._gap or self._ahead)
-        self._ahead = min(2 * self._ahead, self._far) if goes_on else self._near
+        self._ahead = min(2 * self._ahead, FAR) if goes_on else self._near
         if count >= self._ahead:
             self._reached = begin + count
             return self._fetch(begin, count)

@@ -169,3 +169,23 @@ def test_more_than_a_pipe_holds_either_way(starts: list[int]) -> None:
     apart = decode_apart(images, transform, timeout_s=60)
     assert (apart.pixels == decode_batch(images, transform).pixels).all()
     assert len(starts) == 1
+
+
+def test_a_child_is_told_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its decoder is the one that may be taken over: what it does not know, it can't tell."""
+    seen = tmp_path / "seen"
+    (tmp_path / "sitecustomize.py").write_text(
+        f"import os, pathlib\npathlib.Path({str(seen)!r}).write_text(repr(dict(os.environ)))\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    for name in (
+        "AWS_SECRET_ACCESS_KEY",
+        "AWS_SESSION_TOKEN",
+        "POOL_SECRET",
+        "RAY_AUTH_TOKEN",
+        "MLFLOW_TOKEN",
+    ):
+        monkeypatch.setenv(name, "canary")
+    assert len(decode_apart(IMAGES[:2], TRANSFORM, timeout_s=60).good) == 2
+    assert "canary" not in seen.read_text()
+    assert "PYTHONPATH" in seen.read_text()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,14 +21,16 @@ from pipeline import account, listing, snapshot
 from pipeline.account import close_account, part_key, write_part
 from pipeline.broadcast import BankFile, Broadcast
 from pipeline.config import Config, Pool, Storage
-from pipeline.engine import Cluster, lay_out
-from pipeline.errors import AccountError, PoolError, QuarantineOverflow
+from pipeline.engine import Cluster, lay_out, working
+from pipeline.errors import AccountError, PoolError, QuarantineOverflow, StageFailed
+from pipeline.gallery import thumbnails
 from pipeline.listing import DUPLICATES, Listing, freeze, refusals
 from pipeline.pool import ids_of
+from pipeline.score_files import shards_of
 from pipeline.snapshot import Snapshot, load_shards
 from pipeline.stages import Extractor, Network
 from pipeline.storage import LocalStore, S3Store, Store, open_store
-from pipeline.types import SCORED
+from pipeline.types import SCORED, SCORES
 from pipeline.workspace import Workspace
 from sisom.models import build_model, save_weights
 
@@ -342,3 +345,55 @@ def test_a_pool_that_lies_there_twice_is_refused_however_many_ids_repeat(
     monkeypatch.setattr(listing, "MOST_REPEATS", 10)
     with pytest.raises(PoolError, match=r"stands in .*a\.parquet#0 row \d+ and in .*b\.parquet#0 row \d+"):
         listing.freeze(Workspace(LocalStore(str(tmp_path / "w"))), "", config, cluster)
+
+
+@pytest.mark.parametrize("how", ["dies", "is lost", "ours", "a mistake"])
+def test_what_ray_says_of_lost_work_becomes_our_sentence(cluster: Cluster, how: str) -> None:
+    @ray.remote(num_cpus=0.1, max_retries=0)
+    def work() -> None:
+        if how == "dies":
+            os._exit(1)
+        if how == "ours":
+            raise PoolError("pool.uri: nothing there")
+        raise ZeroDivisionError("a bug")
+
+    with pytest.raises(Exception) as raised, working("listing the pool"):
+        if how == "is lost":
+            raise ray.exceptions.ObjectLostError("00ff", None, "")
+        ray.get(work.remote())
+    error = raised.value
+    if how in ("dies", "is lost"):
+        assert isinstance(error, StageFailed) and error.exit_code == 1 and error.stage == "listing the pool"
+        assert str(error).startswith("listing the pool: a worker or a node was lost (")
+        assert "run the same command again: it goes on where it stopped" in str(error)
+    else:
+        assert isinstance(error, PoolError if how == "ours" else ZeroDivisionError)
+
+
+def test_thumbnails_read_the_shards_of_queried_images_alone(
+    cluster: Cluster, store: Store, workspace: Workspace, config: Config
+) -> None:
+    images = {f"p{n}": png(10 * n) for n in range(8)}
+    store.put("m.parquet", parquet({"id": list(images), "image": list(images.values())}, group=2))
+    store.put("one/z.png", png(7))
+    found = snapshot_of(config.pool, workspace, "r/")
+    scored = [
+        {"id": name, "uri": listed.uri, "shard": shard.shard, "sisome": 1.0}
+        for shard in load_shards(workspace, "r/", found.table)
+        for listed in shard.listed
+        for name in ids_of(shard, config.pool, Storage())
+    ]
+    table = pa.Table.from_pylist(scored, schema=SCORES)
+    for number in range(2):
+        workspace.write_table(f"r/scores/{number:05d}.parquet", table.slice(number * 5, 5), row_group_size=2)
+    query = [row for row in scored if row["id"] in ("p5", "one/z.png")]
+    assert shards_of(workspace, "r/", {row["id"]: row["uri"] for row in query}) == {
+        2: frozenset({"p5"}),
+        4: frozenset({"one/z.png"}),
+    }
+    assert shards_of(workspace, "r/", {}) == {}
+    assert shards_of(workspace, "r/", {"nobody": query[0]["uri"]}) == {}
+    want = thumbnails(query, found, config)
+    assert sorted(want) == ["one/z.png", "p5"]
+    # Shards without queried images are gone from the listing, and nobody asks for them.
+    assert thumbnails(query, found.take([2, 4]), config) == want

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
+import socket
 from collections import Counter
+from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
@@ -13,9 +15,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.config import Augment, Resources
-from pipeline.engine import Cluster, lay_out
-from pipeline.errors import ConfigError
+from pipeline.config import Augment, Config, Resources
+from pipeline.engine import Cluster, lay_out, start
+from pipeline.errors import ConfigError, SystemFault
 from pipeline.labeled import Pixels, held_out, labeled_table
 from pipeline.reading import DECODED
 from pipeline.train_loop import augmented, learning_rate, steps
@@ -315,6 +317,18 @@ def test_a_gpu_that_is_not_there_is_refused() -> None:
 def test_memory_is_that_of_the_smallest_node() -> None:
     cluster = lay_out(Resources(), [node(4, memory=9e9, store=1e9), node(2, memory=5e9, store=3e9)])
     assert (cluster.nodes, cluster.node_memory, cluster.object_store) == (2, 5_000_000_000, 1_000_000_000)
+
+
+def test_a_cluster_that_does_not_answer_is_told_at_once(
+    make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+    for name in ("RAY_DATA_DISABLE_PROGRESS_BARS", "RAY_AIR_NEW_OUTPUT", "TUNE_DISABLE_SIGINT_HANDLER"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{port}")
+    with pytest.raises(SystemFault, match=rf"RAY_ADDRESS='127.0.0.1:{port}' .*; see `ray status` there"):
+        start(make_config())
 
 
 def test_a_pool_of_actors_may_shrink_to_its_least() -> None:

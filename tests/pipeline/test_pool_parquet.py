@@ -11,12 +11,14 @@ import pyarrow as pa
 import pytest
 from pools import groups_of, parquet, read, rows, shards_of
 
+from pipeline import pool_parquet
 from pipeline.config import Pool, Storage
 from pipeline.errors import PoolError
 from pipeline.pieces import Failure
 from pipeline.pool import check_pool, ids_of
 from pipeline.pool_parquet import groups
-from pipeline.storage import LocalStore, Store
+from pipeline.ranged import NEAR
+from pipeline.storage import LocalStore, S3Store, Store, open_store
 
 EMPTY = {"id": pa.array([], pa.string()), "image": pa.array([], pa.binary())}
 
@@ -230,3 +232,46 @@ def test_no_damage_loses_a_row_or_raises(tmp_path: Any) -> None:
             assert [row for row, *_ in out] == list(range(shard.rows))
             assert len(out) == len(group.ids)
     assert refused < 40
+
+
+@pytest.mark.s3
+def test_a_footer_is_read_once_however_many_row_groups_are(
+    s3_bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row group of half a megabyte, two columns of it: its bytes alone are asked for, once the footer is known."""
+    asked: list[tuple[int, int]] = []
+    ask = S3Store._range
+
+    def count(self: S3Store, key: str, etag: str, first: int, size: int) -> bytes:
+        asked.append((first, size))
+        return ask(self, key, etag, first, size)
+
+    monkeypatch.setattr(S3Store, "_range", count)
+    store = open_store(s3_bucket, Storage())
+    chance = random.Random(0)
+    images = [chance.randbytes(5000) for _ in range(1000)]
+    data = parquet({"id": [f"i{n}" for n in range(1000)], "image": images}, group=100)
+    store.put("a.parquet", data)
+    pool = Pool(uri=store.uri)
+    shards = shards_of(pool)
+    asked.clear()
+    pool_parquet._footers.clear()
+    found = [data for shard in shards for _, _, _, data in read(shard, pool)]
+    assert found == images
+    with_footers = len(asked)
+    asked.clear()
+    assert [data for shard in shards for _, _, _, data in read(shard, pool)] == images
+    assert len(asked) == with_footers - 1
+    assert not any(first + size == len(data) and size >= NEAR for first, size in asked[:-2])
+
+
+def test_a_file_that_changed_is_not_read_by_the_footer_of_its_past(store: Store) -> None:
+    store.put("a.parquet", parquet(rows("a", "b", "c"), group=2))
+    pool = Pool(uri=store.uri)
+    before = shards_of(pool)
+    assert [name for shard in before for _, name, _, _ in read(shard, pool)] == ["a", "b", "c"]
+    store.put("a.parquet", parquet(rows("d", "e", "f", "g"), group=1))
+    assert [name for shard in shards_of(pool) for _, name, _, _ in read(shard, pool)] == ["d", "e", "f", "g"]
+    for shard in before:
+        assert all(isinstance(data, Failure) for _, _, _, data in read(shard, pool))
+    assert len(pool_parquet._footers) <= pool_parquet._MOST_FOOTERS

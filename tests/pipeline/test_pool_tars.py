@@ -15,7 +15,7 @@ from pools import groups_of, read, shards_of, tar
 from pipeline.config import Pool, Storage
 from pipeline.pieces import Failure
 from pipeline.pool import ids_of
-from pipeline.storage import LocalStore, Store
+from pipeline.storage import LocalStore, S3Store, Store, open_store
 
 Rows = list[tuple[str, bytes | Failure | None]]
 
@@ -285,3 +285,57 @@ def test_no_damage_raises_or_loses_a_listed_row(at: list[int], value: int, end: 
         data[place] = value
     with tempfile.TemporaryDirectory() as folder:
         seen(LocalStore(folder), bytes(data[:end]))
+
+
+@pytest.fixture
+def counted(s3_bucket: str, monkeypatch: pytest.MonkeyPatch) -> tuple[Store, list[int]]:
+    """A store, and the bytes of each ranged request that is made from here on."""
+    asked: list[int] = []
+    ask = S3Store._range
+
+    def count(self: S3Store, key: str, etag: str, first: int, size: int) -> bytes:
+        asked.append(size)
+        return ask(self, key, etag, first, size)
+
+    monkeypatch.setattr(S3Store, "_range", count)
+    return open_store(s3_bucket, Storage()), asked
+
+
+@pytest.mark.s3
+@pytest.mark.parametrize(
+    ("members", "size", "share", "requests"),
+    [
+        (12, 1 << 20, 0.006, 16),  # large ones stay where they are
+        (40, 120_000, 0.06, 44),
+        (300, 20_000, 1.0, 14),  # of small ones, one request brings many headers
+        (4000, 300, 1.0, 14),
+    ],
+)
+def test_listing_reads_headers_and_little_else(
+    members: int, size: int, share: float, requests: int, counted: tuple[Store, list[int]]
+) -> None:
+    store, asked = counted
+    data = tar({f"{n:05d}.png": bytes(size) for n in range(members)})
+    store.put("a.tar", data)
+    pool = Pool(uri=store.uri)
+    (group,) = groups_of(pool)
+    assert group.ids.to_pylist() == [f"{n:05d}.png" for n in range(members)]
+    assert sum(asked) <= share * len(data)
+    assert len(asked) <= requests
+
+
+@pytest.mark.s3
+def test_a_few_wanted_members_cost_their_own_bytes(counted: tuple[Store, list[int]]) -> None:
+    store, asked = counted
+    images = {f"{n}.png": bytes([n]) * 300_000 for n in range(40)}
+    store.put("a.tar", tar(images))
+    pool = Pool(uri=store.uri)
+    (shard,) = shards_of(pool)
+    asked.clear()
+    assert [(row, data) for row, _, _, data in read(shard, pool, {3, 20})] == [
+        (n, images[f"{n}.png"]) for n in (3, 20)
+    ]
+    assert sum(asked) <= 2 * 300_000 + 25 * 5000
+    asked.clear()
+    assert len(read(shard, pool)) == 40  # all of them, front to back: few and large requests
+    assert len(asked) <= 8

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import StoreUnavailable
-from pipeline.ranged import FAR, NEAR, RangedFile
+from pipeline.ranged import FAR, GAP, NEAR, PAGE, RangedFile
 
 
 class Source:
@@ -108,3 +108,27 @@ def test_what_the_source_raises_comes_through_arrow_as_it_is() -> None:
 
     with pytest.raises(StoreUnavailable, match="away"):
         pa.PythonFile(RangedFile(fetch, 10), mode="r").read()
+
+
+def test_of_a_sparse_file_far_places_cost_a_page_and_near_ones_share_a_request() -> None:
+    source = Source(DATA)
+    file = RangedFile(source.fetch, len(DATA), sparse=True)
+    for at in range(0, len(DATA), GAP + PAGE + 1):
+        file.seek(at)
+        file.read(512)
+    assert {count for _, count in source.asked} == {PAGE}
+    source.asked.clear()
+    for at in range(0, len(DATA), 2000):
+        file.seek(at)
+        file.read(512)
+    assert len(source.asked) <= 14
+
+
+@given(
+    steps=st.lists(st.tuples(st.integers(0, 3 * FAR), st.integers(0, 2 * NEAR)), max_size=30),
+)
+def test_a_sparse_file_gives_the_same_bytes(steps: list[tuple[int, int]]) -> None:
+    file = RangedFile(Source(DATA).fetch, len(DATA), sparse=True)
+    for at, count in steps:
+        file.seek(at)
+        assert file.read(count) == DATA[at : at + count]

@@ -14,6 +14,7 @@ from pools import snapshot_of
 
 from pipeline import snapshot as room
 from pipeline.config import Pool
+from pipeline.errors import ArtefactDamaged
 from pipeline.snapshot import Changes, Snapshot, SnapshotWriter, listed_objects, load_shard, load_shards
 from pipeline.storage import LocalStore, Store
 from pipeline.types import SHARDS, SNAPSHOT, Listed
@@ -175,3 +176,13 @@ def test_objects_of_a_listing_come_once_and_in_order(tmp_path: Path, monkeypatch
         ("pool/m.parquet", "m"),
         ("pool/z", "e"),
     ]
+
+
+def test_a_part_that_is_damaged_is_told_by_its_place(store: Store) -> None:
+    workspace = Workspace(store)
+    found = written(workspace, runs(3, 2), "a/")
+    store.put("a/pool/00000.parquet", store.get("a/pool/00000.parquet")[:-20])
+    with pytest.raises(
+        ArtefactDamaged, match=r"a/pool/00000\.parquet is damaged .* run again to make it anew"
+    ):
+        list(load_shards(workspace, "a/", found.table))

@@ -197,3 +197,11 @@ def test_a_network_built_twice_is_the_same_and_frozen(setup: Setup) -> None:
     assert not any(parameter.requires_grad for parameter in one.parameters())
     images = normalise(torch.from_numpy(noise(3, 5)), MODEL)
     assert torch.equal(one(images), two(images))
+
+
+@pytest.mark.parametrize("tiles", [1, 1 << 12, 1 << 20])
+def test_memory_for_distances_changes_no_bit(setup: Setup, tiles: int) -> None:
+    parts = (setup.network, setup.bank, TAXONOMY)
+    found = Scorer(*parts, score="sisome", batch_size=BATCH, device="cpu", threads=1, tiles=tiles)
+    for batch in setup.batches:
+        assert found(batch).equals(setup.scorer()(batch))

@@ -8,6 +8,7 @@ import os
 import pickle
 import signal
 import threading
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pipeline import local_store
 from pipeline.config import Storage
 from pipeline.errors import ArtefactMissing, ObjectChanged, StorageError, SystemFault, UserError
 from pipeline.storage import LocalStore, Store, open_store
@@ -465,3 +467,40 @@ def test_no_secret_travels_in_a_pickle(s3_bucket: str) -> None:
     with pytest.raises(ArtefactMissing) as raised:
         store.get("missing")
     assert canary.encode() not in pickle.dumps(raised.value)
+
+
+def test_a_folder_of_many_names_is_sorted_in_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What does not fit into memory is sorted on disk: the same listing, whatever fits."""
+    names = [f"{(n * 7919) % 5003:04d}" for n in range(3000)]
+    names += ["a\nb", "x;y", "0100-", "0100.d", "grüße", "\udcff"]
+    for name in names:
+        (tmp_path / name).touch()
+    for name in ("0100.d-folder", "0200-folder"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "in").touch()
+    store = LocalStore(str(tmp_path))
+    want = list(store.list())
+    assert len(want) == len(names) + 2
+    assert [entry.key for entry in want] == sorted(entry.key for entry in want)
+    for run in (1000, 1001, 3007, 3008, 100_000):
+        monkeypatch.setattr(local_store, "RUN", run)
+        assert list(store.list()) == want
+        assert list(store.list(start_after="1000")) == [entry for entry in want if entry.key > "1000"]
+
+
+def test_listing_a_folder_of_many_names_takes_the_memory_of_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for n in range(20_000):
+        (tmp_path / f"{n:060d}").touch()
+
+    def peak(run: int) -> int:
+        monkeypatch.setattr(local_store, "RUN", run)
+        tracemalloc.start()
+        try:
+            assert sum(1 for _ in LocalStore(str(tmp_path)).list()) == 20_000
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    assert peak(1000) < peak(1 << 20) / 3
