@@ -1,0 +1,123 @@
+"""The report of a study: hostile names, equal bytes, and what a real browser makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from browser import Browser, opened
+
+from pipeline.studies import curves, scoreboard
+from pipeline.studies.config import ActiveStudy, load_study
+from pipeline.studies.curves import Curve
+from pipeline.studies.outcome import SECONDS, Block
+from pipeline.studies.report import render
+from pipeline.studies.scoreboard import Line
+
+HOSTILE = "\"><script>window.pwned=1</script><img src=x onerror='window.pwned=1'>\u202e{{ 7 * 7 }} $\\frac{"
+CONFIG = Path(__file__).parents[2] / "configs" / "openset_cifar10_small.yaml"
+
+
+def lines(names: list[str], networks: int = 2) -> list[Line]:
+    rng = np.random.default_rng(0)
+    return [
+        Line(
+            name,
+            f"network {n}",
+            {
+                role: {m: float(rng.random()) for m in scoreboard.METRICS}
+                for role in ("near/a", "near/b", "far/c")
+            },
+        )
+        for n in range(networks)
+        for name in names
+    ]
+
+
+def many_curves(names: list[str]) -> list[Curve]:
+    rng = np.random.default_rng(0)
+    found = []
+    for seed in range(3):
+        for name in names:
+            rounds: list[dict[str, Any]] = [
+                {
+                    "labeled": 100 + 50 * i,
+                    "accuracy": 0.4 + 0.05 * i + 0.02 * float(rng.random()),
+                    "classes": 4 + i,
+                }
+                for i in range(5)
+            ]
+            for line in rounds:
+                line |= {"precision": 0.8, "recall": 0.4, "r_avg": 1.1, "query": ["a"]}
+            found.append(Curve(name, seed, tuple(rounds)))
+    return found
+
+
+def blocks_of(names: list[str]) -> list[Block]:
+    config = load_study(CONFIG)
+    assert isinstance(config, ActiveStudy)
+    rows = [{"cell": f"chains/{name}/seed-0", "part": "select/000", "seconds": 1.0} for name in names]
+    seconds = pa.Table.from_pylist(rows, schema=SECONDS)
+    return [
+        *scoreboard.blocks(lines(names), "detector"),
+        *curves.blocks(many_curves(names), seconds, config),
+    ]
+
+
+def page_of(names: list[str]) -> str:
+    return render(names[-1], "ood", {names[-1]: names[-1]}, blocks_of(names))
+
+
+STRATEGIES = ["random", "margin", "entropy", "coreset", "badge", "typiclust", "sisom", "sisome"]
+
+
+def test_equal_values_are_equal_pages() -> None:
+    assert page_of(STRATEGIES[:3]) == page_of(STRATEGIES[:3])
+
+
+def test_tables_hold_what_was_measured() -> None:
+    found = lines(["a", "b"])
+    values = scoreboard.all_values(found, "detector").to_pylist()
+    assert len(values) == 2 * 2 * 3
+    summary = {
+        (r["detector"], r["group"], r["set"]): r for r in scoreboard.summary(found, "detector").to_pylist()
+    }
+    near = [
+        np.mean([line.sets[role]["auroc"] for role in ("near/a", "near/b")])
+        for line in found
+        if line.method == "a"
+    ]
+    assert summary["a", "near", "mean"]["auroc"] == pytest.approx(np.mean(near))
+    assert summary["a", "near", "mean"]["auroc_std"] == pytest.approx(np.std(near, ddof=1))
+    assert scoreboard.summary(lines(["a"], 1), "detector")["auroc_std"].null_count == 5
+    tables = curves.tables(many_curves(STRATEGIES), (0.5, 0.99))
+    assert tables["rounds"].num_rows == 8 * 3 * 5
+    assert tables["pairs"].num_rows == 28
+    assert tables["summary"]["labels_to_0.99"].null_count == 8
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with opened(tmp_path_factory.mktemp("profile")) as found:
+        yield found
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+@pytest.mark.parametrize("names", [STRATEGIES, [HOSTILE + "x" * 5000, "b"]], ids=["plain", "hostile"])
+def test_a_browser_shows_the_page(
+    browser: Browser, tmp_path: Path, names: list[str], width: int, scheme: str
+) -> None:
+    page = tmp_path / "report.html"
+    page.write_text(page_of(names), encoding="utf-8")
+    browser.show(page, width, scheme)
+    assert browser.ask("document.documentElement.scrollWidth") <= width
+    whole = "document.images.length > 3 && [...document.images].every(i => i.complete && i.naturalWidth > 0)"
+    assert browser.ask(whole) is True
+    assert browser.ask("typeof window.pwned") == "undefined"
+    assert browser.ask("document.scripts.length") == 0
+    assert all(url == page.as_uri() or url.startswith("data:image/png") for url in browser.asked_for())
+    assert browser.complaints() == []
