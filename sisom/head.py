@@ -39,7 +39,7 @@ class Head:
 
     def logits(self, penultimate: Float[Tensor, "n p"]) -> Float[Tensor, "n K"]:
         """Of penultimate features in float64."""
-        return penultimate @ self.weight.double().T + self.bias.double()
+        return penultimate @ self.weight.to(penultimate).T + self.bias.to(penultimate)
 
     def gaps(self) -> Float[Tensor, "K K"]:
         """The distance between the weights of each two classes: what a difference of their logits is measured in."""

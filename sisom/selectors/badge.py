@@ -27,29 +27,28 @@ class Gradients:
 
     pull: Float[Tensor, "n K"]
     h: Float[Tensor, "n p"]
+    squared: Float[Tensor, " n"]  # norms
 
     @classmethod
     def of(cls, features: Features) -> Gradients:
         """Of the cross-entropy to the predicted class with respect to the last layer's weights."""
-        return cls(rowwise(_pull, features.logits).float().cpu(), features.penultimate.detach().float().cpu())
+        pull = rowwise(lambda logits: _pull(logits).float(), features.logits).cpu()
+        h = features.penultimate.detach().float().cpu()
+        return cls(pull, h, rowwise(lambda a, h: _dot(a, a) * _dot(h, h), pull, h))
 
     def at(self, rows: Int[Tensor, " r"]) -> Gradients:
         """See `Points`."""
-        return Gradients(self.pull[rows], self.h[rows])
+        return Gradients(self.pull[rows], self.h[rows], self.squared[rows])
 
     def join(self, others: Gradients) -> Gradients:
         """See `Points`."""
-        return Gradients(torch.cat([self.pull, others.pull]), torch.cat([self.h, others.h]))
+        pairs = ((self.pull, others.pull), (self.h, others.h), (self.squared, others.squared))
+        return Gradients(*(torch.cat(pair) for pair in pairs))
 
     def measure(self, others: Gradients) -> Float[Tensor, " n"]:
         """The squared distances; see `Points`."""
-        a, b, h, g = (part.double() for part in (self.pull, others.pull, self.h, others.h))
-        own, other = _dot(a, a) * _dot(h, h), _dot(b, b) * _dot(g, g)
-        return (own + other - 2 * (_dot(a, b) * _dot(h, g))).clamp(min=0)
-
-    def lengths(self) -> Float[Tensor, " n"]:
-        """The squared norms, in float64."""
-        return rowwise(lambda a, h: _dot(a, a) * _dot(h, h), self.pull, self.h)
+        product = _dot(self.pull.double(), others.pull.double()) * _dot(self.h.double(), others.h.double())
+        return (self.squared + others.squared - 2 * product).clamp(min=0)
 
 
 class BadgeBlock(Block[Gradients]):
@@ -60,7 +59,7 @@ class BadgeBlock(Block[Gradients]):
         self._race = Race(ids, seed)
 
     def _first(self) -> Tensor:
-        return self.points.lengths()
+        return self.points.squared
 
     def _weight(self) -> Tensor:
         return self._race.rates(self.count)

@@ -186,27 +186,27 @@ def test_badge_distances_are_those_of_the_outer_products(gradients):
     assert bool((block.distances[block._taken] == 0).all())
 
 
-def test_badge_draws_in_proportion_to_squared_distances():
-    """300 seeds: second and third picks against the chances of k-means++."""
-    found = features(gaussian(6, 3, 11), gaussian(6, 3, 12))
-    full, everything = embeddings(found), Gradients.of(found)
-    chosen = [
-        [row for _, row in pick_greedily([BadgeBlock(list("abcdef"), everything, seed=seed)], 3)]
-        for seed in range(300)
-    ]
-    first = int(full.norm(dim=1).argmax())
-    assert {row[0] for row in chosen} == {first}
+@pytest.mark.parametrize("seed", range(5))
+def test_badge_equals_the_race_over_all_distances(gradients, seed):
+    """Every distance to every pick, from the outer products themselves, and the winner of each race."""
+    ids = [f"{i:04d}" for i in range(120)]
+    full, race = embeddings(gradients), Race(ids, seed)
     squared = torch.cdist(full, full, compute_mode="donot_use_mm_for_euclid_dist").square()
-    chances = squared[first] / squared[first].sum()
-    counts = np.bincount([row[1] for row in chosen], minlength=6)
-    rest = [i for i in range(6) if i != first]
-    assert chisquare(counts[rest], 300 * chances.numpy()[rest]).pvalue > 1e-3
-    second = int(counts.argmax())
-    thirds = np.bincount([row[2] for row in chosen if row[1] == second], minlength=6)
-    left = torch.minimum(squared[first], squared[second])
-    rest = [i for i in range(6) if i not in (first, second)]
-    expected = (left / left.sum()).numpy()[rest] * thirds.sum()
-    assert chisquare(thirds[rest], expected).pvalue > 1e-3
+    expected = [int(full.norm(dim=1).argmax())]
+    for step in range(1, 30):
+        near = squared[:, expected].amin(1) * race.rates(step)
+        near[expected] = -1
+        expected.append(int(near.argmax()))
+    assert picks("badge", Candidates(ids, features=gradients), k=30, seed=seed) == expected
+
+
+def test_races_are_won_in_proportion_to_the_weights():
+    weights = torch.tensor([0.0, 1.0, 2.0, 3.0, 6.0])
+    for step in (1, 2):
+        won = [int((weights * Race("abcde", seed).rates(step)).argmax()) for seed in range(3000)]
+        counts = np.bincount(won, minlength=5)
+        assert counts[0] == 0
+        assert chisquare(counts[1:], 3000 * (weights[1:] / 12).numpy()).pvalue > 1e-3
 
 
 def test_badge_agrees_with_scikit_activeml(gradients):
@@ -232,7 +232,7 @@ def test_badge_agrees_with_scikit_activeml(gradients):
     block = BadgeBlock([f"{i:04d}" for i in range(120)], Gradients.of(gradients), seed=0)
     first = block.farthest().row
     assert first == int(chosen[0])
-    lengths = block.points.lengths()
+    lengths = block.points.squared
     block.add(block.take(first))
     ours = torch.minimum(lengths, block.distances)
     others = torch.arange(120) != first
