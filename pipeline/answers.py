@@ -18,7 +18,7 @@ from pipeline.storage import open_store
 Note = dict[str, str]  # something to tell about a row: file, where, id, why
 
 _READERS: Final[Mapping[str, Callable[[bytes, str], Iterator[Answer]]]] = {**READERS, "json": from_export}
-_COMPARED: Final = 1_000_000  # names looked at for hints, in all
+_COMPARED: Final = 200_000  # names looked at for hints, in all
 
 
 @dataclass(frozen=True)
