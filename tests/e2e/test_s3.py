@@ -116,20 +116,17 @@ def test_the_quickstart_runs_on_s3_unchanged(
 
 
 @pytest.mark.parametrize(
-    ("sets", "status"),
+    "sets",
     [
-        (["tracking.uri=" + f"http://ann:{PASSWORD}@h/" + "x" * 5000], 2),
-        (
-            [
-                "storage.access_key_env=OUR_OWN_KEY",
-                "storage.secret_key_env=NOT_SET",
-                "workspace=s3://bucket/w",
-            ],
-            2,
-        ),
+        ["tracking.uri=" + f"http://ann:{PASSWORD}@h/" + "x" * 5000],
+        [
+            "storage.access_key_env=OUR_OWN_KEY",
+            "storage.secret_key_env=NOT_SET",
+            "workspace=s3://bucket/w",
+        ],
     ],
 )
-def test_what_goes_wrong_tells_no_secret(sets: list[str], status: int, endpoint: str, tmp_path: Path) -> None:
+def test_what_goes_wrong_tells_no_secret(sets: list[str], endpoint: str, tmp_path: Path) -> None:
     keys = {
         **SECRETS,
         "AWS_ACCESS_KEY_ID": "someone",
@@ -138,7 +135,7 @@ def test_what_goes_wrong_tells_no_secret(sets: list[str], status: int, endpoint:
     }
     words = [word for text in sets for word in ("--set", text)]
     end = Terminal(tmp_path).run(
-        "run", str(QUICKSTART), *words, env={**keys, "AWS_ENDPOINT_URL": endpoint}, expect=status
+        "run", str(QUICKSTART), *words, env={**keys, "AWS_ENDPOINT_URL": endpoint}, expect=2
     )
     assert not leaks((end.stdout + end.stderr).encode()), end.stderr
     assert not leaking(tmp_path)

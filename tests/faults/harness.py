@@ -55,7 +55,7 @@ def main() -> int:
     kinds = ["local", "s3"] if options.storage == "both" else [options.storage]
     folder = Path(tempfile.mkdtemp(prefix="sf-", dir="/tmp"))  # a short name: Ray's sockets lie below
     outcomes: list[Outcome] = []
-    for how in (signal.SIGINT, signal.SIGTERM):
+    for how in (signal.SIGINT, signal.SIGTERM):  # what has begun is brought to its end
         signal.signal(how, lambda *_: OVER.set())
     try:
         with grounds(kinds, folder, options.rounds) as places:
@@ -138,7 +138,7 @@ def _one(
     ground: Ground, name: str, points: Sequence[Point], whole: dict[str, str], options: argparse.Namespace
 ) -> Outcome:
     if OVER.is_set():
-        return Outcome(ground.kind, wrong="stopped")
+        return Outcome(ground.kind)
     outcome = KilledRun(ground, name, points, random.Random(f"{options.seed}/{name}"), say).run()
     if not outcome.wrong:
         found = ground.artefacts(name)

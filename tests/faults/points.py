@@ -39,7 +39,7 @@ MOMENTS: Mapping[str, str] = {
 ORDER = {name: place for place, name in enumerate(MOMENTS)}
 INSIDE = {"checkpoint": "/checkpoint_", "trial": "-finished/"}  # what such a key holds beside its beginning
 
-HEAD = ("driver", "raylet", "gcs")  # with one of these the command ends and has to be given again
+HEAD = ("driver", "raylet", "gcs", "agent")  # with one of these the command ends and has to be given again
 VICTIMS = (*HEAD, "train-worker", "train-controller", "trial", "reader", "scorer", "worker")
 # Who is at work after a moment, beside the driver and Ray's own processes.
 AT_WORK: Mapping[str, tuple[str, ...]] = {
@@ -127,7 +127,9 @@ def sample(
     while len(found) < count:
         index, moment = rng.choices(places, weights)[0]
         at_work = AT_WORK.get(moment, ())
-        victim = rng.choice(at_work) if at_work and rng.random() < 0.6 else rng.choices(HEAD, (6, 2, 1))[0]
+        victim = (
+            rng.choice(at_work) if at_work and rng.random() < 0.6 else rng.choices(HEAD, (12, 4, 2, 1))[0]
+        )
         workers = sum((p.round, p.moment) == (index, moment) and p.victim not in HEAD for p in found)
         if victim not in HEAD and workers >= MOST_WORKERS:
             continue

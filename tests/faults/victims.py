@@ -20,7 +20,8 @@ _TITLES: Mapping[str, str] = {
     "trial": r"ray::.*(ImplicitFunc|_trial)",
     "reader": r"ray::.*_ReadTask",
     "scorer": r"ray::.*_ScoringActor",
-    "worker": r"ray::(?!IDLE)",
+    "agent": r"ray::\w*Agent",
+    "worker": r"ray::(?!IDLE|\w*Agent)",
 }
 
 
