@@ -32,7 +32,7 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))  # started as a script, from anywhere
 
 from tests.faults.ground import Ground, grounds  # noqa: E402
-from tests.faults.killed_run import OVER, KilledRun, Outcome, lasts  # noqa: E402
+from tests.faults.killed_run import GOES_ON, OVER, KilledRun, Outcome, lasts  # noqa: E402
 from tests.faults.points import AT_WORK, HEAD, MOMENTS, VICTIMS, Point, every, sample  # noqa: E402
 
 _speaking = threading.Lock()
@@ -172,6 +172,9 @@ def table(outcomes: Sequence[Outcome]) -> str:
             alone = "-" if victim in HEAD else str(sum(kill.went_on for kill in kills))
             lines.append(f"| {kind} | {victim} | {len(kills)} | {good} | {alone} |")
     lines += [f"| | all | {total} | {survived} | |", ""]
+    for words in GOES_ON:
+        times = sum(outcome.goes_on[words] for outcome in outcomes)
+        lines.append(f'starts that said "{words}": {times}')
     for kind in sorted({outcome.kind for outcome in outcomes}):
         for what, name in (("a standing Ray", "stands_s"), ("the first new artefact", "work_s")):
             seconds = sorted(s for o in outcomes if o.kind == kind for s in getattr(o, name))

@@ -6,7 +6,7 @@ import random
 import subprocess
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
@@ -21,6 +21,7 @@ ENDS_S = 120.0  # within which a command ends whose Ray was killed
 STALLS_S = 240.0  # without any new artefact: the run hangs
 ABSENT_S = 2.0  # that a victim is waited for
 STANDS = "Ray with "  # what the command says when its Ray stands
+GOES_ON = ("training went on after epoch", "trials were finished before", "were done before")  # shards
 
 OVER = (
     threading.Event()
@@ -48,6 +49,7 @@ class Outcome:
     absent: list[Point] = field(default_factory=list)  # nobody of that kind was at work
     stands_s: list[float] = field(default_factory=list)  # from restart to a standing Ray
     work_s: list[float] = field(default_factory=list)  # from restart to the first new artefact
+    goes_on: Counter[str] = field(default_factory=Counter)  # attempts that went on inside a stage
     wrong: str = ""
     moments: dict[tuple[int, str], float] = field(
         default_factory=dict
@@ -58,7 +60,7 @@ class Outcome:
         kills = [{**asdict(kill), "point": str(kill.point)} for kill in self.kills]
         return {
             "storage": self.kind, "kills": kills, "absent": [str(point) for point in self.absent],
-            "stands_s": self.stands_s, "work_s": self.work_s, "wrong": self.wrong,
+            "stands_s": self.stands_s, "work_s": self.work_s, "goes_on": dict(self.goes_on), "wrong": self.wrong,
         }  # fmt: skip
 
 
@@ -159,6 +161,8 @@ class KilledRun:
                 process.kill()
                 process.wait()
         watch.look(self._look())
+        told = self.log(number).read_text(errors="replace")
+        self.outcome.goes_on.update(words for words in GOES_ON if words in told)
         if number > 1 and watch.stands is not None:
             self.outcome.stands_s.append(watch.stands - watch.began)
         if number > 1 and watch.work is not None:
