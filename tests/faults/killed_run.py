@@ -23,9 +23,8 @@ ABSENT_S = 2.0  # that a victim is waited for
 STANDS = "Ray with "  # what the command says when its Ray stands
 GOES_ON = ("training went on after epoch", "trials were finished before", "were done before")  # shards
 
-OVER = (
-    threading.Event()
-)  # set when nobody is to be killed any more: runs go on to their end, and are compared
+# Set when nobody is to be killed any more: runs go on to their end, and are compared.
+OVER = threading.Event()
 
 Say = Callable[[str], None]
 
@@ -51,9 +50,7 @@ class Outcome:
     work_s: list[float] = field(default_factory=list)  # from restart to the first new artefact
     goes_on: Counter[str] = field(default_factory=Counter)  # attempts that went on inside a stage
     wrong: str = ""
-    moments: dict[tuple[int, str], float] = field(
-        default_factory=dict
-    )  # seconds from the start, of the last attempt
+    moments: dict[tuple[int, str], float] = field(default_factory=dict)  # seconds from the last start
 
     def as_json(self) -> dict[str, Any]:
         """For a file of results."""
