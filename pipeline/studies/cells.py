@@ -7,10 +7,12 @@ again, by whatever run; and where the config says something else, it is another 
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -28,9 +30,13 @@ from pipeline.workspace import Workspace
 
 @dataclass(frozen=True)
 class Bench:
-    """Where a cell works: its workspace by URI, its device, its threads. Travels to workers."""
+    """Where a cell works: its workspace by URI, its device, its threads. Travels to workers.
+
+    `home` is the folder that the config's relative paths start from.
+    """
 
     workspace: str
+    home: str
     storage: Storage
     device: str
     compute: Compute
@@ -153,6 +159,8 @@ def _trial(space: dict[str, str], *, cells: Mapping[str, Cell], bench: Bench, sh
     torch.set_num_threads(bench.compute.threads)
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.allow_tf32 = False
+    if Path(bench.home).is_dir():  # Tune has moved the process into the trial's own folder
+        os.chdir(bench.home)
     cell = cells[space["cell"]]
     workspace = bench.open()
     if not workspace.exists(cell.key):  # else an attempt before this one ended too late to tell

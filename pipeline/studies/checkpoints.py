@@ -24,7 +24,7 @@ from pipeline.storage import open_store
 from pipeline.studies.cells import Bench, Cell, compute
 from pipeline.studies.config import AblationStudy, Data, ImageSet, OodStudy, Training
 from pipeline.studies.data import ChosenSet, open_set
-from pipeline.studies.networks import Precision, build, classes_of, embed, fit, load
+from pipeline.studies.networks import Precision, build, embed, fit, load
 from pipeline.workspace import Workspace
 from sisom.models import save_weights
 
@@ -165,10 +165,13 @@ def _given(config: NetworkStudy, classes: int) -> tuple[Checkpoint, ...]:
                 .removesuffix(".safetensors")
                 .removesuffix("/model")
             )
-            if not key and classes_of(data) != classes:
+            try:
+                load(config.model, classes, data, "cpu")
+            except sisom.errors.WeightsError as error:
+                reason = " ".join(str(error).split())[:300]
                 raise ConfigError(
-                    f"checkpoints: {uri} knows {classes_of(data)} classes, the images have {classes}"
-                )
+                    f"checkpoints: {store.url(key)} does not fit {config.model.name} with {classes} classes: {reason}"
+                ) from None
             beside = f"{key.removesuffix('.safetensors')}.json"
             labeled = beside if key and store.exists(beside) else None
             found.append(

@@ -69,18 +69,6 @@ def load(model: Model, num_classes: int, weights: bytes, device: str) -> nn.Modu
     return load_weights(net, weights).eval().requires_grad_(False).to(device)
 
 
-def classes_of(weights: bytes) -> int:
-    """How many classes weights were trained for: the rows of their last matrix."""
-    try:
-        state = load_tensors(weights)
-    except (SafetensorError, ValueError) as error:
-        raise ConfigError(f"checkpoints: not a safetensors file: {error}") from None
-    heads = [value for name, value in state.items() if name.endswith("weight") and value.ndim == 2]
-    if not heads:
-        raise ConfigError("checkpoints: weights without a classifier")
-    return len(heads[-1])
-
-
 def fit(
     net: nn.Module,
     pixels: Pixels,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 from pipeline import engine
 from pipeline.config import canonical
+from pipeline.errors import WorkspaceMismatch
 from pipeline.lease import Lease
 from pipeline.progress import Voice
 from pipeline.storage import open_store
@@ -16,7 +18,7 @@ from pipeline.studies.report import render
 from pipeline.tracking import RoundRecord, open_tracker
 from pipeline.tracking_database import TrackingUnavailable
 from pipeline.tracking_keys import flat
-from pipeline.workspace import Workspace
+from pipeline.workspace import PROJECT, Lease, Workspace
 
 REPORT = "report.html"
 
@@ -33,17 +35,27 @@ def study(config: StudyConfig, voice: Voice) -> str:
     workspace = Workspace(open_store(config.workspace, config.storage))
     with Lease(workspace.store):
         began = time.perf_counter()
+        _refuse_foreign(config, workspace)
         workspace.write_json("config.json", config.model_dump(mode="json", exclude={"storage"}))
         cluster = engine.start(config)
         voice.say(
             f"{config.study} in {config.workspace}, Ray with {cluster.cpus} CPUs and {cluster.gpus} GPUs"
         )
-        bench = Bench(config.workspace, config.storage, cluster.device, config.compute)
+        bench = Bench(workspace.store.uri, str(Path.cwd()), config.storage, cluster.device, config.compute)
         outcome = _run(config, bench, cluster, voice)
         _write(config, workspace, outcome)
         _track(config, workspace, outcome, voice)
         voice.say(f"done after {time.perf_counter() - began:.0f} s")
     return workspace.store.url(REPORT)
+
+
+def _refuse_foreign(config: StudyConfig, workspace: Workspace) -> None:
+    """Keep the results of studies of different kinds, and of projects, apart."""
+    kind = "project" if workspace.exists(PROJECT) else None
+    if workspace.exists("config.json"):
+        kind = workspace.read_json("config.json").get("study", "something else")
+    if kind not in (None, config.study):
+        raise WorkspaceMismatch(f"{workspace.store.uri} holds {kind} work; give `workspace` another place")
 
 
 def _run(config: StudyConfig, bench: Bench, cluster: engine.Cluster, voice: Voice) -> Outcome:

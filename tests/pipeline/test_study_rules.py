@@ -14,7 +14,7 @@ from pipeline.config import Augment, Model
 from pipeline.errors import ConfigError
 from pipeline.studies.chains import Stage, initial_rows, round_seed
 from pipeline.studies.config import ActiveStudy, OpenSet, Search, Training, Variant, load_study
-from pipeline.studies.networks import build, classes_of, embed, fit, load, predict
+from pipeline.studies.networks import build, embed, fit, load, predict
 from pipeline.studies.open_set import accuracy, known_classes, passing, query_measures, threshold
 from pipeline.studies.variants import fit as fit_variant
 from pipeline.studies.variants import prepare, slopes_of
@@ -118,7 +118,7 @@ def test_training_learns_and_repeats_itself() -> None:
     assert save_weights(first) == save_weights(again)
     logits = predict(first, pixels, MODEL, batch_size=7, device="cpu")
     assert float((logits.argmax(1).numpy() == labels).mean()) > 0.9
-    back = load(MODEL, classes_of(save_weights(first)), save_weights(first), "cpu")
+    back = load(MODEL, 2, save_weights(first), "cpu")
     found = embed(back, [pixels[:5], pixels[5:]], MODEL, ("layer3", "avgpool"), device="cpu", batch_size=16)
     assert torch.allclose(found.logits, logits, atol=1e-4)
     assert found.layers == ("layer3", "avgpool")
