@@ -18,7 +18,7 @@ from pipeline.studies.report import render
 from pipeline.tracking import RoundRecord, open_tracker
 from pipeline.tracking_database import TrackingUnavailable
 from pipeline.tracking_keys import flat
-from pipeline.workspace import PROJECT, Lease, Workspace
+from pipeline.workspace import PROJECT, Workspace
 
 REPORT = "report.html"
 
