@@ -6,8 +6,10 @@ again, by whatever run; and where the config says something else, it is another 
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import os
+import pickle
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +28,8 @@ from pipeline.progress import Voice
 from pipeline.storage import open_store
 from pipeline.studies.config import Compute
 from pipeline.workspace import Workspace
+
+_STARTS = 3  # of Ray Tune for the same cells
 
 
 @dataclass(frozen=True)
@@ -89,11 +93,20 @@ def compute(
         PipelineError: a cell failed by an error of ours.
     """
     workspace = bench.open()
-    missing = [cell for cell in cells if not workspace.exists(cell.key)]
-    if missing:
+    for left in reversed(range(_STARTS)):
+        missing = [cell for cell in cells if not workspace.exists(cell.key)]
+        if not missing:
+            break
         if len(missing) < len(cells):
-            voice.say(f"  {len(cells) - len(missing)} of {len(cells)} cells were finished before")
-        _run(missing, bench, cluster, voice, shared)
+            voice.say(f"  {len(cells) - len(missing)} of {len(cells)} cells are finished")
+        try:
+            _run(missing, bench, cluster, voice, shared)
+        except (
+            RuntimeError
+        ) as error:  # how Tune itself ends when Ray has killed a worker for the node's memory
+            if not left:
+                raise _failed(f"Ray Tune gave up {_STARTS} times: {_first_line(error)}") from error
+            voice.say(f"  Ray Tune gave up, going on with what is missing: {_first_line(error)}")
     return [workspace.read_json(cell.key) for cell in cells]
 
 
@@ -114,25 +127,33 @@ def _run(cells: Sequence[Cell], bench: Bench, cluster: Cluster, voice: Voice, sh
             storage_path=open_store(bench.workspace, bench.storage).url("tune"),
             verbose=0,
             callbacks=[_Telling(voice, len(cells))],
-            failure_config=ray.tune.FailureConfig(
-                max_failures=1
-            ),  # a worker may be lost to somebody else's memory
+            # A process may die of its neighbors' memory and is tried again; an error is told, and is not.
+            failure_config=ray.tune.FailureConfig(max_failures=3),
         ),
     )
-    errors = tuner.fit().errors
+    found = tuner.fit()
+    told = [
+        metrics["error"]
+        for metrics in (found[i].metrics for i in range(len(found)))
+        if metrics and metrics.get("error")
+    ]
+    errors = [pickle.loads(base64.b64decode(each)) for each in told] + list(found.errors)
     if errors:
         known = ours(errors[0])
         if known is not None:
             raise known
-        failed = StageFailed(
-            f"{len(errors)} of {len(cells)} cells failed, the others are kept: {_last_line(errors[0])}"
-        )
-        failed.stage = "study"
-        raise failed from errors[0]
+        text = f"{len(errors)} of {len(cells)} cells failed, the others are kept: {_first_line(errors[0])}"
+        raise _failed(text) from errors[0]
 
 
-def _last_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[-1][:300]
+def _failed(text: str) -> StageFailed:
+    failed = StageFailed(text)
+    failed.stage = "study"
+    return failed
+
+
+def _first_line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".strip().splitlines()[0][:300]
 
 
 class _Telling(ray.tune.Callback):
@@ -147,6 +168,9 @@ class _Telling(ray.tune.Callback):
         return {}  # Tune keeps a copy of its settings for a restoring that we have no need of
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:  # noqa: ARG002
+        if trial.last_result and trial.last_result.get("error"):
+            self._voice.say(f"  failed  {trial.config['cell']}")
+            return
         self._done += 1
         seconds = trial.last_result.get("time_total_s", 0.0) if trial.last_result else 0.0
         self._voice.say(f"  {self._done:>4} of {self._total}  {trial.config['cell']}  {seconds:.1f} s")
@@ -162,8 +186,26 @@ def _trial(space: dict[str, str], *, cells: Mapping[str, Cell], bench: Bench, sh
     if Path(bench.home).is_dir():  # Tune has moved the process into the trial's own folder
         os.chdir(bench.home)
     cell = cells[space["cell"]]
+    try:
+        _finish(cell, bench, shared)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the driver tells it
+        ray.tune.report({"error": base64.b64encode(_portable(error)).decode()})
+    else:
+        ray.tune.report({"done": 1})
+
+
+def _finish(cell: Cell, bench: Bench, shared: Any) -> None:
     workspace = bench.open()
     if not workspace.exists(cell.key):  # else an attempt before this one ended too late to tell
         result = cell.work(cell, bench, shared)
         workspace.write_json(cell.key, {"cell": cell.name, "spec": cell.spec, **result})
-    ray.tune.report({"done": 1})
+
+
+def _portable(error: Exception) -> bytes:
+    """The error as it is, or its words where it does not survive the way."""
+    try:
+        data = pickle.dumps(error)
+        pickle.loads(data)
+    except Exception:  # noqa: BLE001
+        return pickle.dumps(StageFailed(f"{type(error).__name__}: {error}"))
+    return data
