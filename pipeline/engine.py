@@ -107,7 +107,7 @@ def _reach(address: str) -> None:
     """Ray itself would try for many minutes where nobody listens."""
     host, _, port = address.rpartition(":")
     if host and port.isdigit() and "://" not in address:
-        socket.create_connection((host, int(port)), timeout=10).close()
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
 @contextmanager

@@ -27,10 +27,8 @@ def thumbnails(query: Sequence[Mapping[str, Any]], snapshot: Snapshot, config: C
     asked = {row["id"]: row["uri"] for row in query[:MOST]}
     held = shards_of(snapshot.workspace, snapshot.prefix, asked)
     make = ray.remote(num_cpus=0.25)(_make)
-    jobs = []
-    for place in range(len(snapshot)) if held else ():
-        if ids := held.get(int(snapshot.numbers[place])):
-            jobs.append(make.remote(snapshot.take([place]), ids, config))
+    places = [(place, number) for place, number in enumerate(snapshot.numbers.tolist()) if number in held]
+    jobs = [make.remote(snapshot.take([place]), held[number], config) for place, number in places]
     return {name: png for found in ray.get(jobs) for name, png in found.items()}
 
 

@@ -151,8 +151,10 @@ def _look(
     shards: list[tuple[tuple[Listed, ...], str]] = []
     places: list[tuple[str, int, int]] = []
     hashes = [np.empty(0, np.uint64)]
-    with ThreadPoolExecutor(TASK_FILES, thread_name_prefix="survey") as threads:  # they wait for the network
-        found = threads.map(lambda unit: survey(unit, pool, storage), together)
+    with ThreadPoolExecutor(TASK_FILES, thread_name_prefix="survey") as threads:
+        # A tar's headers are waited for one after another; of Parquet files, the ids of many at once are too much.
+        side_by_side = all(unit.form != "parquet" for unit in together)
+        found = (threads.map if side_by_side else map)(lambda unit: survey(unit, pool, storage), together)
         for group in itertools.chain.from_iterable(found):
             if len(wanted):
                 rows = np.flatnonzero(pc.is_in(group.ids, value_set=wanted).to_numpy(zero_copy_only=False))
