@@ -22,7 +22,7 @@ from pipeline.engine import Cluster, working
 from pipeline.errors import AccountError, QuarantineOverflow, StoreUnavailable
 from pipeline.pool import digest_of
 from pipeline.snapshot import Snapshot, load_shard
-from pipeline.types import QUARANTINE, SCORED, SCORES
+from pipeline.types import EXTRAS, QUARANTINE, SCORED, SCORES
 from pipeline.workspace import Workspace
 
 FILE_ROWS = 1_000_000
@@ -90,7 +90,7 @@ def close_account(
             unfinished from then on.
     """
     total = Tally()
-    for tally in _merged(workspace, prefix, list(_runs(snapshot)), cluster):
+    for tally in _merged(workspace, prefix, list(_runs(snapshot)), config.extra_columns, cluster):
         total.add(tally)
     if total.wrong:
         _undo(workspace, prefix, total.wrong)
@@ -112,14 +112,16 @@ def close_account(
     return total
 
 
-def _merged(workspace: Workspace, prefix: str, runs: Sequence[Snapshot], cluster: Cluster) -> Iterator[Tally]:
+def _merged(
+    workspace: Workspace, prefix: str, runs: Sequence[Snapshot], extra: Sequence[str], cluster: Cluster
+) -> Iterator[Tally]:
     if len(runs) == 1 and runs[0].rows <= SMALL_ROWS:  # not worth a worker's start
-        yield _merge(workspace, prefix, 0, runs[0].table)
+        yield _merge(workspace, prefix, 0, runs[0].table, extra)
         return
     merge: Any = ray.remote(num_cpus=cluster.task_cpus)(_merge)
     pending: deque[Any] = deque()
     for number, run in enumerate(runs):
-        pending.append(merge.remote(workspace, prefix, number, run.table))
+        pending.append(merge.remote(workspace, prefix, number, run.table, extra))
         if len(pending) > 2 * cluster.cpus:
             yield ray.get(pending.popleft())
     while pending:
@@ -171,10 +173,11 @@ def _runs(snapshot: Snapshot) -> Iterator[Snapshot]:
     yield snapshot.take(range(start, len(rows)))
 
 
-def _merge(workspace: Workspace, prefix: str, number: int, shards: pa.Table) -> Tally:
+def _merge(workspace: Workspace, prefix: str, number: int, shards: pa.Table, extra: Sequence[str]) -> Tally:
     """On a worker: check shards and write their rows as one score file and one quarantine file."""
     tally = Tally(files=1)
-    good, bad = [SCORES.empty_table()], [QUARANTINE.empty_table()]
+    schema = pa.schema([*SCORES, *(EXTRAS.field(name) for name in extra)])
+    good, bad = [schema.empty_table()], [QUARANTINE.empty_table()]
     for row in shards.to_pylist():
         part = workspace.read_table(part_key(prefix, row["shard"]))
         broken = part.filter(pc.is_valid(part["reason"]))
@@ -186,7 +189,7 @@ def _merge(workspace: Workspace, prefix: str, number: int, shards: pa.Table) -> 
             )
         tally.scored += whole.num_rows
         tally.count(broken)
-        good.append(whole.select(SCORES.names))
+        good.append(whole.select(schema.names))
         bad.append(broken.select(QUARANTINE.names))
     _write(workspace, f"{prefix}scores/{number:05d}.parquet", good)
     if tally.quarantined:

@@ -112,13 +112,23 @@ class Broadcast:
 
     network: Any  # ObjectRef of a Network
     bank: Any  # ObjectRef of the bank's arrays, or a BankFile
+    detector: Any = None  # ObjectRef of a fitted detector that is not the bank's
 
     @classmethod
-    def of(cls, network: Network, bank: sisom.FeatureBank, file: BankFile, *, most_bytes: float) -> Broadcast:
-        """Share a network, and a bank by the object store or, beyond `most_bytes`, by files."""
+    def of(
+        cls,
+        network: Network,
+        bank: sisom.FeatureBank,
+        file: BankFile,
+        detector: Any = None,
+        *,
+        most_bytes: float,
+    ) -> Broadcast:
+        """Share a network, a detector if there is one, and a bank, which goes by files beyond `most_bytes`."""
         arrays = bank.to_arrays()
         small = sum(array.nbytes for array in arrays.values()) <= most_bytes
-        return cls(ray.put(network), ray.put(arrays) if small else file)
+        shared = None if detector is None else ray.put(detector)
+        return cls(ray.put(network), ray.put(arrays) if small else file, shared)
 
     def receive(self) -> tuple[Network, sisom.FeatureBank]:
         """In a worker: the network and the bank."""
@@ -126,3 +136,7 @@ class Broadcast:
             return ray.get(self.network), self.bank.load()
         network, arrays = ray.get([self.network, self.bank])
         return network, sisom.FeatureBank.from_arrays(arrays)
+
+    def receive_detector(self) -> Any:
+        """In a worker: the fitted detector; None where the bank's own scores judge."""
+        return None if self.detector is None else ray.get(self.detector)

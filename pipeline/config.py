@@ -153,15 +153,56 @@ class Bank(Section):
     rank: Literal[1, 2] = 1
 
 
+BANK_SCORES = ("sisome", "sisom", "energy")
+
+
 class Scoring(Section):
-    """How the pool is scored, and when a row is called out of distribution."""
+    """How the pool is scored, and when a row is called out of distribution.
+
+    `score` is the bank's `sisome`, `sisom` or `energy`, or any detector of the catalogue, with its `options`.
+    """
 
     batch_size: Annotated[int, Field(ge=1, le=4096)] = 256
-    score: Literal["sisome", "sisom", "energy"] = "sisome"
+    score: Name = "sisome"
+    options: dict[Name, bool | int | float | str] = {}
     keep: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.95
     max_quarantined: Share = 0.01
     max_pixels: Annotated[int, Field(ge=1)] = 50_000_000
     max_bytes: Annotated[int, Field(ge=1, le=2**31)] = 256 << 20
+
+    @field_validator("score")
+    @classmethod
+    def _in_catalogue(cls, name: str) -> str:
+        import sisom
+
+        if name in BANK_SCORES:
+            return name
+        fitting = [n for n, kind in sisom.DETECTORS.items() if "model" not in getattr(kind, "needs", ())]
+        if name not in sisom.DETECTORS:
+            raise ValueError(f"unknown detector {name!r}; {nearest(name, fitting)}")
+        if name not in fitting:
+            raise ValueError(
+                f"{name!r} needs the model beside the features; rounds score with {', '.join(fitting)}"
+            )
+        return name
+
+    @model_validator(mode="after")
+    def _options(self) -> Scoring:
+        if self.options and self.from_bank:
+            raise ValueError(
+                f"options: {self.score} comes out of the bank and takes none; see the section bank"
+            )
+        return self
+
+    @property
+    def from_bank(self) -> bool:
+        """Whether the score is one of the bank's own."""
+        return self.score in BANK_SCORES
+
+    @property
+    def column(self) -> str:
+        """Where the score stands in score files."""
+        return self.score if self.from_bank else "strangeness"
 
 
 class QueryPlan(Section):
@@ -181,15 +222,24 @@ class QueryPlan(Section):
     def _in_catalogue(cls, name: str) -> str:
         import sisom
 
-        streamed = [n for n, make in sisom.ROW_SELECTORS.items() if make().needs <= {"scores"}]
-        if name not in sisom.SELECTORS:
+        streamed = [n for n, make in sisom.ROW_SELECTORS.items() if make().needs <= {"scores", "features"}]
+        if name not in sisom.SELECTORS and name not in sisom.DETECTORS:
             raise ValueError(f"unknown strategy {name!r}; {nearest(name, streamed)}")
-        if name not in streamed:
+        if name in sisom.SELECTORS and name not in streamed:
             raise ValueError(
-                f"{name!r} needs more of the pool than its scores; a round streams {', '.join(streamed)}, "
+                f"{name!r} needs more than each row by itself; a round streams {', '.join(streamed)}, "
                 f"and `sisom study` compares all"
             )
         return name
+
+    @property
+    def from_features(self) -> bool:
+        """Whether priorities are given while features are at hand, since scores don't tell them."""
+        import sisom
+
+        return (
+            self.strategy in sisom.ROW_SELECTORS and "features" in sisom.ROW_SELECTORS[self.strategy]().needs
+        )
 
 
 class OpenWorld(Section):
@@ -327,9 +377,26 @@ class Config(Section):
         if missing:
             self._check_layers()
             raise ValueError(f"slopes.default: no slope for {', '.join(missing)}")
+        if not self._streams():
+            raise ValueError(
+                f"query.strategy: {self.query.strategy!r} is a detector, and scoring.score is another one, "
+                f"{self.scoring.score!r}"
+            )
         if self.slopes.search == "grid" and set(self.slopes.grid) != set(self.model.layers):
             raise ValueError("slopes.grid: needs a list for each of model.layers")
         return self
+
+    def _streams(self) -> bool:
+        """Whether the query's strategy is a selector, or the very detector that scores the pool."""
+        import sisom
+
+        return self.query.strategy in (*sisom.SELECTORS, self.scoring.score)
+
+    @property
+    def extra_columns(self) -> tuple[str, ...]:
+        """What score files hold beside the bank's scores."""
+        wanted = {"strangeness": not self.scoring.from_bank, "priority": self.query.from_features}
+        return tuple(name for name, asked in wanted.items() if asked)
 
     def _check_layers(self) -> None:
         """Where slopes and layers disagree, a layer that the model does not have explains it best."""

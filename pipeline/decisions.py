@@ -121,11 +121,12 @@ def _standing(round_: _Round, scored: Mapping[str, Any]) -> dict[str, Any]:
     answers = read_labels(round_.workspace, round_.plan["labels"], round_.config.taxonomy)
     answered = pa.array(sorted(settled(round_.workspace, round_.index, answers)), pa.string())
     far_from = round_.workspace.read_json(round_.key("triage.json"))["far_from"]
-    one = pa.Table.from_pylist([dict(scored)]).select(COLUMNS)
+    columns = [*COLUMNS, *round_.config.extra_columns]
+    one = pa.Table.from_pylist([dict(scored)]).select(columns)
     kind = kinds(one, far_from)[0].as_py()
     mine = float(priorities(one, plan.strategy, seed)[0])
     before = 0
-    for part in round_.parts("scores/", COLUMNS):
+    for part in round_.parts("scores/", columns):
         alike = pc.equal(kinds(part, far_from), kind)
         rows = part.filter(pc.and_(alike, _not_in(part["id"], answered)))
         wanted = priorities(rows, plan.strategy, seed)

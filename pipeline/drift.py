@@ -108,19 +108,20 @@ def _scored(workspace: Workspace, config: Config, last: int, images: list[bytes]
     from pipeline.decode_apart import decode_apart
     from pipeline.outcome import stored_bank, stored_network
     from pipeline.stages import Extractor
+    from pipeline.strangeness import stored_detector
 
     # Apart: an image that kills its decoder must not end every tick from now on.
     decoded = decode_apart(images, config.model.transform(config.scoring.max_pixels), timeout_s=HANG_S)
     if not len(decoded.pixels):
         return np.empty(0, np.float32)
     torch.set_num_threads(config.resources.threads)
-    bank = stored_bank(workspace, last)
-    extract = Extractor(
-        stored_network(workspace, last, config), "cpu", config.scoring.batch_size, bank.layers
-    )
-    scores = sisom.score(bank, extract(decoded.pixels))
-    found: NDArray[np.float32] = getattr(scores, config.scoring.score).numpy()
-    return found
+    bank, network = stored_bank(workspace, last), stored_network(workspace, last, config)
+    features = Extractor(network, "cpu", config.scoring.batch_size, bank.layers)(decoded.pixels)
+    detector = stored_detector(workspace, last, network, config)
+    if detector is None:
+        found: NDArray[np.float32] = getattr(sisom.score(bank, features), config.scoring.score).numpy()
+        return found
+    return np.asarray(detector.score(features))
 
 
 def _old_scores(workspace: Workspace, config: Config, last: int) -> NDArray[Any]:
@@ -128,7 +129,7 @@ def _old_scores(workspace: Workspace, config: Config, last: int) -> NDArray[Any]
     keys = [key for key in workspace.keys(round_key(last, "scores/")) if key.endswith(".parquet")]
     chosen = sorted({round(i * (len(keys) - 1) / max(1, OLD - 1)) for i in range(OLD)}) if keys else []
     parts = [
-        next(workspace.row_groups(keys[place], [config.scoring.score]))[config.scoring.score].to_numpy()
+        next(workspace.row_groups(keys[place], [config.scoring.column]))[config.scoring.column].to_numpy()
         for place in chosen
     ]
     return np.concatenate([*parts, np.empty(0, np.float32)])

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 
 import sisom
 from pipeline import demo_data, engine, oracle
@@ -27,6 +28,8 @@ from pipeline.storage import open_store
 from pipeline.tracking import open_tracker
 from pipeline.types import Listed
 from pipeline.workspace import Workspace, open_workspace, round_key
+from sisom.catalog import build_detector
+from sisom.head import Head
 from sisom.subset import SUBSETS
 
 
@@ -174,9 +177,19 @@ def check_model(config: Config) -> None:
         wrong = ConfigError(f"model.layers: {error}")
         wrong.path = "model.layers"
         raise wrong from None
+    check_detector(config, model)
     if config.bank.subset_method not in SUBSETS:
         hint = nearest(config.bank.subset_method, SUBSETS)
         raise ConfigError(f"bank.subset_method: unknown method {config.bank.subset_method!r}; {hint}")
+
+
+def check_detector(config: Config, model: torch.nn.Module) -> None:
+    """Refuse options that only the detector itself can know to be wrong."""
+    if not config.scoring.from_bank:
+        try:
+            build_detector(config.scoring.score, head=Head.of(model), **config.scoring.options)
+        except (sisom.errors.InputError, TypeError) as error:
+            raise ConfigError(f"scoring.options: {error}") from None
 
 
 def _check_demo(config: Config) -> None:

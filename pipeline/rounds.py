@@ -37,6 +37,7 @@ from pipeline.progress import Voice
 from pipeline.report import render
 from pipeline.snapshot import Snapshot
 from pipeline.stages import Network
+from pipeline.strangeness import fit, keep_features, stored_detector
 from pipeline.tracking import Tracker
 from pipeline.types import Round
 from pipeline.workspace import Workspace, round_key, to_json
@@ -326,9 +327,26 @@ def _fit_bank(work: _Work) -> None:
             num_classes=len(config.taxonomy),
         )
         chosen = torch.from_numpy(labeled.threshold_rows(rows.held_out.numpy()))
-        scores = sisom.score(bank, rows.features.select(chosen), exclude=chosen)
-        limit = sisom.threshold(getattr(scores, config.scoring.score), config.scoring.keep)
+        if config.scoring.from_bank:
+            scores = sisom.score(bank, rows.features.select(chosen), exclude=chosen)
+            judged = getattr(scores, config.scoring.score)
+        else:
+            keep_features(work.workspace, work.index, rows.features, rows.targets)
+            judged = _judged_without(work, chosen)
+        limit = sisom.threshold(judged, config.scoring.keep)
         work.workspace.store.put(work.key("bank.safetensors"), replace(bank, threshold=limit).to_bytes())
+
+
+def _judged_without(work: _Work, chosen: torch.Tensor) -> torch.Tensor:
+    """What the config's detector says of labeled rows that it was not fitted to; of all, where there are no others."""
+    rows = work.embedded
+    others = torch.ones(len(rows.ids), dtype=torch.bool)
+    others[chosen] = False
+    fitted_to = torch.nonzero(others).flatten() if len(set(rows.targets[others].tolist())) > 1 else chosen
+    model = work.network.build("cpu")
+    fitted = fit(work.config, model, rows.features.select(fitted_to), rows.targets[fitted_to])
+    assert fitted is not None  # only asked where a detector judges
+    return fitted.score(rows.features.select(chosen))
 
 
 def _score(work: _Work) -> None:
@@ -358,6 +376,8 @@ def _scoring_job(work: _Work) -> scoring.Job:
         file,
         work.config,
         work.cluster,
+        detector=stored_detector(work.workspace, work.index, work.network, work.config),
+        seed=work.plan["seed"],
     )
 
 
@@ -370,7 +390,8 @@ def _select(work: _Work) -> None:
         workspace.write_json(work.key("triage.json"), found)
         far_from = found["far_from"]
         answered = selection.settled(workspace, work.index, work.labels)
-        kept = selection.gather(workspace, work.key(""), answered, plan, far_from, seed=seed)
+        extra = work.config.extra_columns
+        kept = selection.gather(workspace, work.key(""), answered, plan, far_from, seed=seed, extra=extra)
         novel = selection.novel_places(kept, plan, far_from)
         groups = None
         if novel.num_rows:
@@ -398,7 +419,7 @@ def _report(work: _Work) -> None:
         view = pool_view.view_scores(
             work.workspace,
             work.key(""),
-            work.config.scoring.score,
+            work.config.scoring.column,
             work.truth,
             work.labels.answered(),
         )

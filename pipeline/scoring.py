@@ -35,6 +35,7 @@ from pipeline.progress import Counter, Publish, Voice
 from pipeline.reading import ReadShards
 from pipeline.snapshot import Snapshot, load_shards
 from pipeline.stages import Network, Scorer
+from pipeline.strangeness import Fitted
 from pipeline.workspace import Workspace
 
 ATTEMPTS = 3  # of the whole Data job; each goes on where the last one stopped
@@ -66,6 +67,7 @@ class Job:
     config: Config
     cluster: Cluster
     memory: MemoryPlan
+    seed: int
 
 
 def prepare(
@@ -78,8 +80,14 @@ def prepare(
     file: BankFile,
     config: Config,
     cluster: Cluster,
+    *,
+    detector: Fitted | None = None,
+    seed: int = 0,
 ) -> Job:
-    """Plan the memory and share network and bank with the cluster; `file` is where the bank lies."""
+    """Plan the memory and share what actors need with the cluster.
+
+    `file` is where the bank lies; `detector` what judges in its place; `seed` that of the query's strategy.
+    """
     arrays = bank.to_arrays().values()
     memory = plan_memory(
         config,
@@ -89,8 +97,8 @@ def prepare(
         weight_bytes=network.weights.nbytes,
     )
     most = config.resources.bank_share * cluster.object_store
-    shared = Broadcast.of(network, bank, file, most_bytes=most)
-    return Job(workspace, prefix, snapshot, refusals(duplicates), shared, config, cluster, memory)
+    shared = Broadcast.of(network, bank, file, detector, most_bytes=most)
+    return Job(workspace, prefix, snapshot, refusals(duplicates), shared, config, cluster, memory, seed)
 
 
 class _ReadTask:
@@ -109,7 +117,7 @@ class _ScoringActor:
 
     def __init__(self, shared: Broadcast, options: Mapping[str, Any]) -> None:
         network, bank = shared.receive()
-        self._scorer = Scorer(network, bank, **options)
+        self._scorer = Scorer(network, bank, detector=shared.receive_detector(), **options)
 
     def __call__(self, batches: pa.Table) -> pa.Table:
         return self._scorer(batches)
@@ -258,6 +266,8 @@ def _scored(job: Job, shards: Snapshot, attempt: int) -> Iterable[Any]:
         "device": cluster.device,
         "threads": config.resources.threads,
         "tiles": job.memory.tiles,
+        "selector": config.query.strategy if config.query.from_features else None,
+        "seed": job.seed,
     }
     tasks = list(_tasks(shards))
     batches = ray.data.from_arrow(tasks).map_batches(

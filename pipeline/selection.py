@@ -24,7 +24,7 @@ from pipeline.types import QUERY
 from pipeline.workspace import Workspace, round_key
 
 SCORE_NAMES = ["inner", "outer", "ratio", "energy", "sisom", "sisome"]
-COLUMNS = ["id", "uri", "shard", "predicted", *SCORE_NAMES, "is_ood"]
+COLUMNS = ["id", "uri", "shard", "predicted", *SCORE_NAMES, "is_ood"]  # and what the config asks for beside
 KINDS = ("informative", "novel", "far")
 CANDIDATES = pa.schema(
     [
@@ -61,6 +61,7 @@ def gather(
     far_from: float | None,
     *,
     seed: int,
+    extra: Sequence[str] = (),
 ) -> pa.Table:
     """The candidates for a round's query from its score files, on the workers of the started cluster.
 
@@ -71,13 +72,14 @@ def gather(
         plan: size, strategy and the shares of strange rows.
         far_from: energy from which on strange rows are far; None where nothing tells novel from far yet.
         seed: of the `random` strategy.
+        extra: columns of the score files beside `COLUMNS`.
 
     Returns:
         A `CANDIDATES` table, for `query`. It depends on the rows alone, not on their order or their files.
     """
     known = pa.array(sorted(answered), pa.string())
     kept = CANDIDATES.empty_table()
-    for found in each_file(candidates, workspace, prefix, COLUMNS, known, plan, far_from, seed):
+    for found in each_file(candidates, workspace, prefix, [*COLUMNS, *extra], known, plan, far_from, seed):
         kept = merge([kept, found], plan)
     return kept
 
@@ -99,7 +101,8 @@ def candidates(
     """
     kept = CANDIDATES.empty_table()
     for part in parts:
-        rows = part.append_column("priority", pa.array(priorities(part, plan.strategy, seed)))
+        wanted = pa.array(priorities(part, plan.strategy, seed))
+        rows = part.select(["id", "uri", "shard", "predicted"]).append_column("priority", wanted)
         rows = rows.append_column("kind", kinds(part, far_from))
         if len(answered):
             rows = rows.filter(pc.invert(pc.is_in(rows["id"], value_set=answered)))
@@ -226,10 +229,22 @@ def _refuse_twice(picks: pa.Table) -> None:
 
 
 def priorities(part: pa.Table, strategy: str, seed: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """What the strategy gives a row in distribution, and `sisome` a row out of it."""
+    """What the strategy gives a row in distribution; a row out of it is as wanted as it is strange.
+
+    Strange by the detector that judged, where its score is a column, else by `sisome`. A strategy that looks at
+    features has left its priorities in a column while they were at hand.
+    """
     ids, scores = _Ids(part["id"]), _scores(part)
-    wanted = sisom.ROW_SELECTORS[strategy]().priority(ids, scores, seed=seed)
-    strange = sisom.ROW_SELECTORS["sisome"]().priority(ids, scores, seed=seed)
+    if "strangeness" in part.column_names:
+        strange = torch.from_numpy(part["strangeness"].to_numpy().astype(np.float64))
+    else:
+        strange = sisom.ROW_SELECTORS["sisome"]().priority(ids, scores, seed=seed)
+    if "priority" in part.column_names:
+        wanted = torch.from_numpy(part["priority"].to_numpy().copy())
+    elif strategy in sisom.ROW_SELECTORS:
+        wanted = sisom.ROW_SELECTORS[strategy]().priority(ids, scores, seed=seed)
+    else:
+        wanted = strange
     return torch.where(torch.from_numpy(part["is_ood"].to_numpy()), strange, wanted).numpy()
 
 

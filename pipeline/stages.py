@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 import sisom
 from pipeline.config import Model
-from pipeline.types import SCORED
+from pipeline.types import EXTRAS, SCORED
 from sisom.arrays import as_tensor
 from sisom.distances import BUDGET_BYTES
 from sisom.models import build_model, load_weights
@@ -84,8 +84,16 @@ class Scorer:
         device: str,
         threads: int,
         tiles: int = BUDGET_BYTES,
+        detector: Any = None,
+        selector: str | None = None,
+        seed: int = 0,
     ) -> None:
-        """`tiles` is how many bytes the distances of a batch may take at a time; no score depends on it."""
+        """What is computed of a batch.
+
+        `score` names the bank's score that marks rows out of distribution, unless `detector` (fitted) does. `selector`
+        names a row selector that needs features, `seed` is its. `tiles` is how many bytes the distances of a batch
+        may take at a time; no score depends on it.
+        """
         torch.set_num_threads(threads)
         # On a GPU too, the same image gives the same bits whatever came with it.
         torch.backends.cudnn.deterministic = True
@@ -96,6 +104,9 @@ class Scorer:
         self._names = np.asarray(taxonomy, dtype=object)
         self._score = score
         self._tiles = tiles
+        self._detector = detector
+        self._selector = None if selector is None else sisom.ROW_SELECTORS[selector]()
+        self._seed = seed
 
     def __call__(self, batches: pa.Table) -> pa.Table:
         """`BATCH` rows in, `SCORED` rows out."""
@@ -104,7 +115,7 @@ class Scorer:
 
     def _scored(self, batch: Mapping[str, Any]) -> pa.Table:
         bad, nothing = len(batch["bad_ids"]), [None] * len(batch["ids"])
-        found = self._scores(batch["pixels"], len(batch["ids"]))
+        found = self._scores(batch["pixels"], batch["ids"])
         columns = {
             "row": [*batch["rows"], *batch["bad_rows"]],
             "id": [*batch["ids"], *batch["bad_ids"]],
@@ -117,19 +128,28 @@ class Scorer:
         }
         return pa.table({name: columns[name] for name in SCORED.names}, schema=SCORED)
 
-    def _scores(self, data: Any, count: int) -> dict[str, list[Any]]:
+    def _scores(self, data: Any, ids: Sequence[str]) -> dict[str, list[Any]]:
         """The scores of a batch's pixels, by column."""
         names = ("inner", "outer", "ratio", "energy", "sisom", "sisome")
+        count = len(ids)
         if not count:
-            return {name: [] for name in ("predicted", *names, "is_ood")}
+            return {name: [] for name in ("predicted", *names, "is_ood", *EXTRAS.names)}
         pixels = np.frombuffer(data, np.uint8).reshape(count, 3, self._size, self._size)
-        scores = sisom.score(self._bank, self._extract(pixels), budget_bytes=self._tiles)
+        features = self._extract(pixels)
+        scores = sisom.score(self._bank, features, budget_bytes=self._tiles)
+        strange = None if self._detector is None else self._detector.score(features)
+        priority = None
+        if self._selector is not None:
+            priority = self._selector.priority_of(sisom.Candidates(ids, scores, features), seed=self._seed)
+        judged = getattr(scores, self._score) if strange is None else strange
         threshold = self._bank.threshold
-        verdict = getattr(scores, self._score) > (np.inf if threshold is None else threshold)
+        verdict = judged > (np.inf if threshold is None else threshold)
         return {
             "predicted": self._names[scores.predicted.cpu().numpy()].tolist(),
             **{name: getattr(scores, name).cpu().tolist() for name in names},
             "is_ood": verdict.cpu().tolist(),
+            "strangeness": [None] * count if strange is None else strange.tolist(),
+            "priority": [None] * count if priority is None else priority.cpu().tolist(),
         }
 
 

@@ -48,9 +48,18 @@ QUARANTINE = pa.schema(
         ("attempts", pa.int32()),
     ]
 )
+# What a config may ask for beside: the score of a detector that is not the bank's, a selector's own priority.
+EXTRAS = pa.schema([("strangeness", pa.float32()), ("priority", pa.float64())])
 # What a shard leaves: one row an image, scored where `reason` is null. `row` is its place in the shard.
 SCORED = pa.schema(
-    [("row", pa.int32()), *SCORES, ("stage", pa.string()), ("reason", pa.string()), ("attempts", pa.int32())]
+    [
+        ("row", pa.int32()),
+        *SCORES,
+        *EXTRAS,
+        ("stage", pa.string()),
+        ("reason", pa.string()),
+        ("attempts", pa.int32()),
+    ]
 )
 LABELS = pa.schema(
     [

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from pipeline import engine, scoring
 from pipeline.account import clear_parts
-from pipeline.config import Config
+from pipeline.config import Config, QueryPlan
 from pipeline.errors import WorkspaceMismatch
 from pipeline.lease import Lease
 from pipeline.listing import freeze
@@ -20,6 +20,7 @@ from pipeline.pool import check_pool
 from pipeline.progress import Voice
 from pipeline.snapshot import Snapshot
 from pipeline.storage import open_store
+from pipeline.strangeness import stored_detector
 from pipeline.workspace import Workspace, open_workspace, round_key, to_json
 
 
@@ -50,6 +51,7 @@ def give_verdicts(
     other = config.model_copy(
         update={
             "taxonomy": taxonomy,
+            "query": QueryPlan(),  # nobody is asked: no priorities
             "pool": config.pool.model_copy(update={"uri": pool_uri}),
             "scoring": config.scoring.model_copy(update={"max_quarantined": 1.0}),  # report, don't refuse
         }
@@ -88,8 +90,10 @@ def _scored(
     snapshot, duplicates = _listed(out, config, cluster, voice)
     bank = stored_bank(project, chosen)
     network = stored_network(project, chosen, config)
+    detector = stored_detector(project, chosen, network, config)
+    file = bank_file(project, chosen)
     job = scoring.prepare(
-        out, "", snapshot, duplicates, network, bank, bank_file(project, chosen), config, cluster
+        out, "", snapshot, duplicates, network, bank, file, config, cluster, detector=detector
     )
     account = scoring.score_pool(job, voice)
     strange = sum(pc.sum(table["is_ood"]).as_py() or 0 for table in out.tables("scores/", ["is_ood"]))

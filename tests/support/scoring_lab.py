@@ -22,6 +22,7 @@ from pipeline.listing import freeze
 from pipeline.scoring import Job, prepare
 from pipeline.stages import Extractor, Network
 from pipeline.storage import open_store
+from pipeline.strangeness import Fitted
 from pipeline.workspace import Workspace
 from sisom.models import build_model, save_weights
 
@@ -82,13 +83,13 @@ class Lab:
         place.store.put("bank.safetensors", bank.to_bytes())
         return cls(network, bank, BankFile(place, "bank.safetensors", place.digest("bank.safetensors")))
 
-    def job(self, config: Config, out: Path, **changes: Any) -> Job:
+    def job(self, config: Config, out: Path, detector: Fitted | None = None, **changes: Any) -> Job:
         """List the pool of a config below `out` and prepare its scoring; `changes` are of the cluster."""
         workspace = Workspace(open_store(str(out), Storage()))
         cluster = replace(engine.start(config), **changes)
         listing = freeze(workspace, "", config, cluster)
         parts = (listing.snapshot, listing.duplicates, self.network, self.bank, self.file)
-        return prepare(workspace, "", *parts, config, cluster)
+        return prepare(workspace, "", *parts, config, cluster, detector=detector)
 
 
 def outcome(job: Job) -> tuple[pa.Table, pa.Table]:
