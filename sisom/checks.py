@@ -4,16 +4,20 @@ import torch
 from torch import Tensor
 
 from sisom.errors import EmptyInput, LabelError, NonFinite, ShapeMismatch
+from sisom.tiles import row_tiles
 from sisom.types import Features
 
 __all__ = ["check_features", "check_labels"]
+
+_TILE = 4096  # isfinite makes copies, and a pool is large
 
 
 def check_features(features: Features) -> None:
     """Raise `NonFinite`, naming the rows, when a saliency, penultimate feature or logit is NaN or infinite."""
     bad = torch.zeros(len(features), dtype=torch.bool, device=features.saliency.device)
-    for tensor in (features.saliency, features.penultimate, features.logits):
-        bad |= ~torch.isfinite(tensor).all(dim=1)
+    for tile in row_tiles(len(features), _TILE):
+        for tensor in (features.saliency, features.penultimate, features.logits):
+            bad[tile] |= ~torch.isfinite(tensor[tile]).all(dim=1)
     if bool(bad.any()):
         rows = tuple(int(row) for row in bad.nonzero().flatten().tolist())
         shown = ", ".join(map(str, rows[:5])) + (", ..." if len(rows) > 5 else "")

@@ -2,8 +2,8 @@
 
     python tests/benchmarks/bench_catalogue.py kcenter badge query knn [--rounds 3] [--small] [--cpu-time]
 
-Sides take turns, and the medians are compared. Features are clustered synthetic float32. Wall time on all cores needs an idle
-machine; `--cpu-time` takes the processor time of one thread, which a busy one disturbs less.
+Sides take turns, and the medians are compared. Features are clustered synthetic float32. Wall time needs an idle
+machine; `--cpu-time` takes the processor time of one thread, which a busy machine disturbs less.
 """
 
 import argparse
@@ -206,11 +206,11 @@ def _resident() -> int:
 
 
 def bench_query() -> None:
-    """From features to 200 ids: the bank, the scores and the best of them, against the others' picks."""
+    """From features to 300 ids: the bank, the scores and the best of them, against the others' picks."""
     from skactiveml.base import SkactivemlClassifier
     from skactiveml.pool import Badge, CoreSet
 
-    n, m, classes, k = 20_000 // SCALE[0], 1_000, 10, 100
+    n, m, classes, k = 20_000 // SCALE[0], 1_000, 10, 300
     weight = torch.randn(classes, 512, generator=torch.Generator().manual_seed(1)) / 512**0.5
     pool = pool_of(clustered(n, 512, seed=5), classes, saliency=True)
     known = features_of(clustered(m, 512, seed=6), weight, True)
