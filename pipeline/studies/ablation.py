@@ -22,7 +22,7 @@ from pipeline.studies.checkpoints import (
     read_features,
     roles_of,
 )
-from pipeline.studies.config import AblationStudy, Search, Variant
+from pipeline.studies.network_config import AblationStudy, Search, Variant
 from pipeline.studies.outcome import Block, CellRecord, Outcome, Table, percent, seconds_table, spread
 from pipeline.studies.scoreboard import Line, all_values, blocks, measures, summary
 from pipeline.studies.variants import fit

@@ -11,10 +11,10 @@ import numpy as np
 from pipeline.engine import Cluster
 from pipeline.errors import ConfigError
 from pipeline.progress import Voice
+from pipeline.studies.active_config import ActiveStudy, Strategy
 from pipeline.studies.cells import Bench, Cell, compute
 from pipeline.studies.chains import Stage, chain, first_round, open_start
 from pipeline.studies.checkpoints import MAX_PIXELS, digest_of
-from pipeline.studies.config import ActiveStudy, Strategy
 from pipeline.studies.curves import Curve, blocks, tables
 from pipeline.studies.data import open_set
 from pipeline.studies.networks import build

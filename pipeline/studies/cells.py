@@ -26,7 +26,7 @@ from pipeline.engine import Cluster
 from pipeline.errors import StageFailed, ours
 from pipeline.progress import Voice
 from pipeline.storage import open_store
-from pipeline.studies.config import Compute
+from pipeline.studies.sections import Compute
 from pipeline.workspace import Workspace
 
 _STARTS = 3  # of Ray Tune for the same cells

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 
 import sisom
 from pipeline.storage import open_store
+from pipeline.studies.active_config import ActiveStudy, Strategy
 from pipeline.studies.cells import Bench, Cell
 from pipeline.studies.checkpoints import WEIGHTS
-from pipeline.studies.config import ActiveStudy, Strategy
 from pipeline.studies.networks import build, embed, fit, load, predict
 from pipeline.studies.open_set import (
     accuracy,

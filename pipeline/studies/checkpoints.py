@@ -22,9 +22,10 @@ from pipeline.errors import ArtefactDamaged, ConfigError, PoolError
 from pipeline.progress import Voice
 from pipeline.storage import open_store
 from pipeline.studies.cells import Bench, Cell, compute
-from pipeline.studies.config import AblationStudy, Data, ImageSet, OodStudy, Training
 from pipeline.studies.data import ChosenSet, open_set
+from pipeline.studies.network_config import AblationStudy, OodStudy
 from pipeline.studies.networks import Precision, build, embed, fit, load
+from pipeline.studies.sections import Data, ImageSet, Training
 from pipeline.workspace import Workspace
 from sisom.models import save_weights
 

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.plots import legend, plain
-from pipeline.studies.config import ActiveStudy
+from pipeline.studies.active_config import ActiveStudy
 from pipeline.studies.outcome import Block, Figure, Table, marked, percent, spread
 from pipeline.studies.statistics import (
     Matrix,

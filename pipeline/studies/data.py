@@ -19,8 +19,8 @@ from pipeline.config import Storage
 from pipeline.decode import BadImage, Transform, decode
 from pipeline.errors import ConfigError, PoolError, nearest
 from pipeline.storage import Store, open_store
-from pipeline.studies.config import Data, ImageSet
 from pipeline.studies.loaders import ALWAYS, open_torchvision
+from pipeline.studies.sections import Data, ImageSet
 
 PIECE = 1024  # images decoded at a time
 _SAMPLE = 20_240_901  # seed of `count`: one sample of a set, whatever the study

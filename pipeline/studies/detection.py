@@ -27,8 +27,8 @@ from pipeline.studies.checkpoints import (
     read_features,
     roles_of,
 )
-from pipeline.studies.config import Detection, OodStudy
 from pipeline.studies.data import open_set
+from pipeline.studies.network_config import Detection, OodStudy
 from pipeline.studies.networks import load
 from pipeline.studies.outcome import Block, CellRecord, Outcome, Table, seconds_table, spread
 from pipeline.studies.scoreboard import Line, all_values, blocks, measures, summary

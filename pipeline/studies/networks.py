@@ -21,7 +21,7 @@ import sisom
 from pipeline.config import Model
 from pipeline.errors import ConfigError
 from pipeline.stages import normalise
-from pipeline.studies.config import Training
+from pipeline.studies.sections import Training
 from pipeline.train_loop import augmented, steps
 from sisom.arrays import as_tensor
 from sisom.models import build_model, load_weights

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.studies.config import OpenSet
+from pipeline.studies.active_config import OpenSet
 
 Classes = NDArray[np.int64]
 FAR = -1

@@ -11,8 +11,10 @@ from pipeline.errors import WorkspaceMismatch
 from pipeline.lease import Lease
 from pipeline.progress import Voice
 from pipeline.storage import open_store
+from pipeline.studies.active_config import ActiveStudy
 from pipeline.studies.cells import Bench
-from pipeline.studies.config import ActiveStudy, OodStudy, StudyConfig
+from pipeline.studies.config import StudyConfig
+from pipeline.studies.network_config import OodStudy
 from pipeline.studies.outcome import Outcome
 from pipeline.studies.report import render
 from pipeline.tracking import RoundRecord, open_tracker

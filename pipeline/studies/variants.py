@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import sisom
-from pipeline.studies.config import Search, Variant
+from pipeline.studies.network_config import Search, Variant
 from sisom.detectors.neighbors import KnnDetector, unit
 from sisom.distances import neighbors
 from sisom.enhance import columns_of

@@ -8,7 +8,9 @@ import pytest
 import yaml
 
 from pipeline.errors import ConfigError
-from pipeline.studies.config import AblationStudy, ActiveStudy, OodStudy, load_study
+from pipeline.studies.active_config import ActiveStudy
+from pipeline.studies.config import load_study
+from pipeline.studies.network_config import AblationStudy, OodStudy
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 STUDIES = sorted(p for p in CONFIGS.glob("*.yaml") if "study" in yaml.safe_load(p.read_text()))

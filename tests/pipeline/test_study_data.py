@@ -16,8 +16,8 @@ from PIL import Image
 from pipeline.config import Storage
 from pipeline.decode import Transform
 from pipeline.errors import ConfigError, PoolError
-from pipeline.studies.config import Data, ImageSet
 from pipeline.studies.data import ChosenSet, open_set
+from pipeline.studies.sections import Data, ImageSet
 
 TRANSFORM = Transform(8, None, "bilinear", 10_000)
 

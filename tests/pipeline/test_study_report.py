@@ -12,7 +12,8 @@ import pytest
 from browser import Browser, opened
 
 from pipeline.studies import curves, scoreboard
-from pipeline.studies.config import ActiveStudy, load_study
+from pipeline.studies.active_config import ActiveStudy
+from pipeline.studies.config import load_study
 from pipeline.studies.curves import Curve
 from pipeline.studies.outcome import SECONDS, Block
 from pipeline.studies.report import render

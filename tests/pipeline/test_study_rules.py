@@ -12,10 +12,13 @@ import torch
 import sisom
 from pipeline.config import Augment, Model
 from pipeline.errors import ConfigError
+from pipeline.studies.active_config import ActiveStudy, OpenSet
 from pipeline.studies.chains import Stage, initial_rows, round_seed
-from pipeline.studies.config import ActiveStudy, OpenSet, Search, Training, Variant, load_study
+from pipeline.studies.config import load_study
+from pipeline.studies.network_config import Search, Variant
 from pipeline.studies.networks import build, embed, fit, load, predict
 from pipeline.studies.open_set import accuracy, known_classes, passing, query_measures, threshold
+from pipeline.studies.sections import Training
 from pipeline.studies.variants import fit as fit_variant
 from pipeline.studies.variants import prepare, slopes_of
 from sisom.models import save_weights
