@@ -13,15 +13,9 @@ from pipeline.config import canonical
 from pipeline.engine import Cluster
 from pipeline.progress import Voice
 from pipeline.studies.cells import Bench, Cell, compute
-from pipeline.studies.checkpoints import (
-    Embedded,
-    facts_of,
-    features,
-    find_sets,
-    networks,
-    read_features,
-    roles_of,
-)
+from pipeline.studies.checkpoints import networks
+from pipeline.studies.embedding import Embedded, facts_of, features, read_features
+from pipeline.studies.image_sets import find_sets, roles_of
 from pipeline.studies.network_config import AblationStudy, Search, Variant
 from pipeline.studies.outcome import Block, CellRecord, Outcome, Table, percent, seconds_table, spread
 from pipeline.studies.scoreboard import Line, all_values, blocks, measures, summary

@@ -14,9 +14,9 @@ from pipeline.progress import Voice
 from pipeline.studies.active_config import ActiveStudy, Strategy
 from pipeline.studies.cells import Bench, Cell, compute
 from pipeline.studies.chains import Stage, chain, first_round, open_start
-from pipeline.studies.checkpoints import MAX_PIXELS, digest_of
-from pipeline.studies.curves import Curve, blocks, tables
-from pipeline.studies.data import open_set
+from pipeline.studies.curve_report import blocks
+from pipeline.studies.curves import Curve, tables
+from pipeline.studies.data import MAX_PIXELS, digest_of, open_set
 from pipeline.studies.networks import build
 from pipeline.studies.open_set import FAR, known_at_first
 from pipeline.studies.outcome import CellRecord, Outcome, seconds_table

@@ -153,7 +153,9 @@ def _failed(text: str) -> StageFailed:
 
 
 def _first_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}".strip().splitlines()[0][:300]
+    inner = getattr(error, "cause", None)  # of what Ray wraps around an error on its way home
+    inner = inner if isinstance(inner, BaseException) else error
+    return f"{type(inner).__name__}: {inner}".strip().splitlines()[0][:300]
 
 
 class _Telling(ray.tune.Callback):

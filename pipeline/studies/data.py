@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -15,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pipeline.config import Storage
+from pipeline.config import Storage, canonical
 from pipeline.decode import BadImage, Transform, decode
 from pipeline.errors import ConfigError, PoolError, nearest
 from pipeline.storage import Store, open_store
@@ -23,6 +24,7 @@ from pipeline.studies.loaders import ALWAYS, open_torchvision
 from pipeline.studies.sections import Data, ImageSet
 
 PIECE = 1024  # images decoded at a time
+MAX_PIXELS = 50_000_000  # of an image
 _SAMPLE = 20_240_901  # seed of `count`: one sample of a set, whatever the study
 
 
@@ -120,6 +122,11 @@ def _sample(images: ChosenSet, size: int) -> NDArray[np.bool_]:
     keep = np.zeros(len(images), np.bool_)
     keep[np.random.default_rng(_SAMPLE).choice(len(images), size, replace=False)] = True
     return keep
+
+
+def digest_of(images: ChosenSet) -> str:
+    """What a set is: its ids and classes, wherever it lies."""
+    return hashlib.sha256(canonical([images.ids, images.classes, images.order])).hexdigest()
 
 
 def _of_classes(found: ChosenSet, wanted: ImageSet) -> NDArray[np.bool_]:

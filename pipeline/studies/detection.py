@@ -16,18 +16,10 @@ from pipeline.progress import Voice
 from pipeline.stages import normalise
 from pipeline.storage import open_store
 from pipeline.studies.cells import Bench, Cell, compute
-from pipeline.studies.checkpoints import (
-    MAX_PIXELS,
-    Embedded,
-    Sets,
-    facts_of,
-    features,
-    find_sets,
-    networks,
-    read_features,
-    roles_of,
-)
-from pipeline.studies.data import open_set
+from pipeline.studies.checkpoints import networks
+from pipeline.studies.data import MAX_PIXELS, open_set
+from pipeline.studies.embedding import Embedded, facts_of, features, read_features
+from pipeline.studies.image_sets import Sets, find_sets, roles_of
 from pipeline.studies.network_config import Detection, OodStudy
 from pipeline.studies.networks import load
 from pipeline.studies.outcome import Block, CellRecord, Outcome, Table, seconds_table, spread

@@ -18,10 +18,10 @@ from tests.e2e.conftest import ROOT, Terminal
 from tests.faults.victims import sweep
 
 pytestmark = pytest.mark.ray
-TINY = ("--set", "train.epochs=3", "--set", "seeds=[0, 1]")
+TINY = ("--set", "train.epochs=2", "--set", "seeds=[0]")
 ACTIVE = (
     *("study", str(ROOT / "configs/al_digits.yaml"), *TINY, "--set", "rounds=3"),
-    *("--set", "pool.count=260", "--set", "test.count=100", "--set", "strategies=[random, sisome]"),
+    *("--set", "pool.count=160", "--set", "test.count=100", "--set", "strategies=[random, sisome]"),
 )
 
 
@@ -68,9 +68,10 @@ def test_a_killed_study_ends_with_the_same_tables(tmp_path: Path, ray_folder: Pa
     terminal.run(*ACTIVE, "--set", "workspace=clean")
     assert tables(killed) == tables(clean)
     rounds = pq.read_table(clean / "results/rounds.parquet").to_pylist()
-    assert len(rounds) == 2 * 2 * 3
-    for seed in (0, 1):  # one initial set and one network for all strategies
-        assert len({row["accuracy"] for row in rounds if (row["seed"], row["round"]) == (seed, 0)}) == 1
+    assert len(rounds) == 2 * 3
+    assert (
+        len({row["accuracy"] for row in rounds if row["round"] == 0}) == 1
+    )  # one network for all strategies
 
     # The networks that it left, with the images that each was trained on, are the next study's.
     detect = (
@@ -81,12 +82,12 @@ def test_a_killed_study_ends_with_the_same_tables(tmp_path: Path, ray_folder: Pa
     )
     terminal.run(*detect)
     values = pq.read_table(tmp_path / "ood/results/values.parquet").to_pylist()
-    assert len(values) == 4 * 4
+    assert len(values) == 2 * 4
     assert all(
         0.0 <= row[name] <= 1.0 for row in values for name in ("auroc", "fpr95", "aupr_in", "aupr_out")
     )
     fitted = sorted((tmp_path / "ood/cells/features").glob("**/fit/*/result.json"))
-    assert [images_of(path) for path in fitted] == [70] * 4  # 30 at first and twice 20, not all 1,347
+    assert [images_of(path) for path in fitted] == [70] * 2  # 30 at first and twice 20, not all 1,347
     assert (tmp_path / "ood/report.html").stat().st_size > 10_000
 
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 from browser import Browser, opened
 
-from pipeline.studies import curves, scoreboard
+from pipeline.studies import curve_report, curves, scoreboard
 from pipeline.studies.active_config import ActiveStudy
 from pipeline.studies.config import load_study
 from pipeline.studies.curves import Curve
@@ -65,7 +65,7 @@ def blocks_of(names: list[str]) -> list[Block]:
     seconds = pa.Table.from_pylist(rows, schema=SECONDS)
     return [
         *scoreboard.blocks(lines(names), "detector"),
-        *curves.blocks(many_curves(names), seconds, config),
+        *curve_report.blocks(many_curves(names), seconds, config),
     ]
 
 
