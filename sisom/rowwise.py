@@ -3,11 +3,12 @@
 from collections.abc import Callable
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from sisom.tiles import row_tiles
 
-__all__ = ["rowwise"]
+__all__ = ["rowwise", "unit"]
 
 _TILE = 256
 
@@ -24,6 +25,12 @@ def rowwise(function: Callable[..., Tensor], *parts: Tensor) -> Tensor:
         found = function(*(_filled(part[tile]) for part in parts))
         results.append(found[: min(_TILE, n - tile.start)])
     return torch.cat(results)
+
+
+def unit(rows: Float[Tensor, "n p"]) -> Float[Tensor, "n p"]:
+    """Each float64 row at length one; a row of zeros as it is."""
+    length: Tensor = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+    return rows / length.clamp(min=torch.finfo(rows.dtype).tiny)
 
 
 def _filled(part: Tensor) -> Tensor:

@@ -35,7 +35,7 @@ class _Reshaping(ABC, Generic[State]):
     def score(self, state: State, features: Features) -> Float[Tensor, " n"]:
         """One score a row; see `Detector`."""
         check_features(features)
-        head = needed(self.head)
+        head = needed(self.head, features)
         return strangeness(
             rowwise(
                 lambda h: -torch.logsumexp(head.logits(self._reshape(state, h)), dim=1),
@@ -58,7 +58,7 @@ class ReActDetector(_Reshaping[float]):
     def fit(self, features: Features, labels: Int[Tensor, " n"]) -> float:
         """Where activations are cut off."""
         check_fit(features, labels)
-        needed(self.head)
+        needed(self.head, features)
         return float(np.percentile(features.penultimate.detach().cpu().double().numpy(), self.percentile))
 
     def _reshape(self, state: float, h: Tensor) -> Tensor:
@@ -69,7 +69,7 @@ class _Unfitted(_Reshaping[tuple[()]]):
     def fit(self, features: Features, labels: Int[Tensor, " n"]) -> tuple[()]:
         """Nothing to remember; see `Detector`."""
         check_fit(features, labels)
-        needed(self.head)
+        needed(self.head, features)
         return ()
 
 

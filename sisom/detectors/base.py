@@ -7,11 +7,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sisom.checks import check_features, check_labels
-from sisom.errors import InputError
+from sisom.errors import InputError, ShapeMismatch
 from sisom.head import Head
 from sisom.types import Features
 
-__all__ = ["Detector", "check_fit", "needed", "strangeness"]
+__all__ = ["Detector", "check_fit", "check_width", "needed", "strangeness"]
 
 State = TypeVar("State")
 
@@ -44,12 +44,23 @@ def check_fit(features: Features, labels: Tensor) -> None:
     check_features(features)
 
 
-def needed(head: Head | None) -> Head:
-    """The head of a detector that cannot do without; raises `InputError` for None."""
+def check_width(features: Features, width: int) -> None:
+    """Raise `ShapeMismatch` unless the penultimate features have the width that was fitted."""
+    if features.penultimate.shape[1] != width:
+        raise ShapeMismatch(
+            f"fitted to {width} penultimate features, these rows have {features.penultimate.shape[1]}"
+        )
+
+
+def needed(head: Head | None, features: Features) -> Head:
+    """The head of a detector that cannot do without; `InputError` for None, `ShapeMismatch` for another net's."""
     if head is None:
         raise InputError(
             "this detector needs the classifier's last layer: construct it with head=Head.of(model)"
         )
+    found = (features.logits.shape[1], features.penultimate.shape[1])
+    if tuple(head.weight.shape) != found:
+        raise ShapeMismatch(f"a head of shape {tuple(head.weight.shape)} for features of shape {found}")
     return head
 
 

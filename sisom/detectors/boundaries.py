@@ -26,13 +26,13 @@ class FdbdDetector:
     def fit(self, features: Features, labels: Int[Tensor, " n"]) -> Float[Tensor, " p"]:
         """The mean of the fitted rows."""
         check_fit(features, labels)
-        needed(self.head)
+        needed(self.head, features)
         return features.penultimate.detach().double().mean(dim=0)
 
     def score(self, state: Float[Tensor, " p"], features: Features) -> Float[Tensor, " n"]:
         """One score a row; see `Detector`."""
         check_features(features)
-        gaps = needed(self.head).gaps().to(state.device)
+        gaps = needed(self.head, features).gaps().to(state.device)
 
         def negative(h: Tensor, logits: Tensor) -> Tensor:
             best, predicted = logits.max(dim=1)

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sisom.checks import check_features
-from sisom.detectors.base import check_fit, strangeness
+from sisom.detectors.base import check_fit, check_width, strangeness
 from sisom.rowwise import rowwise
 from sisom.types import Features
 
@@ -66,6 +66,7 @@ class MahalanobisDetector:
     def score(self, state: Gaussians, features: Features) -> Float[Tensor, " n"]:
         """One score a row; see `Detector`."""
         check_features(features)
+        check_width(features, len(state.center))
         return strangeness(rowwise(state.nearest, features.penultimate))
 
 
@@ -85,6 +86,7 @@ class RelativeMahalanobisDetector:
         """One score a row; see `Detector`."""
         check_features(features)
         classes, everything = state
+        check_width(features, len(classes.center))
         return strangeness(
             rowwise(lambda h: classes.nearest(h) - everything.nearest(h), features.penultimate)
         )

@@ -7,14 +7,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sisom.checks import check_features
-from sisom.detectors.base import check_fit, strangeness
+from sisom.detectors.base import check_fit, check_width, strangeness
 from sisom.distances import neighbors
-from sisom.errors import InputError, ShapeMismatch
+from sisom.errors import InputError
 from sisom.gallery import Gallery
-from sisom.rowwise import rowwise
+from sisom.rowwise import rowwise, unit
 from sisom.types import Features
 
-__all__ = ["KnnDetector", "unit"]
+__all__ = ["KnnDetector"]
 
 
 @dataclass(frozen=True)
@@ -35,22 +35,14 @@ class KnnDetector:
     def fit(self, features: Features, labels: Int[Tensor, " n"]) -> Gallery:
         """The fitted rows, all as of one class."""
         check_fit(features, labels)
-        points = unit(features.penultimate)
+        points = rowwise(unit, features.penultimate).float()
         return Gallery.of(points, torch.zeros(len(points), dtype=torch.int64, device=points.device))
 
     def score(self, state: Gallery, features: Features) -> Float[Tensor, " n"]:
         """One score a row; see `Detector`."""
         check_features(features)
-        queries = unit(features.penultimate.to(state.points.device))
-        if queries.shape[1] != state.points.shape[1]:
-            raise ShapeMismatch(f"fitted with {state.points.shape[1]} columns, got {queries.shape[1]}")
+        check_width(features, state.points.shape[1])
+        queries = rowwise(unit, features.penultimate.to(state.points.device)).float()
         same = torch.zeros(len(queries), dtype=torch.int64, device=queries.device)
         near = neighbors(queries, same, state, inner=min(self.k, len(state)), outer=0)
         return strangeness(near.inner[:, -1])
-
-
-def unit(rows: Float[Tensor, "n p"]) -> Float[Tensor, "n p"]:
-    """Each row at length one; a row of zeros as it is."""
-    return rowwise(
-        lambda h: h / h.norm(dim=1, keepdim=True).clamp(min=torch.finfo(h.dtype).tiny), rows
-    ).float()

@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sisom.checks import check_features
-from sisom.detectors.base import check_fit, strangeness
+from sisom.detectors.base import check_fit, check_width, strangeness
 from sisom.rowwise import rowwise
 from sisom.types import Features
 
@@ -38,6 +38,7 @@ class SheDetector:
     def score(self, state: Float[Tensor, "K p"], features: Features) -> Float[Tensor, " n"]:
         """One score a row; see `Detector`."""
         check_features(features)
+        check_width(features, state.shape[1])
         return strangeness(
             rowwise(
                 lambda h, logits: -(h * state[logits.argmax(dim=1)]).sum(dim=1),

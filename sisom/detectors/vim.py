@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sisom.checks import check_features
-from sisom.detectors.base import check_fit, needed, strangeness
+from sisom.detectors.base import check_fit, check_width, needed, strangeness
 from sisom.errors import InputError
 from sisom.head import Head
 from sisom.rowwise import rowwise
@@ -51,7 +51,7 @@ class VimDetector:
         """The residual's weight makes its mean that of the largest logits."""
         check_fit(features, labels)
         rows = features.penultimate.detach().double()
-        head = needed(self.head)
+        head = needed(self.head, features)
         weight, bias = head.weight.double().to(rows.device), head.bias.double().to(rows.device)
         origin = -torch.linalg.pinv(weight) @ bias
         moved = rows - origin
@@ -65,6 +65,7 @@ class VimDetector:
     def score(self, state: Subspace, features: Features) -> Float[Tensor, " n"]:
         """One score a row; see `Detector`."""
         check_features(features)
+        check_width(features, len(state.origin))
         return strangeness(
             rowwise(
                 lambda h, logits: state.weight * state.residual(h) - torch.logsumexp(logits, dim=1),

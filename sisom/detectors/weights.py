@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sisom.checks import check_features
-from sisom.detectors.base import check_fit, needed, strangeness
+from sisom.detectors.base import check_fit, check_width, needed, strangeness
 from sisom.errors import InputError
 from sisom.head import Head
 from sisom.rowwise import rowwise
@@ -33,7 +33,7 @@ class DiceDetector:
     def fit(self, features: Features, labels: Int[Tensor, " n"]) -> Head:
         """The head with its other weights set to zero."""
         check_fit(features, labels)
-        head = needed(self.head)
+        head = needed(self.head, features)
         weight = head.weight.double()
         contribution = features.penultimate.double().mean(dim=0).to(weight.device) * weight
         least = float(np.percentile(contribution.cpu().numpy(), self.percentile))
@@ -42,6 +42,7 @@ class DiceDetector:
     def score(self, state: Head, features: Features) -> Float[Tensor, " n"]:
         """One score a row; see `Detector`."""
         check_features(features)
+        check_width(features, state.weight.shape[1])
         return strangeness(rowwise(lambda h: -torch.logsumexp(state.logits(h), dim=1), features.penultimate))
 
 

@@ -13,6 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import blake2b
+from itertools import pairwise
 from typing import Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -20,6 +21,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sisom.errors import InputError
 from sisom.tiles import row_tiles
 
 __all__ = ["Block", "Pick", "Points", "Race", "pick_greedily"]
@@ -68,9 +70,14 @@ class Pick(NamedTuple):
 
 
 class Block(ABC, Generic[P]):
-    """Some rows of a pool; `ids` ascending. The first pick, without any center, is the subclass's to value."""
+    """Some rows of a pool. The first pick, without any center, is the subclass's to value.
+
+    Raises `InputError` unless the ids ascend: places then stand for ids, and the first of equals is the lowest.
+    """
 
     def __init__(self, ids: Sequence[str], points: P) -> None:
+        if any(a >= b for a, b in pairwise(ids)):
+            raise InputError("the ids of a block must ascend, without repetition")
         self.ids, self.points = ids, points
         self.count = 0  # of the centers that were added
         self._centers: P | None = None

@@ -1,4 +1,4 @@
-"""k-means that depends on the rows, their order and the seed alone, not on how many threads there are."""
+"""k-means whose seeds are drawn by hashes and whose sums are added in the order of the rows, whatever threads do."""
 
 from __future__ import annotations
 

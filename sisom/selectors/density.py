@@ -3,10 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
-from sisom.rowwise import rowwise
+from sisom.rowwise import rowwise, unit
 from sisom.selectors.base import PoolSelector, features_of, top
 from sisom.softmax import entropy
 from sisom.types import Candidates, Labeled
@@ -27,15 +24,10 @@ class InformationDensitySelector(PoolSelector):
 
     def _pick(self, pool: Candidates, labeled: Labeled, k: int, seed: int) -> Sequence[int]:  # noqa: ARG002
         features = features_of(pool)
-        mean = rowwise(_unit, features.penultimate).mean(dim=0)
+        mean = rowwise(unit, features.penultimate).mean(dim=0)
         worth = rowwise(
-            lambda logits, h: entropy(logits) * (_unit(h) * mean).sum(dim=1).clamp(min=0) ** self.beta,
+            lambda logits, h: entropy(logits) * (unit(h) * mean).sum(dim=1).clamp(min=0) ** self.beta,
             features.logits,
             features.penultimate,
         )
         return [int(row) for row in top(pool.ids, worth.cpu(), k)]
-
-
-def _unit(rows: Tensor) -> Tensor:
-    length: Tensor = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
-    return rows / length.clamp(min=torch.finfo(rows.dtype).tiny)

@@ -10,7 +10,7 @@ from torch import Tensor
 from sisom.distances import neighbors
 from sisom.errors import InputError
 from sisom.gallery import Gallery
-from sisom.rowwise import rowwise
+from sisom.rowwise import rowwise, unit
 from sisom.selectors.base import PoolSelector, features_of
 from sisom.selectors.clusters import kmeans
 from sisom.types import Candidates, Labeled
@@ -67,15 +67,10 @@ class TypiClustSelector(PoolSelector):
 
 def unit_rows(pool: Candidates, labeled: Labeled) -> Float[Tensor, "all p"]:
     """Penultimate features at length one: the pool's, then the labeled ones in an order of their own values."""
-    rows = _unit(features_of(pool).penultimate)
+    rows = rowwise(unit, features_of(pool).penultimate).float().cpu()
     if not len(labeled):
         return rows
-    known = _unit(features_of(labeled).penultimate)
+    known = rowwise(unit, features_of(labeled).penultimate).float().cpu()
     plain = known.numpy()
     order: list[int] = sorted(range(len(known)), key=lambda row: plain[row].tobytes())
     return torch.cat([rows, known[order]])
-
-
-def _unit(rows: Tensor) -> Float[Tensor, "n p"]:
-    tiny = torch.finfo(torch.float64).tiny
-    return rowwise(lambda h: h / h.norm(dim=1, keepdim=True).clamp(min=tiny), rows).float().cpu()

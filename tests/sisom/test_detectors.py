@@ -18,9 +18,11 @@ from sisom import (
     build_model,
     errors,
     extract,
+    fit_bank,
     metrics,
     search_options,
 )
+from sisom import score as bank_score
 from sisom.detectors import KnnDetector, OdinDetector
 
 HEAD = open_world.head()
@@ -421,10 +423,21 @@ def test_nac_options_by_layer(fitted):
         detector.score(detector.fit(*fitted), features([[0.0]], saliency=[[0.0]]))
 
 
-def test_knn_refuses_other_widths(fitted):
-    detector = KnnDetector(k=2)
+@pytest.mark.parametrize(
+    "name", ["react", "ash-b", "dice", "fdbd", "vim", "knn", "mahalanobis", "relative-mahalanobis", "she"]
+)
+def test_features_and_heads_of_other_nets_are_refused(name, fitted):
+    detector = build_detector(name, head=HEAD)
     with pytest.raises(errors.ShapeMismatch):
-        detector.score(detector.fit(*fitted), features([[0.0]]))
+        detector.score(detector.fit(*fitted), features([[0.0]], [[0.0] * 4]))
+    if "head" in detector.needs:
+        with pytest.raises(errors.ShapeMismatch, match="a head of shape"):
+            build_detector(name, head=Head(torch.zeros(4, 3), torch.zeros(4))).fit(*fitted)
+
+
+def test_the_energy_is_that_of_the_scores(fitted, queries):
+    bank = fit_bank(*fitted, slopes=1.0)
+    assert torch.equal(build_detector("energy").score((), queries), bank_score(bank, queries).energy)
 
 
 def test_sweeps_choose_the_best_option(fitted):

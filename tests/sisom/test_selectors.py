@@ -254,6 +254,12 @@ def test_badge_in_blocks_picks_the_same(cut):
     assert [places[block][row] for block, row in pick_greedily(blocks, 40)] == expected
 
 
+def test_blocks_want_their_ids_in_order():
+    for ids in (["b", "a"], ["a", "a"]):
+        with pytest.raises(errors.InputError, match="ascend"):
+            KCenterBlock(ids, torch.zeros(2, 1), None, seed=0)
+
+
 def test_badge_of_equal_rows_goes_by_id():
     pool = rows([[1.0, 2.0]] * 6, [[1.0, 0.0]] * 6, ids=list("fedcba"))
     assert picks("badge", pool, k=6) == [5, 4, 3, 2, 1, 0]
