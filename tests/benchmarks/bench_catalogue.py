@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import faiss
 import numpy as np
@@ -23,6 +24,8 @@ from threadpoolctl import threadpool_limits
 import sisom
 from sisom import SELECTORS, Candidates, Features, Labeled
 from sisom.detectors import KnnDetector
+from sisom.distances import neighbors
+from sisom.gallery import Gallery
 
 ROUNDS = [3]
 SCALE = [1]
@@ -51,10 +54,10 @@ def features_of(h: torch.Tensor, weight: torch.Tensor, saliency: bool) -> Featur
     return Features(shown, (("avgpool", h.shape[1]),) if saliency else (), h, logits)
 
 
-def take_turns(sides: dict[str, Callable[[], object]]) -> tuple[dict[str, float], dict[str, object]]:
+def take_turns(sides: dict[str, Callable[[], Any]]) -> tuple[dict[str, float], dict[str, Any]]:
     """Median seconds and the last result of each side."""
     times: dict[str, list[float]] = {name: [] for name in sides}
-    results: dict[str, object] = {}
+    results: dict[str, Any] = {}
     for _ in range(ROUNDS[0]):
         for name, side in sides.items():
             begin = CLOCK[0]()
@@ -117,10 +120,21 @@ def bench_kcenter() -> None:
             "NumPy loop": lambda: numpy_farthest_first(pool.numpy(), centers.numpy(), k),
         }
     )
-    same = {
-        name: sum(a == b for a, b in zip(found, picks["sisom"], strict=True)) for name, found in picks.items()
-    }  # type: ignore[call-overload, arg-type]
-    report(f"k-center, {n} x 512, {k} picks from {m} centers", seconds, f"equal picks of {k}: {same}")
+    ours, notes = picks["sisom"], []
+    for name, found in picks.items():
+        order, common = sum(a == b for a, b in zip(found, ours, strict=True)), len(set(found) & set(ours))
+        notes.append(
+            f"{name} {order} equal in order, {common} in all, radius {radius(pool, centers, found):.4f}"
+        )
+    report(f"k-center, {n} x 512, {k} picks from {m} centers", seconds, "; ".join(notes))
+
+
+def radius(pool: torch.Tensor, centers: torch.Tensor, chosen: Sequence[int]) -> float:
+    """The distance from the worst covered row to its nearest center: what farthest-first makes small."""
+    everything = torch.cat([centers, pool[list(chosen)]])
+    gallery = Gallery.of(everything, torch.zeros(len(everything), dtype=torch.int64))
+    near = neighbors(pool, torch.zeros(len(pool), dtype=torch.int64), gallery, inner=1, outer=0)
+    return float(near.inner.max())
 
 
 def numpy_badge(pull: np.ndarray, h: np.ndarray, k: int, seed: int) -> list[int]:
@@ -171,7 +185,7 @@ def bench_badge() -> None:
     )
     p = torch.softmax(found.logits, dim=1)
     pull = (p - torch.nn.functional.one_hot(p.argmax(1), classes)).numpy()
-    quality = {name: f"{spread(pull, h, chosen):.4f}" for name, chosen in picks.items()}  # type: ignore[arg-type]
+    quality = {name: f"{spread(pull, h, chosen):.4f}" for name, chosen in picks.items()}
     report(
         f"BADGE, {n} x 512 x {classes} classes, {k} picks", seconds, f"mean squared distance left: {quality}"
     )
@@ -272,7 +286,7 @@ def bench_knn() -> None:
         return torch.from_numpy(index.search(unit.numpy(), k)[0][:, -1]).clamp(min=0).sqrt()
 
     seconds, found = take_turns({"sisom": lambda: detector.score(state, rows), "faiss flat": flat})
-    apart = float((found["sisom"] - found["faiss flat"]).abs().max())  # type: ignore[operator]
+    apart = float((found["sisom"] - found["faiss flat"]).abs().max())
     report(f"KNN, {queries} queries, {n} x 512, k = {k}", seconds, f"largest difference {apart:.1e}")
 
 
