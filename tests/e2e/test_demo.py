@@ -216,3 +216,18 @@ def test_decisions_are_remembered(demo: Demo) -> None:
     assert "has no id 'nobody'" in nobody.stderr
     again = json.loads(demo.terminal.run("replay", str(QUICKSTART), "--sample", "80").stdout)
     assert (again["compared"], again["equal"], again["differ"], again["gone"]) == (80, 80, {}, {})
+
+
+def test_the_memory_plan_is_told_before_anything_is_trained(demo: Demo) -> None:
+    lines = [line.split() for line in demo.first.stderr.splitlines()]
+    first = {
+        word: next(i for i, line in enumerate(lines) if line[:1] == [word]) for word in ("memory:", "train")
+    }
+    assert first["memory:"] < first["train"]
+
+
+def test_too_little_memory_is_refused_before_anything_is_trained(demo: Demo) -> None:
+    options = ("--rounds", "1", "--set", "workspace=too-little", "--set", "resources.memory=300MiB")
+    refused = demo.terminal.run("run", str(QUICKSTART), *options, expect=2)
+    assert "resources.memory: 300 MiB a node are too little; the least that would do is" in refused.stderr
+    assert not (demo.terminal.folder / "too-little/rounds/000/plan.json").exists()
