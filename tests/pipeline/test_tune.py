@@ -91,3 +91,31 @@ def test_torn_notes_on_a_training_are_forgotten_and_whole_ones_kept(tmp_path: Pa
     run.put(NOTES, torn)
     forget_torn(run)
     assert not run.exists(NOTES)
+
+
+@pytest.mark.ray
+def test_a_search_hands_no_credentials_to_ray(
+    cluster: Cluster, tmp_path: Path, make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray's agent writes runtime environments into its log, and Tune puts credentials into them."""
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "canary-1f0d77")
+    torch.manual_seed(0)
+    features = sisom.Features(torch.randn(20, 3), (("avgpool", 3),), torch.randn(20, 3), torch.randn(20, 2))
+    config = make_config(
+        model={"layers": ["avgpool"]}, slopes={"search": "grid", "parallel": 1, "grid": {"avgpool": [1.0]}}
+    )
+    voice = Voice(Console(file=io.StringIO()))
+    tune.search(
+        features,
+        torch.arange(20) % 2,
+        config,
+        cluster,
+        storage_path=str(tmp_path),
+        name="s",
+        seed=0,
+        voice=voice,
+    )
+    session = Path(ray._private.worker.global_worker.node.get_session_dir_path())
+    logs = [path for path in (session / "logs").rglob("*") if path.is_file()]
+    assert any("runtime_env_agent" in path.name and b"PL_DISABLE_FORK" in path.read_bytes() for path in logs)
+    assert not [path for path in logs if b"canary-1f0d77" in path.read_bytes()]
