@@ -134,6 +134,17 @@ def working(stage: str) -> Iterator[None]:
         raise failed from error
 
 
+def keep_secrets() -> None:
+    """Before Ray Tune is used: it hands AWS credentials to trials as a runtime environment, which lands in Ray's logs.
+
+    Trials find them as every other worker does.
+    """
+    from ray.tune.execution import class_cache
+
+    passed = class_cache.ENV_VARS_TO_PROPAGATE
+    class_cache.ENV_VARS_TO_PROPAGATE = {name for name in passed if not name.startswith("AWS_")}
+
+
 def deaths() -> int:
     """In a task: how many processes have died at it before. The number of attempts is the only trace of it."""
     worker: Any = ray._private.worker.global_worker

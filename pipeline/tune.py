@@ -22,7 +22,7 @@ import torch
 
 import sisom
 from pipeline.config import Bank, Config, canonical
-from pipeline.engine import Cluster
+from pipeline.engine import Cluster, keep_secrets
 from pipeline.errors import StageFailed
 from pipeline.progress import Voice
 from pipeline.storage import Store, open_store
@@ -135,7 +135,7 @@ def _trials(
             ConcurrencyLimiter(searcher, max_concurrent=slopes.parallel, batch=True),
             slopes.trials,
         )
-    _keep_secrets()
+    keep_secrets()
     trial = ray.tune.with_parameters(  # into the object store once, whatever the number of trials
         _trial,
         arrays=features.to_arrays(),
@@ -173,17 +173,6 @@ def _trials(
         slopes_of = {layer: float(found[layer]) for layer in config.model.layers}
         trials.append({"slopes": slopes_of, "r_avg": float(metrics["r_avg"])})
     return sorted(trials, key=lambda trial: (trial["r_avg"], sorted(trial["slopes"].items())))
-
-
-def _keep_secrets() -> None:
-    """Ray Tune hands AWS credentials to trials as a runtime environment, which Ray's agent writes into its log.
-
-    Trials find them as every other worker does.
-    """
-    from ray.tune.execution import class_cache
-
-    passed = class_cache.ENV_VARS_TO_PROPAGATE
-    class_cache.ENV_VARS_TO_PROPAGATE = {name for name in passed if not name.startswith("AWS_")}
 
 
 def _within(config: Config) -> dict[str, float]:

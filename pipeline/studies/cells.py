@@ -22,7 +22,7 @@ import ray.tune
 import torch
 
 from pipeline.config import Storage, canonical
-from pipeline.engine import Cluster
+from pipeline.engine import Cluster, keep_secrets
 from pipeline.errors import StageFailed, ours
 from pipeline.progress import Voice
 from pipeline.storage import open_store
@@ -115,6 +115,7 @@ def _run(cells: Sequence[Cell], bench: Bench, cluster: Cluster, voice: Voice, sh
     cpus = min(bench.compute.threads, cluster.node_cpus)
     room = int(cluster.gpus / bench.compute.gpu_share) if gpu else cluster.cpus // cpus
     by_name = {cell.name: cell for cell in cells}
+    keep_secrets()
     trial = ray.tune.with_parameters(_trial, cells=by_name, bench=bench, shared=shared)
     tuner = ray.tune.Tuner(
         ray.tune.with_resources(trial, {"CPU": cpus} | ({"GPU": bench.compute.gpu_share} if gpu else {})),
