@@ -97,7 +97,8 @@ class Variant(Section):
 
     `space` is what distances are taken in; `normalise: rows` gives each layer's part of a row length one. `slopes` is
     a preset, one number, one a layer, `typical` (the median |slope x saliency| of each layer is one) or `searched`
-    (least r_avg). `partner` is what the ratio is fused with.
+    (least r_avg). `partner` is what the ratio is fused with; `both` is the mean of the energy's z-score and the
+    neighbor's.
     """
 
     layers: tuple[Name, ...] | None = None
@@ -111,7 +112,7 @@ class Variant(Section):
     subset: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     subset_method: Name = "random"
     precision: Literal["fp32", "bf16"] = "fp32"
-    partner: Literal["none", "energy", "knn"] = "energy"
+    partner: Literal["none", "energy", "knn", "both"] = "energy"
 
     @model_validator(mode="after")
     def _slopes_fit(self) -> Variant:

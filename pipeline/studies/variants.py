@@ -10,10 +10,11 @@ from torch import Tensor
 
 import sisom
 from pipeline.studies.network_config import Search, Variant
-from sisom.detectors.neighbors import KnnDetector, unit
+from sisom.detectors.neighbors import KnnDetector
 from sisom.distances import neighbors
 from sisom.enhance import columns_of
 from sisom.gallery import Gallery
+from sisom.rowwise import unit
 from sisom.subset import choose_rows
 
 KNN = KnnDetector(k=50)
@@ -36,11 +37,14 @@ class Fitted:
             return scores.sisom
         if self.partner is None:
             return scores.sisome
-        distance = KNN.score(self.partner, features).double()
-        # The fusion of SISOMe with another partner than the energy, always by z-scores: units differ.
+        # SISOMe's fusion with another partner than the energy, always by z-scores: units differ.
+        partner = (KNN.score(self.partner, features).double() - self.mean) / self.std
+        if self.variant.partner == "both":
+            energy = (scores.energy.double() - self.bank.energy_mean) / self.bank.energy_std
+            partner = (partner + energy) / 2
         on_partner, on_ratio = min(self.bank.r_avg, 1.0), max(1.0 - self.bank.r_avg, 0.0)
         ratio = (scores.ratio.double() - self.bank.r_avg) / self.bank.r_std
-        fused = on_partner * (distance - self.mean) / self.std + on_ratio * ratio
+        fused = on_partner * partner + on_ratio * ratio
         limit = torch.finfo(torch.float32).max
         return fused.clamp(-limit, limit).float()
 
@@ -59,7 +63,7 @@ def fit(variant: Variant, features: sisom.Features, labels: Tensor, search: Sear
         rank=variant.rank,
         neighbors=variant.neighbors,
     )
-    if variant.partner != "knn":
+    if variant.partner not in ("knn", "both"):
         return Fitted(variant, bank)
     partner = KNN.fit(features.select(bank.source), labels[bank.source])
     position = torch.full((len(features),), -1, dtype=torch.int64)
