@@ -8,11 +8,14 @@ Prints the digest of what was written. Everything is in processes of its own, as
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import os
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import ray
@@ -24,12 +27,15 @@ from pipeline.progress import Voice
 from pipeline.scoring import Account, score_pool
 
 
-def scores(process: psutil.Process) -> bool:
-    """Whether a worker process is a scoring actor."""
-    try:
-        return "_ScoringActor" in " ".join(process.cmdline())
-    except psutil.Error:
-        return False
+def actors(nodes: Iterable[Any]) -> int:
+    """How many worker processes of some raylets are scoring actors."""
+    found = 0
+    for node in nodes:
+        raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
+        for child in raylet.children():
+            with contextlib.suppress(psutil.Error):
+                found += "_ScoringActor" in " ".join(child.cmdline())
+    return found
 
 
 def main() -> None:
@@ -60,8 +66,9 @@ def main() -> None:
         if options.lose:  # only the main thread may, so the work is in another one
             nodes.remove_node(next(iter(nodes.worker_nodes)), allow_graceful=False)
         if options.grow:
-            raylet = nodes.add_node(num_cpus=2).all_processes["raylet"][0].process.pid
-            while work.is_alive() and not any(scores(child) for child in psutil.Process(raylet).children()):
+            new = nodes.add_node(num_cpus=2)
+            # More than fit on the nodes before: an actor that was still waiting for them is none that came by growth.
+            while work.is_alive() and not (actors([new]) and actors(nodes.worker_nodes) > job.memory.actors):
                 time.sleep(0.1)
             if not work.is_alive():
                 raise SystemExit("no actor on the new node while there was work")
