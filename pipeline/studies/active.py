@@ -24,7 +24,7 @@ from pipeline.studies.outcome import CellRecord, Outcome, seconds_table
 
 def run(config: ActiveStudy, bench: Bench, cluster: Cluster, voice: Voice) -> Outcome:
     """Compute what is missing, and tell what came out."""
-    stage, images = _stage(config, bench)
+    stage, images = prepared(config, bench)
     build(config.model, len(stage.classes), seed=0, dropout=config.train.dropout, start=stage.start)
     common = {
         "images": images,
@@ -90,7 +90,7 @@ def _chain(config: ActiveStudy, choice: Strategy, seed: int, common: Mapping[str
     return Cell(f"chains/{choice.label}/seed-{seed}", spec, chain, hints)
 
 
-def _stage(config: ActiveStudy, bench: Bench) -> tuple[Stage, dict[str, str]]:
+def prepared(config: ActiveStudy, bench: Bench) -> tuple[Stage, dict[str, str]]:
     """All images, decoded, and the digests of their sets.
 
     Raises:
