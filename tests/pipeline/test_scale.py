@@ -260,7 +260,7 @@ def test_an_image_that_hangs_its_worker_is_found_once_nothing_moves_any_more(
     pool.mkdir()
     for n in range(40):
         (pool / f"{n:03d}.png").write_bytes(poisoned(image(n), "HANG") if n == 5 else image(n))
-    job = lab.job(config_for(pool, resources={"no_progress_s": 12.0}), tmp_path / "out")
+    job = lab.job(config_for(pool, resources={"no_progress_s": 30.0}), tmp_path / "out")
     assert score_pool(job, Voice()).scored == 39
     _, broken = outcome(job)
     (row,) = broken.to_pylist()
