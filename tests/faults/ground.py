@@ -28,6 +28,7 @@ ACCOUNT = {
 SETS = (
     *("train.epochs=4", "train.checkpoint_every=1", "slopes.trials=4", "query.size=30"),
     "resources.actors=2",  # each imports torch
+    "resources.memory=6GiB",  # whatever else this machine is doing
 )
 
 # Clock times, and what is drawn from them. `metrics.json` is compared without its seconds.
