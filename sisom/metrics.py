@@ -27,7 +27,7 @@ def aupr(positive: Float[Tensor, " p"], negative: Float[Tensor, " n"]) -> float:
 
     truth, values = _joined(negative, positive)
     precision, recall, _ = precision_recall_curve(truth, values)
-    return float(auc(recall, precision))
+    return min(float(auc(recall, precision)), 1.0)  # trapezoids may add up to a hair above one
 
 
 def fpr_at_tpr(known: Float[Tensor, " n"], unknown: Float[Tensor, " u"], tpr: float = 0.95) -> float:

@@ -58,7 +58,7 @@ def _learning(curves: Sequence[Curve], config: ActiveStudy) -> Block:
     kind = "Mean accuracy over all classes, unknown ones counting 0" if config.open_set else "Test accuracy"
     return Block(
         "Learning curves",
-        f"{kind} in percent over {seeds} seeds{', with standard deviations' if seeds > 1 else ''}. Bands are 95 % "
+        f"{kind} in percent{f' over {seeds} seeds, with standard deviations' if seeds > 1 else ''}. Bands are 95 % "
         "confidence intervals without what all strategies of a seed have in common (Cousineau, Morey). The area is the "
         "mean height of the curve. A target counts as reached where the mean curve crosses it.",
         (

@@ -100,6 +100,4 @@ def test_mistakes_end_in_one_sentence(tmp_path: Path) -> None:
     config = str(ROOT / "configs/ood_digits.yaml")
     wrong = terminal.run("study", config, "--set", "near=[{name: digits}]", expect=2)
     assert "is a known one; leave it out" in wrong.stderr
-    wrong = terminal.run("study", config, "--set", "fit.name=digit", expect=2)
-    assert "did you mean digits?" in wrong.stderr
     assert "Traceback" not in wrong.stderr
