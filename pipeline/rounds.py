@@ -102,7 +102,8 @@ class _Work:
     def timed(self, stage: str, images: Callable[[], int] | None = None) -> Iterator[None]:
         """Announce a stage and leave its seconds, and its images per second, beside the artefacts."""
         began = time.perf_counter()
-        yield
+        with engine.working(stage):  # a worker killed for want of memory is told in a sentence, wherever it worked
+            yield
         seconds = time.perf_counter() - began
         count = images() if images else 0
         self.workspace.write_json(self.key(f"timings/{stage}.json"), {"seconds": seconds, "images": count})

@@ -28,6 +28,7 @@ from pipeline.stages import Extractor, Network
 from pipeline.workspace import Workspace
 
 MOST_GROUPS = 64  # of images that look alike: more tell nobody more, and take time
+FEW = 256  # images that the driver looks at itself
 FEWEST = 5  # answers of either side that a filter is tuned on
 
 
@@ -108,19 +109,34 @@ def groups_of(
     by_shard: dict[int, list[str]] = {}
     for name, shard in sorted(zip(rows["id"].to_pylist(), rows["shard"].to_pylist(), strict=True)):
         by_shard.setdefault(shard, []).append(name)
-    shards = sorted(by_shard)
+    found = sorted(_embedded(by_shard, snapshot, network, config, cluster), key=operator.itemgetter(0))
+    if not found:
+        return {}
+    groups = grouped(np.stack([feature for _, feature in found]), count, seed=seed)
+    return {name: int(group) for (name, _), group in zip(found, groups, strict=True)}
+
+
+def _embedded(
+    by_shard: Mapping[int, Sequence[str]],
+    snapshot: Snapshot,
+    network: Network,
+    config: Config,
+    cluster: Cluster,
+) -> list[tuple[str, NDArray[np.float32]]]:
+    if cluster.device == "cpu" and sum(map(len, by_shard.values())) <= FEW:  # not worth a worker's start
+        kept = torch.get_num_threads()
+        try:
+            return _look(snapshot, by_shard, network, config, cluster.device)
+        finally:
+            torch.set_num_threads(kept)
     look: Any = ray.remote(num_cpus=cluster.actor_cpus, num_gpus=cluster.actor_gpus)(_look)
-    shared = ray.put(network)
+    shared, shards = ray.put(network), sorted(by_shard)
     workers = min(cluster.max_actors, len(shards))
     jobs = [
         look.remote(snapshot, {n: by_shard[n] for n in shards[i::workers]}, shared, config, cluster.device)
         for i in range(workers)
     ]
-    found = sorted((pair for part in ray.get(jobs) for pair in part), key=operator.itemgetter(0))
-    if not found:
-        return {}
-    groups = grouped(np.stack([feature for _, feature in found]), count, seed=seed)
-    return {name: int(group) for (name, _), group in zip(found, groups, strict=True)}
+    return [pair for part in ray.get(jobs) for pair in part]
 
 
 def grouped(features: NDArray[np.float32], count: int, *, seed: int) -> NDArray[np.int64]:
