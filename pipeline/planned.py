@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.config import Config
+from pipeline.config import MAX_CLASSES, Config
 from pipeline.errors import ArtefactMissing
 from pipeline.workspace import Workspace, round_key
 
@@ -25,7 +25,7 @@ def grown(taxonomy: Sequence[str], proposed: Mapping[str, int], promote_at: int 
     if promote_at is None:
         return tuple(taxonomy)
     enough = [name for name, answers in proposed.items() if answers >= promote_at and name not in taxonomy]
-    return (*taxonomy, *sorted(enough, key=lambda name: (-proposed[name], name)))
+    return (*taxonomy, *sorted(enough, key=lambda name: (-proposed[name], name)))[:MAX_CLASSES]
 
 
 def as_planned(config: Config, plan: Mapping[str, Any]) -> Config:
