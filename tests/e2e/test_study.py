@@ -46,6 +46,7 @@ def results(workspace: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in workspace.glob("cells/**/*.json")}
 
 
+@pytest.mark.faults
 def test_a_killed_study_ends_with_the_same_tables(tmp_path: Path, ray_folder: Path) -> None:
     terminal = Terminal(tmp_path)
     process = terminal.start(*ACTIVE, "--set", "workspace=killed", env={"RAY_TMPDIR": str(ray_folder)})
@@ -95,9 +96,16 @@ def images_of(path: Path) -> int:
     return int(json.loads(path.read_text())["images"])
 
 
-def test_mistakes_end_in_one_sentence(tmp_path: Path) -> None:
+def test_a_study_from_the_command_line(tmp_path: Path) -> None:
     terminal = Terminal(tmp_path)
-    config = str(ROOT / "configs/ood_digits.yaml")
-    wrong = terminal.run("study", config, "--set", "near=[{name: digits}]", expect=2)
-    assert "is a known one; leave it out" in wrong.stderr
-    assert "Traceback" not in wrong.stderr
+    done = terminal.run(
+        *("study", str(ROOT / "configs/ood_digits.yaml"), *TINY, "--set", "workspace=ood"),
+        *("--set", "detectors=[energy, {name: sisome, options: {slopes: cifar10}}, odin, vim]"),
+        *("--set", "fit.count=200", "--set", "known.count=60", "--set", "far=[{name: noise, count: 40}]"),
+    )
+    assert Path(done.stdout.strip()) == tmp_path / "ood/report.html"
+    values = pq.read_table(tmp_path / "ood/results/values.parquet").to_pylist()
+    assert [(row["detector"], row["group"]) for row in values] == [
+        (detector, group) for detector in ("energy", "sisome", "odin", "vim") for group in ("near", "far")
+    ]
+    assert len(list((tmp_path / "ood/cells/features").glob("**/features.safetensors"))) == 4  # each set once

@@ -17,6 +17,7 @@ from pipeline.config import Storage
 from pipeline.decode import Transform
 from pipeline.errors import ConfigError, PoolError
 from pipeline.studies.data import ChosenSet, open_set
+from pipeline.studies.image_sets import Sets, find_sets
 from pipeline.studies.sections import Data, ImageSet
 
 TRANSFORM = Transform(8, None, "bilinear", 10_000)
@@ -149,3 +150,17 @@ def test_compressed_labels_are_not_taken_for_parquet(tmp_path: Path) -> None:
     (tmp_path / "set" / "train.parquet").write_bytes(gzip.compress(b"labels"))
     with pytest.raises(PoolError, match="cannot be read"):
         opened(tmp_path)
+
+
+def test_a_known_class_is_not_unknown() -> None:
+    def found(**roles: ImageSet) -> Sets:
+        return find_sets(roles, Data(), Storage())
+
+    fit = ImageSet(name="digits", split="train", without=("8", "9"))
+    sets = found(fit=fit, known=ImageSet(name="digits", without=("8", "9")))
+    assert sets.taxonomy == tuple("01234567")
+    near = {"near/digits": ImageSet(name="digits", only=("7", "8"))}
+    with pytest.raises(ConfigError, match="'7' of digits is a known one; leave it out"):
+        found(fit=fit, **near)
+    with pytest.raises(ConfigError, match="has class '8', which digits has not"):
+        found(fit=fit, known=ImageSet(name="digits"))
