@@ -102,7 +102,9 @@ class _Work:
     def timed(self, stage: str, images: Callable[[], int] | None = None) -> Iterator[None]:
         """Announce a stage and leave its seconds, and its images per second, beside the artefacts."""
         began = time.perf_counter()
-        with engine.working(stage):  # a worker killed for want of memory is told in a sentence, wherever it worked
+        with engine.working(
+            stage
+        ):  # a worker killed for want of memory is told in a sentence, wherever it worked
             yield
         seconds = time.perf_counter() - began
         count = images() if images else 0

@@ -340,7 +340,9 @@ def bench_s3(lab: Lab, options: argparse.Namespace) -> None:
 @contextmanager
 def server() -> Iterator[str]:
     os.environ.setdefault("AWS_ACCESS_KEY_ID", "test")
-    os.environ.setdefault("AWS_SECRET_ACCESS_KEY", "canary-d41d8cd98f")  # of tests/support/radosgw.sh; moto takes any
+    os.environ.setdefault(
+        "AWS_SECRET_ACCESS_KEY", "canary-d41d8cd98f"
+    )  # of tests/support/radosgw.sh; moto takes any
     os.environ.setdefault("AWS_DEFAULT_REGION", "us-east-1")
     if named := os.environ.get("SISOM_S3_ENDPOINT"):
         yield named
