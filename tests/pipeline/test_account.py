@@ -64,7 +64,7 @@ def merged(workspace: Workspace, found: Snapshot, prefix: str = "") -> Tally:
     """What the workers would do, here."""
     total = Tally()
     for number, run in enumerate(room._runs(found)):
-        total.add(room._merge(workspace, prefix, number, run.table))
+        total.add(room._merge(workspace, prefix, number, run.table, ()))
     return total
 
 
