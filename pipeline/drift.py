@@ -104,19 +104,30 @@ def _images(config: Config, found: Growth) -> Iterator[bytes]:
 def _scored(workspace: Workspace, config: Config, last: int, images: list[bytes]) -> NDArray[np.float32]:
     import torch
 
-    import sisom
     from pipeline.decode_apart import decode_apart
-    from pipeline.outcome import stored_bank, stored_network
-    from pipeline.stages import Extractor
-    from pipeline.strangeness import stored_detector
 
     # Apart: an image that kills its decoder must not end every tick from now on.
     decoded = decode_apart(images, config.model.transform(config.scoring.max_pixels), timeout_s=HANG_S)
     if not len(decoded.pixels):
         return np.empty(0, np.float32)
+    kept = torch.get_num_threads()
     torch.set_num_threads(config.resources.threads)
+    try:
+        return _judged(workspace, config, last, decoded.pixels)
+    finally:
+        torch.set_num_threads(kept)
+
+
+def _judged(
+    workspace: Workspace, config: Config, last: int, pixels: NDArray[np.uint8]
+) -> NDArray[np.float32]:
+    import sisom
+    from pipeline.outcome import stored_bank, stored_network
+    from pipeline.stages import Extractor
+    from pipeline.strangeness import stored_detector
+
     bank, network = stored_bank(workspace, last), stored_network(workspace, last, config)
-    features = Extractor(network, "cpu", config.scoring.batch_size, bank.layers)(decoded.pixels)
+    features = Extractor(network, "cpu", config.scoring.batch_size, bank.layers)(pixels)
     detector = stored_detector(workspace, last, network, config)
     if detector is None:
         found: NDArray[np.float32] = getattr(sisom.score(bank, features), config.scoring.score).numpy()
