@@ -52,9 +52,17 @@ def stopped(
 
 
 def in_training(folder: Path) -> bool:
-    """A checkpoint of training is known, the model is not there."""
-    known = folder.parents[1].glob("train/round-000-*/checkpoint_manager_snapshot.json")
-    return any(path.stat().st_size for path in known) and not (folder / "model").exists()
+    """A checkpoint of training is known, in notes that are not just being written, and the model is not there."""
+    notes = folder.parents[1].glob("train/round-000-*/checkpoint_manager_snapshot.json")
+    return any(map(untorn, notes)) and not (folder / "model").exists()
+
+
+def untorn(notes: Path) -> bool:
+    """Torn notes are forgotten on purpose, and training begins anew."""
+    try:
+        return bool(json.loads(notes.read_text())["checkpoint_results"])
+    except (ValueError, OSError):
+        return False
 
 
 def in_slopes(folder: Path) -> bool:
