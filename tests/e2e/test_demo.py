@@ -88,7 +88,16 @@ def test_answers_grow_and_nothing_is_asked_twice(demo: Demo) -> None:
         assert query["rank"].to_pylist() == list(range(len(ids)))
         assert not known & set(ids)
         assert len(ids) == metrics(demo, index)["query_size"] == 60
-        assert sum("strange" in reason for reason in query["reason"].to_pylist()) == 6
+        reasons = [reason.partition(":")[0] for reason in query["reason"].to_pylist()]
+        far_from = json.loads((demo.workspace / f"rounds/{index:03d}/triage.json").read_text())["far_from"]
+        rows = pq.read_table(demo.workspace / f"rounds/{index:03d}/scores/00000.parquet").to_pylist()
+        odd = [row["energy"] for row in rows if row["is_ood"] and row["id"] not in known]
+        if far_from is None:  # six of sixty places are for what is strange
+            assert reasons.count("strange") == min(6, len(odd))
+        else:  # one of them for what is far, the others for what is novel
+            assert reasons.count("far") == min(1, sum(energy >= far_from for energy in odd))
+            assert reasons.count("novel") == min(5, sum(energy < far_from for energy in odd))
+        assert reasons.count("informative") == 60 - sum(reasons.count(n) for n in ("strange", "novel", "far"))
         known |= set(ids)
         asked += ids
     assert len(set(asked)) == len(asked)
