@@ -87,7 +87,7 @@ def test_killed_in_every_long_stage_the_bytes_are_the_same(
     assert killed.returncode == -signal.SIGKILL
     interrupted = stopped(terminal, ray_folder, in_slopes, signal.SIGINT)
     assert interrupted.returncode == 130, interrupted
-    # The workers of a killed driver may live for long enough to end what they do: the last checkpoint is of epoch 30 then.
+    # The workers of a killed driver may live long enough to end what they do: the checkpoint is of epoch 30 then.
     assert re.search("training went on after epoch (15|30)", interrupted.stderr)
     assert "run the same command again to go on" in interrupted.stderr
     assert "Traceback" not in interrupted.stderr
