@@ -105,7 +105,8 @@ def test_killed_in_every_long_stage_the_bytes_are_the_same(
     listed = json.loads((round_ / "metrics.json").read_text())["listed"]
     scored = json.loads((round_ / "timings/score.json").read_text())["images"]
     assert scored == listed - finished, "a finished shard was scored again"
-    assert not (round_ / "parts").exists() or not any((round_ / "parts").iterdir())
+    # What was being written when the driver died lies there under a hidden name, and is nobody's artefact.
+    assert not any((round_ / "parts").glob("*.parquet"))
     whole = demo.workspace / "rounds/000"
     for name in (
         "labeled.parquet",
