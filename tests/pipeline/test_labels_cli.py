@@ -87,7 +87,8 @@ def test_out_and_in(labels: Labels, tmp_path: Path) -> None:
     said = labels("import", "q.jsonl", "--annotator", "ann", "--dry-run")
     assert said.out == "2 taken (not written: a dry run), 0 known already, 0 left open, 0 refused\n"
     said = labels("import", "q.jsonl", "--annotator", "ann")
-    assert said.out.startswith(f"2 taken -> {tmp_path}/work/labels/001-import-0000-")
+    batches = tmp_path / "work" / "labels"
+    assert said.out.startswith(f"2 taken -> {batches}/001-import-0000-")
     assert (
         labels("import", "q.jsonl", "--annotator", "ann").out
         == "0 taken, 2 known already, 0 left open, 0 refused\n"
