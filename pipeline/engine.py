@@ -73,6 +73,8 @@ def _join(config: Wishes) -> None:
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     # Tune would take Ctrl-C for "that is enough trials", and the round would go on with half a search.
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
+    # Nobody reads Tune's own logs, and a Ctrl-C that meets its TensorBoard writer would hang the process at its end.
+    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
     _quiet()
     if "RAY_ADDRESS" in os.environ:
         passed = {n: os.environ[n] for n in ("AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION") if n in os.environ}

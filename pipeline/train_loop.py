@@ -107,9 +107,10 @@ def train_loop(settings: dict[str, Any]) -> None:
     )  # fmt: skip
     progress, best = _Progress(), save_weights(net)
     checkpoint = ray.train.get_checkpoint()
+    record: dict[str, Any] = {}
     if checkpoint is not None:
         with checkpoint.as_directory() as folder:
-            progress, best = _resume(Path(folder), net, optimizer)
+            progress, best, record = _resume(Path(folder), net, optimizer)
     parallel = ray.train.torch.prepare_model(net)
     _to(optimizer, device)
 
@@ -150,14 +151,28 @@ def train_loop(settings: dict[str, Any]) -> None:
             "resumed_from": first_epoch,
             "held_out": len(held_rows),
         }
-        with tempfile.TemporaryDirectory() as folder:
-            saved = None
-            if rank == 0:
-                _save(Path(folder), net, optimizer, progress, best, record)
-                saved = ray.train.Checkpoint.from_directory(folder)
-            ray.train.report(
-                {"epoch": progress.epoch, "accuracy": accuracy, "loss": held_loss}, checkpoint=saved
-            )
+        _report(rank, net, optimizer, progress, best, record)
+    if (
+        first_epoch == config.epochs
+    ):  # an earlier start ended with its driver gone: what is said of it is of this one
+        _report(rank, net, optimizer, progress, best, record | {"resumed_from": first_epoch})
+
+
+def _report(
+    rank: int,
+    net: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    progress: _Progress,
+    best: bytes,
+    record: Mapping[str, Any],
+) -> None:
+    """Hand a checkpoint to Ray Train: every worker reports, the first one saves."""
+    with tempfile.TemporaryDirectory() as folder:
+        saved = None
+        if rank == 0:
+            _save(Path(folder), net, optimizer, progress, best, record)
+            saved = ray.train.Checkpoint.from_directory(folder)
+        ray.train.report({"epoch": progress.epoch}, checkpoint=saved)
 
 
 def _save(
@@ -176,12 +191,16 @@ def _save(
     (folder / "record.json").write_text(json.dumps(record))
 
 
-def _resume(folder: Path, net: torch.nn.Module, optimizer: torch.optim.Optimizer) -> tuple[_Progress, bytes]:
+def _resume(
+    folder: Path, net: torch.nn.Module, optimizer: torch.optim.Optimizer
+) -> tuple[_Progress, bytes, dict[str, Any]]:
     load_weights(net, (folder / "last.safetensors").read_bytes())
     optimizer.load_state_dict(torch.load(folder / "optimizer.pt", weights_only=True))
     state = json.loads((folder / "progress.json").read_text())
     accuracy, loss, epoch = state["best"]
-    return _Progress(state["epoch"], (accuracy, loss, epoch)), (folder / "best.safetensors").read_bytes()
+    progress = _Progress(state["epoch"], (accuracy, loss, epoch))
+    record = json.loads((folder / "record.json").read_text())
+    return progress, (folder / "best.safetensors").read_bytes(), record
 
 
 def _to(optimizer: torch.optim.Optimizer, device: torch.device) -> None:

@@ -8,16 +8,20 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pytest
 import ray
 import torch
 from rich.console import Console
 
 import sisom
-from pipeline import tune
+from pipeline import train, tune
 from pipeline.config import Config
 from pipeline.engine import Cluster, lay_out
+from pipeline.labeled import LabeledSet
 from pipeline.progress import Voice
+from pipeline.reading import BROKEN, DECODED
 from pipeline.storage import LocalStore
 from pipeline.train import NOTES, forget_torn
 
@@ -91,6 +95,33 @@ def test_torn_notes_on_a_training_are_forgotten_and_whole_ones_kept(tmp_path: Pa
     run.put(NOTES, torn)
     forget_torn(run)
     assert not run.exists(NOTES)
+
+
+@pytest.mark.ray
+def test_training_that_was_over_says_so_and_gives_the_same_weights(
+    cluster: Cluster, tmp_path: Path, make_config: MakeConfig
+) -> None:
+    """The workers of a killed driver live long enough to end what they do."""
+    config = make_config(
+        model={"name": "resnet10_w16", "layers": ["avgpool"], "image_size": 8},
+        train={"epochs": 2, "batch_size": 8},
+    )
+    rng = np.random.default_rng(0)
+    rows = [
+        {"id": f"{n}", "target": n % 2, "held_out": False, "pixels": rng.bytes(3 * 8 * 8)} for n in range(16)
+    ]
+    blocks = (ray.put(pa.Table.from_pylist(rows, schema=DECODED)),)
+    decoded = LabeledSet(blocks, (ray.put(BROKEN.empty_table()),), len(rows))
+
+    def trained() -> train.Trained:
+        return train.train(
+            decoded, None, config, cluster, storage_path=str(tmp_path), name="t", seed=0, threads=1
+        )
+
+    first, second = trained(), trained()
+    assert first.weights == second.weights
+    assert first.record["resumed_from"] == 0
+    assert second.record == first.record | {"resumed_from": 2}
 
 
 @pytest.mark.ray
