@@ -8,7 +8,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 STUDIO := build/labelstudio-venv
 
-.PHONY: setup demo check test test-units test-e2e test-faults test-s3 test-labelstudio bench clean
+.PHONY: setup demo check test test-faults test-s3 test-labelstudio bench clean
 .DEFAULT_GOAL := setup
 
 setup: $(READY)
@@ -27,15 +27,9 @@ check: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Two at a time: one half computes, the other mostly waits for processes to start.
+# By file, in the order of the names: the command line's long tests first, which mostly wait for processes to start.
 test: check
-	$(MAKE) --jobs 2 test-units test-e2e
-
-test-units: $(READY)
-	$(BIN)/python -m pytest -q --ignore tests/e2e
-
-test-e2e: $(READY)
-	$(BIN)/python -m pytest -q tests/e2e
+	$(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder
 
 # Nodes lost, workers killed and hung, commands that race, then 200 kills of everybody: an hour.
 test-faults: $(READY)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 ROOT = Path(__file__).parents[2]
 QUICKSTART = ROOT / "configs" / "quickstart.yaml"
@@ -63,9 +65,16 @@ class Demo:
 
 
 @pytest.fixture(scope="session")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
-    """The demo as a newcomer runs it, once for all tests."""
-    folder = tmp_path_factory.mktemp("demo")
-    terminal = Terminal(folder)
-    first = terminal.run("run", str(QUICKSTART))
-    yield Demo(terminal, folder / "runs/quickstart", folder / "runs/quickstart-data", first)
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
+    """The demo as a newcomer runs it, once for all tests, in however many processes these run."""
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    folder = shared / "demo"
+    with FileLock(shared / "demo.lock"):
+        told = folder / "told.json"
+        if not told.exists():
+            first = Terminal(folder).run("run", str(QUICKSTART))
+            told.write_text(json.dumps([first.args, first.returncode, first.stdout, first.stderr]))
+    first = subprocess.CompletedProcess(*json.loads(told.read_text()))
+    return Demo(Terminal(folder), folder / "runs/quickstart", folder / "runs/quickstart-data", first)
