@@ -22,7 +22,7 @@ from pipeline.engine import Cluster, working
 from pipeline.errors import AccountError, QuarantineOverflow, StoreUnavailable
 from pipeline.pool import digest_of
 from pipeline.snapshot import Snapshot, load_shard
-from pipeline.types import EXTRAS, QUARANTINE, SCORED, SCORES
+from pipeline.types import EXTRAS, PART, QUARANTINE, SCORES, TOGETHER
 from pipeline.workspace import Workspace
 
 FILE_ROWS = 1_000_000
@@ -37,9 +37,24 @@ def part_key(prefix: str, shard: int) -> str:
     return f"{prefix}parts/{shard:08d}.parquet"
 
 
-def write_part(workspace: Workspace, prefix: str, shard: int, rows: pa.Table) -> None:
-    """Write a whole shard's rows, the scored and the quarantined."""
-    workspace.write_table(part_key(prefix, shard), rows.select(SCORED.names).cast(SCORED))
+def write_part(
+    workspace: Workspace, prefix: str, shard: int, rows: pa.Table, *, together: bool = False
+) -> None:
+    """Write a whole shard's rows, the scored and the quarantined.
+
+    For a query that looks at rows `together`, those in distribution go into a file of their own, with features.
+    """
+    if together:
+        usual = pc.and_(pc.is_null(rows["reason"]), pc.invert(pc.fill_null(rows["is_ood"], True)))
+        workspace.write_table(
+            together_key(prefix, shard), rows.filter(usual).select(TOGETHER.names).cast(TOGETHER)
+        )
+    workspace.write_table(part_key(prefix, shard), rows.select(PART.names).cast(PART))
+
+
+def together_key(prefix: str, shard: int) -> str:
+    """Key of a finished shard's rows for a query that looks at them together."""
+    return f"{prefix}together/{shard:08d}.parquet"
 
 
 @dataclass
@@ -157,8 +172,17 @@ def _undo(workspace: Workspace, prefix: str, shards: Iterable[int]) -> None:
 
 def clear_parts(workspace: Workspace, prefix: str) -> None:
     """Remove what the score files have replaced."""
+    _clear(workspace, f"{prefix}parts/")
+
+
+def clear_together(workspace: Workspace, prefix: str) -> None:
+    """Remove what a query looked at together, once the query is written."""
+    _clear(workspace, f"{prefix}together/")
+
+
+def _clear(workspace: Workspace, folder: str) -> None:
     with ThreadPoolExecutor(16, thread_name_prefix="clear") as threads:
-        list(threads.map(workspace.store.delete, workspace.keys(f"{prefix}parts/")))
+        list(threads.map(workspace.store.delete, workspace.keys(folder)))
 
 
 def _runs(snapshot: Snapshot) -> Iterator[Snapshot]:

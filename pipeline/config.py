@@ -154,6 +154,7 @@ class Bank(Section):
 
 
 BANK_SCORES = ("sisome", "sisom", "energy")
+ENSEMBLES = ("qbc-vote", "qbc-kl")  # selectors that ask networks which differ in more than dropout
 
 
 class Scoring(Section):
@@ -205,15 +206,25 @@ class Scoring(Section):
         return self.score if self.from_bank else "strangeness"
 
 
+class Committee(Section):
+    """Who votes where a strategy wants votes: the network itself with this dropout before its classifier."""
+
+    members: Annotated[int, Field(ge=2, le=1000)] = 10
+    dropout: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.5
+
+
 class QueryPlan(Section):
     """How many images a round asks about, by which strategy, and how many of them may be strange.
 
-    `ood_share` of a query goes to rows out of distribution. Once people have called some images out of this world, a
-    filter tells the novel from the far, and the far get no more than `far_share` of the query, within `ood_share`.
+    `strategy` is a selector of the catalogue, with its `options`, or the detector that scores the pool. `ood_share` of
+    a query goes to rows out of distribution. Once people have called some images out of this world, a filter tells the
+    novel from the far, and the far get no more than `far_share` of the query, within `ood_share`.
     """
 
     size: Annotated[int, Field(ge=1)] = 100
     strategy: Name = "sisome"
+    options: dict[Name, bool | int | float | str] = {}
+    committee: Committee = Committee()
     ood_share: Share = 0.1
     far_share: Share = 0.02
 
@@ -222,24 +233,59 @@ class QueryPlan(Section):
     def _in_catalogue(cls, name: str) -> str:
         import sisom
 
-        streamed = [n for n, make in sisom.ROW_SELECTORS.items() if make().needs <= {"scores", "features"}]
+        fitting = [n for n in sisom.SELECTORS if n not in ENSEMBLES]
         if name not in sisom.SELECTORS and name not in sisom.DETECTORS:
-            raise ValueError(f"unknown strategy {name!r}; {nearest(name, streamed)}")
-        if name in sisom.SELECTORS and name not in streamed:
+            raise ValueError(f"unknown strategy {name!r}; {nearest(name, fitting)}")
+        if name in ENSEMBLES:
             raise ValueError(
-                f"{name!r} needs more than each row by itself; a round streams {', '.join(streamed)}, "
+                f"{name!r} asks several networks, and a round trains one; a round queries by {', '.join(fitting)}, "
                 f"and `sisom study` compares all"
             )
         return name
 
-    @property
-    def from_features(self) -> bool:
-        """Whether priorities are given while features are at hand, since scores don't tell them."""
+    @model_validator(mode="after")
+    def _options(self) -> QueryPlan:
         import sisom
 
-        return (
-            self.strategy in sisom.ROW_SELECTORS and "features" in sisom.ROW_SELECTORS[self.strategy]().needs
+        if self.strategy in sisom.SELECTORS:
+            if "committee" in self.selector().needs and self.together:
+                raise ValueError(
+                    f"options: {self.strategy} of a committee's votes is compared by `sisom study` only"
+                )
+        elif self.options:
+            raise ValueError(f"options: {self.strategy} is a detector; its options are scoring.options")
+        return self
+
+    def selector(self, **more: Any) -> Any:
+        """The selector that the strategy names; `more` gives way to its options."""
+        import sisom
+
+        given: dict[str, Any] = more | self.options
+        return sisom.build_selector(self.strategy, **given)
+
+    @property
+    def from_features(self) -> bool:
+        """Whether each row's priority is given while its features are at hand, since scores don't tell it."""
+        import sisom
+
+        return self.strategy in sisom.ROW_SELECTORS and bool(
+            self.selector().needs & {"features", "committee"}
         )
+
+    @property
+    def together(self) -> bool:
+        """Whether the strategy looks at the rows of the pool together, and so at their features once more."""
+        import sisom
+
+        return self.strategy in sisom.SELECTORS and self.strategy not in sisom.ROW_SELECTORS
+
+    @property
+    def keeps(self) -> Literal["last", "deep"] | None:
+        """What of the pool's features such a strategy looks at: those of the last layers, or of all."""
+        selector = self.selector() if self.together else None
+        if selector is None or "features" not in selector.needs:
+            return None
+        return "deep" if hasattr(selector, "slopes") else "last"
 
 
 class OpenWorld(Section):

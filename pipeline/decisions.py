@@ -126,13 +126,16 @@ def _standing(round_: _Round, scored: Mapping[str, Any]) -> dict[str, Any]:
     kind = kinds(one, far_from)[0].as_py()
     mine = float(priorities(one, plan.strategy, seed)[0])
     before = 0
-    for part in round_.parts("scores/", columns):
+    together = plan.together and kind == "informative"
+    for part in [] if together else round_.parts("scores/", columns):
         alike = pc.equal(kinds(part, far_from), kind)
         rows = part.filter(pc.and_(alike, _not_in(part["id"], answered)))
         wanted = priorities(rows, plan.strategy, seed)
         earlier = np.asarray([other < scored["id"] for other in rows["id"].to_pylist()], np.bool_)
         before += int(((wanted > mine) | ((wanted == mine) & earlier)).sum())
     found = {"priority": mine, "rank": before, "kind": kind, "far_from": far_from}
+    if together:  # nobody ranks such rows one by one
+        found |= {"priority": None, "rank": None}
     for row in asked:
         if row["id"] == scored["id"]:
             return found | {"asked": True, "why": f"rank {row['rank']} of the query: {row['reason']}"}
@@ -144,6 +147,8 @@ def _standing(round_: _Round, scored: Mapping[str, Any]) -> dict[str, Any]:
             "why": "an earlier round had asked about it, and its answer was awaited",
         }
     why = f"{before} {kind} images were wanted more, too many for the query"
+    if together:
+        why = f"{plan.strategy} looks at the pool's images together, and has picked others"
     if kind == "novel":
         why = f"{before} novel images were wanted more, and of those that look alike only the first are asked about"
     return found | {"asked": False, "why": why}

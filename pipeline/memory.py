@@ -93,7 +93,7 @@ def plan_memory(
         ConfigError: not even one actor and one reader fit.
     """
     total = int(config.resources.memory or cluster.node_memory)
-    batch, net = config.scoring.batch_size, _measured(config.model, len(config.taxonomy))
+    batch, net = config.scoring.batch_size, measured(config.model, len(config.taxonomy))
     pixels = batch * 3 * config.model.image_size**2
     # On a GPU what the layers put out lies in the device's memory, which is another budget.
     passes = 0 if cluster.device == "cuda" else net.activations * min(32, batch)
@@ -147,7 +147,7 @@ def foresee(config: Config, cluster: Cluster, *, rows: int, labeled: int) -> Mem
     Raises:
         ConfigError: not even one actor and one reader fit.
     """
-    net = _measured(config.model, len(config.taxonomy))
+    net = measured(config.model, len(config.taxonomy))
     points = -(-labeled * config.bank.subset // 1)
     return plan_memory(
         config,
@@ -159,16 +159,18 @@ def foresee(config: Config, cluster: Cluster, *, rows: int, labeled: int) -> Mem
 
 
 @dataclass(frozen=True)
-class _Measured:
+class Measured:
     """What a network takes."""
 
     weights: int  # bytes
     activations: int  # bytes of all layers' outputs for one image, twice: values and gradients
-    columns: int  # of its features
+    columns: int  # of its saliencies
+    last: int  # of its logits and penultimate features
 
 
 @lru_cache(maxsize=8)
-def _measured(model: Model, classes: int) -> _Measured:
+def measured(model: Model, classes: int) -> Measured:
+    """Build the network and look."""
     net = build_model(model.name, classes, seed=0).eval().requires_grad_(False)
     count = 0
 
@@ -183,9 +185,10 @@ def _measured(model: Model, classes: int) -> _Measured:
         net(image)
     for handle in handles:
         handle.remove()
-    columns = sisom.extract(net, image, model.layers, tile=1).saliency.shape[1]
+    found = sisom.extract(net, image, model.layers, tile=1)
     weights = sum(value.numel() * value.element_size() for value in net.state_dict().values())
-    return _Measured(weights, count * 4 * 2, columns)
+    last = found.logits.shape[1] + found.penultimate.shape[1]
+    return Measured(weights, count * 4 * 2, found.saliency.shape[1], last)
 
 
 def _size(count: int) -> str:

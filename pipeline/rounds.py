@@ -18,11 +18,24 @@ from datetime import UTC, datetime
 from functools import cached_property, partial
 from typing import Any
 
+import pyarrow as pa
 import torch
 
 import sisom
-from pipeline import engine, evaluate, labeled, oracle, pool_view, scoring, selection, train, triage, tune
-from pipeline.account import clear_parts
+from pipeline import (
+    engine,
+    evaluate,
+    labeled,
+    oracle,
+    pool_picks,
+    pool_view,
+    scoring,
+    selection,
+    train,
+    triage,
+    tune,
+)
+from pipeline.account import clear_parts, clear_together
 from pipeline.config import Config, QueryPlan
 from pipeline.engine import Cluster
 from pipeline.errors import LabelError, LeaseHeld, printable
@@ -204,6 +217,7 @@ def _plan(work: _Work) -> None:
         rows = labeled.labeled_table(here, places, config.train.held_out, config.seed)
         foreseen = foresee(config, work.cluster, rows=listing.snapshot.rows, labeled=rows.num_rows)
         voice.say(f"  {foreseen.told()}")  # what can't be scored need not be trained for
+        pool_picks.foresee(config, work.cluster, rows=listing.snapshot.rows)
         workspace.write_table(work.key(DUPLICATES_KEY), listing.duplicates)
         workspace.write_table(work.key("labeled.parquet"), rows)
         plan = {
@@ -386,6 +400,7 @@ def _scoring_job(work: _Work) -> scoring.Job:
 
 def _select(work: _Work) -> None:
     if work.done("query.parquet"):
+        clear_together(work.workspace, work.key(""))  # what a run that died here has left
         return
     with work.timed("select"):
         workspace, plan, seed = work.workspace, work.query_plan, work.plan["seed"]
@@ -395,6 +410,8 @@ def _select(work: _Work) -> None:
         answered = selection.settled(workspace, work.index, work.labels)
         extra = work.config.extra_columns
         kept = selection.gather(workspace, work.key(""), answered, plan, far_from, seed=seed, extra=extra)
+        if plan.together and (budget := selection.informative_budget(kept, plan, far_from)):
+            kept = selection.with_informative(kept, _together(work, answered, budget))
         novel = selection.novel_places(kept, plan, far_from)
         groups = None
         if novel.num_rows:
@@ -403,6 +420,25 @@ def _select(work: _Work) -> None:
                 work.cluster, seed=seed,
             )  # fmt: skip
         workspace.write_table(work.key("query.parquet"), selection.query(kept, plan, far_from, groups))
+    clear_together(work.workspace, work.key(""))
+
+
+def _together(work: _Work, answered: frozenset[str], budget: int) -> pa.Table:
+    """The informative rows, picked by a strategy that looks at them together."""
+    rows = work.embedded
+    question = pool_picks.Question(
+        work.workspace,
+        work.key(""),
+        answered,
+        work.query_plan,
+        sisom.Head.of(work.network.build("cpu")),
+        work.workspace.read_json(work.key("slopes.json"))["slopes"],
+        sisom.Labeled(rows.features, rows.targets, len(work.config.taxonomy)),
+        work.plan["seed"],
+        work.plan["scoring"]["threads"],
+    )
+    shards = work.snapshot.numbers.tolist()
+    return pool_picks.pick(question, shards, budget, work.cluster, rows=work.snapshot.rows)
 
 
 def _ask(work: _Work) -> None:

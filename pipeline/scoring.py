@@ -225,6 +225,7 @@ def _run(job: Job, shards: Snapshot, attempt: int, counter: Counter, tally: Tall
         dict(zip(shards.numbers.tolist(), shards.table["rows"].to_pylist(), strict=True))
     )
     rows = 0
+    together = job.config.query.together
     writes: deque[Future[None]] = deque()
     with _context(job), ThreadPoolExecutor(4, thread_name_prefix="parts") as pool:
         for table in _scored(job, shards, attempt):
@@ -236,7 +237,9 @@ def _run(job: Job, shards: Snapshot, attempt: int, counter: Counter, tally: Tall
                     for write in writes:  # or it would undo what is written only then
                         write.result()
                     raise overflow(job.workspace, job.prefix, job.snapshot, job.config, tally, "parts")
-                writes.append(pool.submit(write_part, job.workspace, job.prefix, number, whole))
+                writes.append(
+                    pool.submit(write_part, job.workspace, job.prefix, number, whole, together=together)
+                )
             while len(writes) > WRITES:
                 writes.popleft().result()
         for write in writes:
@@ -266,7 +269,7 @@ def _scored(job: Job, shards: Snapshot, attempt: int) -> Iterable[Any]:
         "device": cluster.device,
         "threads": config.resources.threads,
         "tiles": job.memory.tiles,
-        "selector": config.query.strategy if config.query.from_features else None,
+        "query": config.query,
         "seed": job.seed,
     }
     tasks = list(_tasks(shards))

@@ -152,7 +152,9 @@ def query(
     usual = _best(_of_kind(kept, "informative"), plan.size - novel.num_rows - far.num_rows)
     picks = pa.concat_tables([usual, novel, far])
     _refuse_twice(picks)
-    informative = "random" if plan.strategy == "random" else f"informative: high {plan.strategy}"
+    informative = f"informative: {'picked by' if plan.together else 'high'} {plan.strategy}"
+    if plan.strategy == "random":
+        informative = "random"
     reasons = (
         [informative] * usual.num_rows
         + why
@@ -182,6 +184,18 @@ def _novel(
     chosen = rows.take(pa.array(places, pa.int64()))
     alike = [taken[groups.get(name, -1)] for name in chosen["id"].to_pylist()]
     return chosen, [f"{told}; {n} of the {rows.num_rows} strangest look alike" for n in alike]
+
+
+def informative_budget(kept: pa.Table, plan: QueryPlan, far_from: float | None) -> int:
+    """How many rows of the query are left for the informative ones, once the strange ones have theirs."""
+    far, novel = (int(_of_kind(kept, kind).num_rows) for kind in ("far", "novel"))
+    strange = min(far, _far_budget(plan)) if far_from is not None else 0
+    return plan.size - strange - min(novel, novel_budget(plan, far_from))
+
+
+def with_informative(kept: pa.Table, picks: pa.Table) -> pa.Table:
+    """The candidates with other informative ones: those that a strategy has picked together."""
+    return pa.concat_tables([picks, *(_of_kind(kept, kind) for kind in KINDS[1:])])
 
 
 def novel_places(kept: pa.Table, plan: QueryPlan, far_from: float | None) -> pa.Table:
@@ -234,7 +248,7 @@ def priorities(part: pa.Table, strategy: str, seed: int) -> np.ndarray[tuple[int
     Strange by the detector that judged, where its score is a column, else by `sisome`. A strategy that looks at
     features has left its priorities in a column while they were at hand.
     """
-    ids, scores = _Ids(part["id"]), _scores(part)
+    ids, scores = _Ids(part["id"]), scores_in(part)
     if "strangeness" in part.column_names:
         strange = torch.from_numpy(part["strangeness"].to_numpy().astype(np.float64))
     else:
@@ -248,7 +262,7 @@ def priorities(part: pa.Table, strategy: str, seed: int) -> np.ndarray[tuple[int
     return torch.where(torch.from_numpy(part["is_ood"].to_numpy()), strange, wanted).numpy()
 
 
-def _scores(part: pa.Table) -> sisom.Scores:
+def scores_in(part: pa.Table) -> sisom.Scores:
     """Score columns as the library's value; class names are of no use to a selector, so they are numbered."""
     predicted = part["predicted"].combine_chunks().dictionary_encode().indices
     columns = {name: torch.from_numpy(part[name].to_numpy().copy()) for name in SCORE_NAMES}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,15 @@ import torch
 from numpy.typing import NDArray
 
 import sisom
-from pipeline.config import Model
+from pipeline.config import Model, QueryPlan
+from pipeline.feature_rows import pack
 from pipeline.types import EXTRAS, SCORED
 from sisom.arrays import as_tensor
 from sisom.distances import BUDGET_BYTES
 from sisom.models import build_model, load_weights
+from sisom.selectors import dropout_votes
+
+NOTHING_ASKED = QueryPlan()
 
 
 @dataclass(frozen=True)
@@ -85,14 +90,14 @@ class Scorer:
         threads: int,
         tiles: int = BUDGET_BYTES,
         detector: Any = None,
-        selector: str | None = None,
+        query: QueryPlan = NOTHING_ASKED,
         seed: int = 0,
     ) -> None:
         """What is computed of a batch.
 
-        `score` names the bank's score that marks rows out of distribution, unless `detector` (fitted) does. `selector`
-        names a row selector that needs features, `seed` is its. `tiles` is how many bytes the distances of a batch
-        may take at a time; no score depends on it.
+        `score` names the bank's score that marks rows out of distribution, unless `detector` (fitted) does. `query`
+        says what a strategy needs of rows while their features are at hand, `seed` is its. `tiles` is how many bytes
+        the distances of a batch may take at a time; no score depends on it.
         """
         torch.set_num_threads(threads)
         # On a GPU too, the same image gives the same bits whatever came with it.
@@ -105,7 +110,12 @@ class Scorer:
         self._score = score
         self._tiles = tiles
         self._detector = detector
-        self._selector = None if selector is None else sisom.ROW_SELECTORS[selector]()
+        self._selector: Any = query.selector() if query.from_features else None
+        self._votes = None
+        if self._selector is not None and "committee" in self._selector.needs:
+            head, who = sisom.Head.of(network.build("cpu")), query.committee
+            self._votes = partial(dropout_votes, head, members=who.members, dropout=who.dropout, seed=seed)
+        self._kept = query.keeps
         self._seed = seed
 
     def __call__(self, batches: pa.Table) -> pa.Table:
@@ -133,14 +143,16 @@ class Scorer:
         names = ("inner", "outer", "ratio", "energy", "sisom", "sisome")
         count = len(ids)
         if not count:
-            return {name: [] for name in ("predicted", *names, "is_ood", *EXTRAS.names)}
+            return {name: [] for name in ("predicted", *names, "is_ood", *EXTRAS.names, "features")}
         pixels = np.frombuffer(data, np.uint8).reshape(count, 3, self._size, self._size)
         features = self._extract(pixels)
         scores = sisom.score(self._bank, features, budget_bytes=self._tiles)
         strange = None if self._detector is None else self._detector.score(features)
         priority = None
         if self._selector is not None:
-            priority = self._selector.priority_of(sisom.Candidates(ids, scores, features), seed=self._seed)
+            votes = None if self._votes is None else self._votes(features.penultimate)
+            rows = sisom.Candidates(ids, scores, features, votes)
+            priority = self._selector.priority_of(rows, seed=self._seed)
         judged = getattr(scores, self._score) if strange is None else strange
         threshold = self._bank.threshold
         verdict = judged > (np.inf if threshold is None else threshold)
@@ -150,6 +162,7 @@ class Scorer:
             "is_ood": verdict.cpu().tolist(),
             "strangeness": [None] * count if strange is None else strange.tolist(),
             "priority": [None] * count if priority is None else priority.cpu().tolist(),
+            "features": [None] * count if self._kept is None else pack(features, deep=self._kept == "deep"),
         }
 
 

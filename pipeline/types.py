@@ -51,7 +51,7 @@ QUARANTINE = pa.schema(
 # What a config may ask for beside: the score of a detector that is not the bank's, a selector's own priority.
 EXTRAS = pa.schema([("strangeness", pa.float32()), ("priority", pa.float64())])
 # What a shard leaves: one row an image, scored where `reason` is null. `row` is its place in the shard.
-SCORED = pa.schema(
+PART = pa.schema(
     [
         ("row", pa.int32()),
         *SCORES,
@@ -61,6 +61,9 @@ SCORED = pa.schema(
         ("attempts", pa.int32()),
     ]
 )
+# Of rows that a query looks at together: float32 bytes, which `feature_rows` packs; null where nobody needs them.
+SCORED = pa.schema([*PART, ("features", pa.binary())])
+TOGETHER = pa.schema([*SCORES, ("features", pa.binary())])
 LABELS = pa.schema(
     [
         ("id", pa.string()),

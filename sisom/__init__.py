@@ -10,7 +10,7 @@ Tensors in, tensors out: nothing here knows where it runs.
 from sisom import errors, metrics, selectors
 from sisom.bank import average_ratio, fit_bank
 from sisom.batches import class_balanced, greedy
-from sisom.catalog import DETECTORS, ROW_SELECTORS, SELECTORS, build_detector
+from sisom.catalog import DETECTORS, ROW_SELECTORS, SELECTORS, build_detector, build_selector
 from sisom.errors import LayerError, SisomError, TooFewLabels
 from sisom.features import extract
 from sisom.head import Head
@@ -46,6 +46,7 @@ __all__ = [
     "average_ratio",
     "build_detector",
     "build_model",
+    "build_selector",
     "check_layers",
     "class_balanced",
     "confidence",

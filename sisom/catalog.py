@@ -10,7 +10,7 @@ from sisom.errors import InputError, UnknownName, nearest_name
 from sisom.head import Head
 from sisom.selectors import RowSelector, Selector
 
-__all__ = ["DETECTORS", "ROW_SELECTORS", "SELECTORS", "build_detector"]
+__all__ = ["DETECTORS", "ROW_SELECTORS", "SELECTORS", "build_detector", "build_selector"]
 
 DETECTORS: dict[str, Callable[..., Detector[Any]]] = {
     "msp": detectors.MspDetector,
@@ -70,12 +70,34 @@ def build_detector(name: str, *, head: Head | None = None, **options: object) ->
     Raises `UnknownName`, and `InputError` for an option that the detector does not have.
     """
     kind = _named(DETECTORS, name, "detector")
+    return kind(**_fitting(kind, f"detector {name!r}", options, head))
+
+
+def build_selector(name: str, *, head: Head | None = None, **options: object) -> Selector:
+    """The selector `name` with `options`; `head` is for those that need it, and the others never see it.
+
+    A ranking that another selector levels over the classes (`of`) is given by its name.
+
+    Raises `UnknownName`, and `InputError` for an option that the selector does not have.
+    """
+    kind = _named(SELECTORS, name, "selector")
+    if isinstance(of := options.get("of"), str):
+        options["of"] = _named(ROW_SELECTORS, of, "ranking")()
+    return kind(**_fitting(kind, f"selector {name!r}", options, head))
+
+
+def _fitting(
+    kind: Callable[..., object], who: str, options: dict[str, object], head: Head | None
+) -> dict[str, Any]:
     known = list(signature(kind).parameters)
     for option in options:
         if option not in known:
-            near = nearest_name(option, known)
-            raise InputError(f"detector {name!r} has no option {option!r}; the nearest is {near!r}")
-    return kind(**options, head=head) if "head" in known else kind(**options)
+            if not known:
+                raise InputError(f"{who} has no options")
+            raise InputError(
+                f"{who} has no option {option!r}; the nearest is {nearest_name(option, known)!r}"
+            )
+    return options | ({"head": head} if "head" in known else {})
 
 
 def _named(table: Mapping[str, Made], name: str, what: str) -> Made:

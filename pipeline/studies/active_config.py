@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.config import Name, Positive, Section, Share, Uri
+from pipeline.config import Committee, Name, Positive, Section, Share, Uri
 from pipeline.studies.sections import Choice, Count, ImageSet, Study, Training, check_choice, refuse_twice
 
 
@@ -32,20 +31,7 @@ class Strategy(Choice):
         """The selector; `head` is the network's last layer, for those that look at it."""
         import sisom
 
-        kind = sisom.SELECTORS[self.name]
-        options: dict[str, Any] = dict(self.options)
-        if isinstance(options.get("of"), str):  # a ranking that another selector levels over the classes
-            options["of"] = sisom.ROW_SELECTORS[options["of"]]()
-        if "head" in inspect.signature(kind).parameters:
-            options["head"] = head
-        return kind(**options)
-
-
-class Committee(Section):
-    """Who votes where a strategy wants votes: the network itself with this dropout before its classifier."""
-
-    members: Annotated[int, Field(ge=2)] = 10
-    dropout: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.5
+        return sisom.build_selector(self.name, head=head, **self.options)
 
 
 class OpenSet(Section):

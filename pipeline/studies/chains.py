@@ -33,6 +33,7 @@ from pipeline.studies.open_set import (
 )
 from pipeline.workspace import Workspace
 from sisom.models import save_weights
+from sisom.selectors import dropout_votes
 from sisom.types import Candidates, Labeled
 
 Rows = NDArray[np.int64]
@@ -259,14 +260,9 @@ class _Question:
         members = config.committee.members
         if who == "dropout":
             head = sisom.Head.of(self.net.cpu())
-            generator = torch.Generator().manual_seed(seed)
-            keep = 1.0 - config.committee.dropout
-            found = []
-            for _ in range(members):
-                mask = torch.rand(features.penultimate.shape, generator=generator) < keep
-                found.append(torch.softmax(head.logits(features.penultimate.double() * mask / keep), dim=1))
             self.net.to(self.bench.device)
-            return torch.stack(found).float()
+            dropout = config.committee.dropout
+            return dropout_votes(head, features.penultimate, members=members, dropout=dropout, seed=seed)
         found = [torch.softmax(features.logits, dim=1)]
         size = self.bench.compute.batch_size
         for member in range(1, members):

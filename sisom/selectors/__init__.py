@@ -6,10 +6,10 @@ Row selectors rank each row by itself and can be streamed; pool selectors look a
 from sisom.selectors.badge import BadgeBlock, BadgeSelector, Gradients
 from sisom.selectors.base import PoolSelector, RowSelector, Selector, top
 from sisom.selectors.batches import ClassBalancedSelector, SisomeGreedySelector
-from sisom.selectors.blocks import pick_greedily
+from sisom.selectors.blocks import GreedySelector, pick_greedily, winner
 from sisom.selectors.boundaries import BaseSelector
 from sisom.selectors.by_score import EnergySelector, SisomeSelector, SisomSelector
-from sisom.selectors.committee import BaldSelector, KlSelector, VoteEntropySelector
+from sisom.selectors.committee import BaldSelector, KlSelector, VoteEntropySelector, dropout_votes
 from sisom.selectors.coreset import CoreSetSelector, KCenterBlock
 from sisom.selectors.coverage import ProbCoverSelector
 from sisom.selectors.density import InformationDensitySelector
@@ -27,6 +27,7 @@ __all__ = [
     "EnergySelector",
     "EntropySelector",
     "Gradients",
+    "GreedySelector",
     "InformationDensitySelector",
     "KCenterBlock",
     "KlSelector",
@@ -42,6 +43,8 @@ __all__ = [
     "SisomeSelector",
     "TypiClustSelector",
     "VoteEntropySelector",
+    "dropout_votes",
     "pick_greedily",
     "top",
+    "winner",
 ]

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from sisom.rowwise import rowwise
-from sisom.selectors.base import PoolSelector, features_of
-from sisom.selectors.blocks import Block, Race, pick_greedily
+from sisom.selectors.base import features_of
+from sisom.selectors.blocks import Block, GreedySelector, Race
 from sisom.types import Candidates, Features, Labeled
 
 __all__ = ["BadgeBlock", "BadgeSelector", "Gradients"]
@@ -66,14 +67,14 @@ class BadgeBlock(Block[Gradients]):
 
 
 @dataclass(frozen=True)
-class BadgeSelector(PoolSelector):
+class BadgeSelector(GreedySelector):
     """The longest gradient first; then each row with a chance in proportion to its squared distance to the picks."""
 
     needs = frozenset({"features"})
 
-    def _pick(self, pool: Candidates, labeled: Labeled, k: int, seed: int) -> Sequence[int]:  # noqa: ARG002
-        block = BadgeBlock(pool.ids, Gradients.of(features_of(pool)), seed=seed)
-        return [row for _, row in pick_greedily([block], k)]
+    def block(self, pool: Candidates, labeled: Labeled, *, seed: int) -> Block[Any]:  # noqa: ARG002
+        """See `GreedySelector`."""
+        return BadgeBlock(pool.ids, Gradients.of(features_of(pool)), seed=seed)
 
 
 def _pull(logits: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import blake2b
 from itertools import pairwise
-from typing import Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -22,9 +22,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sisom.errors import InputError
+from sisom.selectors.base import PoolSelector
 from sisom.tiles import row_tiles
+from sisom.types import Candidates, Labeled
 
-__all__ = ["Block", "Pick", "Points", "Race", "pick_greedily"]
+__all__ = ["Block", "GreedySelector", "Pick", "Points", "Race", "pick_greedily", "winner"]
 
 _PAIRS = 1024  # pairs measured at a time, so that they stay in the cache
 _FEW = 8
@@ -177,12 +179,31 @@ class Race:
         return torch.from_numpy(-1 / np.log(uniform))
 
 
+class GreedySelector(PoolSelector):
+    """A pool selector that picks greedily from blocks: the pool may be cut into any, which may live anywhere."""
+
+    @abstractmethod
+    def block(self, pool: Candidates, labeled: Labeled, *, seed: int) -> Block[Any]:
+        """Some rows of a pool, in ascending order of their ids, for `pick_greedily`."""
+
+    def _pick(self, pool: Candidates, labeled: Labeled, k: int, seed: int) -> Sequence[int]:
+        return [row for _, row in pick_greedily([self.block(pool, labeled, seed=seed)], k)]
+
+
+def winner(offers: Sequence[Pick | None]) -> int:
+    """The place of the best of the blocks' offers, ties to the lower id; one block at least must offer a row."""
+    made = [(-offer.value, offer.id, place) for place, offer in enumerate(offers) if offer is not None]
+    return min(made)[2]
+
+
 def pick_greedily(blocks: Sequence[Block[P]], k: int) -> list[tuple[int, int]]:
     """`k` picks, each of which becomes a center for all blocks before the next: (block, row) in pick order."""
     picks = []
     for _ in range(k):
-        offers = [(offer, place) for place, block in enumerate(blocks) if (offer := block.farthest())]
-        best, place = min(offers, key=lambda offered: (-offered[0].value, offered[0].id))
+        offers = [block.farthest() for block in blocks]
+        place = winner(offers)
+        best = offers[place]
+        assert best is not None
         center = blocks[place].take(best.row)
         for block in blocks:
             block.add(center)

@@ -6,11 +6,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from sisom.errors import InputError
+from sisom.head import Head
 from sisom.rowwise import rowwise
 from sisom.selectors.base import RowSelector, committee_of
 from sisom.types import Candidates
 
-__all__ = ["BaldSelector", "KlSelector", "VoteEntropySelector"]
+__all__ = ["BaldSelector", "KlSelector", "VoteEntropySelector", "dropout_votes"]
 
 
 class _CommitteeSelector(RowSelector):
@@ -46,6 +48,30 @@ class VoteEntropySelector(_CommitteeSelector):
     def priority_of(self, pool: Candidates, *, seed: int) -> Float[Tensor, " n"]:  # noqa: ARG002
         """From the committee; see `RowSelector`."""
         return rowwise(_vote_entropy, committee_of(pool).transpose(0, 1))
+
+
+def dropout_votes(
+    head: Head, penultimate: Float[Tensor, "n p"], *, members: int, dropout: float, seed: int
+) -> Float[Tensor, "members n K"]:
+    """Class probabilities of a committee: one network, `members` times, with dropout before its last layer.
+
+    A member drops the same units in all rows, as one network would that was sampled once. So what is said of a row
+    depends on that row, the seed and the member alone. Inverted dropout: what stays is divided by `1 - dropout`.
+
+    Raises `InputError` for fewer than two members, or a share outside of [0, 1).
+    """
+    if members < 2 or not 0 <= dropout < 1:
+        raise InputError(
+            f"a committee has two members or more and a dropout in [0, 1), got {members}, {dropout}"
+        )
+    generator = torch.Generator().manual_seed(seed)
+    kept = torch.rand(members, penultimate.shape[1], generator=generator) >= dropout
+    masks = kept.double() / (1 - dropout)
+    votes = [
+        rowwise(lambda h, mask=mask: torch.softmax(head.logits(h * mask.to(h.device)), dim=1), penultimate)
+        for mask in masks
+    ]
+    return torch.stack(votes).float()
 
 
 def _disagreement(probabilities: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -11,8 +12,8 @@ from torch import Tensor
 
 from sisom.distances import neighbors
 from sisom.gallery import Gallery
-from sisom.selectors.base import PoolSelector, features_of
-from sisom.selectors.blocks import Block, pick_greedily
+from sisom.selectors.base import features_of
+from sisom.selectors.blocks import Block, GreedySelector
 from sisom.selectors.random import draws
 from sisom.types import Candidates, Labeled
 
@@ -66,12 +67,12 @@ class KCenterBlock(Block[Rows]):
 
 
 @dataclass(frozen=True)
-class CoreSetSelector(PoolSelector):
+class CoreSetSelector(GreedySelector):
     """Farthest first: each pick is the row whose penultimate features are farthest from all labeled and picked ones."""
 
     needs = frozenset({"features", "labeled"})
 
-    def _pick(self, pool: Candidates, labeled: Labeled, k: int, seed: int) -> Sequence[int]:
+    def block(self, pool: Candidates, labeled: Labeled, *, seed: int) -> Block[Any]:
+        """See `GreedySelector`."""
         known = features_of(labeled).penultimate if len(labeled) else None
-        block = KCenterBlock(pool.ids, features_of(pool).penultimate, known, seed=seed)
-        return [row for _, row in pick_greedily([block], k)]
+        return KCenterBlock(pool.ids, features_of(pool).penultimate, known, seed=seed)

@@ -18,9 +18,9 @@ from torch.nn import functional
 import sisom
 from sisom.models import CifarResNet
 
-EPOCHS, BATCH, PEAK = 22, 256, 0.4
+EPOCHS, BATCH, PEAK = 30, 256, 0.4
 SMALL_EPOCHS, SMALL = (
-    10,
+    14,
     24,
 )  # the first epochs see crops of this size: half the work, and no worse in the end
 

@@ -29,6 +29,7 @@ def test_a_run_waits_for_people_and_goes_on_with_their_answers(demo: Demo, tmp_p
         "train.num_workers=2",
         "train.precision=bf16",
         "train.start=last",
+        "query.strategy=badge",
     ]
     arguments = ["run", str(QUICKSTART), *(word for text in sets for word in ("--set", text))]
     waiting = terminal.run(*arguments, "--rounds", "2", expect=3)
@@ -40,6 +41,12 @@ def test_a_run_waits_for_people_and_goes_on_with_their_answers(demo: Demo, tmp_p
     assert not (workspace / "rounds/001").exists()
 
     query = pq.read_table(workspace / "rounds/000/query.parquet")
+    assert query["reason"].to_pylist().count("informative: picked by badge") == 54
+    assert not (workspace / "rounds/000/together").exists() or not list(
+        (workspace / "rounds/000/together").iterdir()
+    ), "what the strategy looked at is gone"
+    told = json.loads(terminal.run("explain", *arguments[1:], query["id"][0].as_py()).stdout)
+    assert told["asked"] and told["rank"] is None
     answers = pa.table({"id": query["id"], "label": query["predicted"]})
     outside = answers.set_column(1, "label", pa.array(["nonsense"] * len(answers)))
     place = workspace / "labels/001-answers.parquet"

@@ -87,7 +87,7 @@ def test_the_banks_own_scores_need_no_detector(lab: Lab, tmp_path: Path) -> None
         ({"scoring": {"score": "odin"}}, "'odin' needs the model beside the features"),
         ({"scoring": {"options": {"k": 3}}}, "sisome comes out of the bank and takes none"),
         ({"query": {"strategy": "knn"}}, "'knn' is a detector, and scoring.score is another one, 'sisome'"),
-        ({"query": {"strategy": "badge"}}, "'badge' needs more than each row by itself"),
+        ({"query": {"strategy": "qbc-kl"}}, "'qbc-kl' asks several networks"),
     ],
 )
 def test_what_a_config_may_not_ask_for(changes: dict[str, Any], message: str) -> None:
