@@ -57,7 +57,7 @@ def refusal(text: str, *overrides: str) -> str:
         ("model: {layers: [a, a]}", "x.yaml: model.layers: name at least one layer, each once"),
         ("model: {layers: [a, 3]}", "x.yaml: model.layers.1: input should be a valid string (got '3')"),
         ("query: {strategy: sisomee}", "query.strategy: unknown strategy 'sisomee'; did you mean sisome?"),
-        ("query: {strategy: badge}", "query.strategy: 'badge' needs more than each row by itself; a round streams"),
+        ("query: {strategy: qbc-kl}", "query.strategy: 'qbc-kl' asks several networks, and a round trains one; a round queries by"),
         ("query: {strategy: zzz}", "'zzz'; known: energy, entropy, least-confidence, margin, random, sisom, sisome"),
         ("slopes: {low: 2, high: 1}", "x.yaml: slopes: low (2) must be below high (1)"),
         ("slopes: {low: 1, high: 1}", "x.yaml: slopes: low (1) must be below high (1)"),
