@@ -231,6 +231,8 @@ class QueryPlan(Section):
     @field_validator("strategy")
     @classmethod
     def _in_catalogue(cls, name: str) -> str:
+        if name in BANK_SCORES:
+            return name
         import sisom
 
         fitting = [n for n in sisom.SELECTORS if n not in ENSEMBLES]
@@ -245,15 +247,16 @@ class QueryPlan(Section):
 
     @model_validator(mode="after")
     def _options(self) -> QueryPlan:
+        if not self.options:
+            return self
         import sisom
 
-        if self.strategy in sisom.SELECTORS:
-            if "committee" in self.selector().needs and self.together:
-                raise ValueError(
-                    f"options: {self.strategy} of a committee's votes is compared by `sisom study` only"
-                )
-        elif self.options:
+        if self.strategy not in sisom.SELECTORS:
             raise ValueError(f"options: {self.strategy} is a detector; its options are scoring.options")
+        if "committee" in self.selector().needs and self.together:
+            raise ValueError(
+                f"options: {self.strategy} of a committee's votes is compared by `sisom study` only"
+            )
         return self
 
     def selector(self, **more: Any) -> Any:
