@@ -11,7 +11,7 @@ import torch
 import sisom
 from pipeline.config import Config, Model
 from pipeline.engine import GROWTH, Cluster
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, SystemFault
 from sisom.models import build_model
 
 MIB: Final = 1 << 20
@@ -91,6 +91,7 @@ def plan_memory(
 
     Raises:
         ConfigError: not even one actor and one reader fit.
+        SystemFault: the same, where nobody has set `resources.memory`: another hour may be better.
     """
     total = int(config.resources.memory or cluster.node_memory)
     batch, net = config.scoring.batch_size, measured(config.model, len(config.taxonomy))
@@ -133,11 +134,15 @@ def plan_memory(
         elif found.actors_a_node > -(-cluster.min_actors // cluster.nodes):
             found = plan(found.actors_a_node - 1, 1, found.encoded)
         else:
-            raise ConfigError(
-                f"resources.memory: {_size(total)} a node are too little; the least that would do is "
-                f"{-(-found.used // MIB)}MiB: {found.parts()}; a smaller scoring.batch_size or scoring.max_pixels "
-                f"takes less"
+            least = (
+                f"{_size(total)} a node are too little; the least that would do is {-(-found.used // MIB)}MiB: "
+                f"{found.parts()}; a smaller scoring.batch_size or scoring.max_pixels takes less"
             )
+            if config.resources.memory is None:  # what Ray found when it started, beside all that ran then
+                raise SystemFault(
+                    f"memory: {least}; try again when other programs hold less, or set resources.memory"
+                )
+            raise ConfigError(f"resources.memory: {least}")
     return found
 
 

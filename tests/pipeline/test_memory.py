@@ -16,7 +16,7 @@ from pydantic import ByteSize, TypeAdapter
 import sisom
 from pipeline.config import Config
 from pipeline.engine import GROWTH, Cluster
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, SystemFault
 from pipeline.memory import DRIVER, ENCODED, LEAST_IN_FLIGHT, MIB, MemoryPlan, foresee, plan_memory
 from sisom.models import build_model, save_weights
 
@@ -151,6 +151,14 @@ def test_what_can_never_fit_is_refused_with_what_would_do(config: Config) -> Non
     with pytest.raises(ConfigError, match="the least that would do is"):
         plan(config, total=least - MIB)
     with pytest.raises(ConfigError, match="too little"):
+        plan(config, total=64 << 30, bank_bytes=65 << 30)
+
+
+def test_what_nobody_has_set_may_be_more_at_another_hour(config: Config) -> None:
+    """A scheduler tries again after a fault of the system, and not after a wrong config."""
+    with pytest.raises(
+        SystemFault, match=r"^memory: .* are too little; .* try again when other programs hold less"
+    ):
         plan(config, bank_bytes=65 << 30)
 
 
@@ -168,7 +176,7 @@ def test_it_is_foreseen_before_there_is_a_network_or_a_bank(make_config: MakeCon
     )
     assert arrays <= foreseen.shared
     assert foreseen.shared == pytest.approx(known.shared, rel=0.01)
-    with pytest.raises(ConfigError, match="GiB shared"):
+    with pytest.raises(SystemFault, match="GiB shared"):
         foresee(config, CLUSTER, rows=1000, labeled=10**9)
 
 
@@ -214,7 +222,7 @@ def test_the_sum_is_never_more_than_there_is(
     )
     try:
         found = plan(config, cluster, rows=rows, bank_bytes=bank)
-    except ConfigError:
+    except SystemFault:
         smallest = (-(-cluster.min_actors // nodes)) * plan(config, rows=1).actor
         assert (
             smallest + bank + DRIVER + 2 * plan(config, rows=1).reader + plan(config).giant > total / 4
