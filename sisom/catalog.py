@@ -33,6 +33,7 @@ DETECTORS: dict[str, Callable[..., Detector[Any]]] = {
     "nac-ue": detectors.NacDetector,
     "sisom": detectors.SisomDetector,
     "sisome": detectors.SisomeDetector,
+    "sisom-fused": detectors.SisomFusedDetector,
 }
 
 # Those that can be streamed: each row's priority is its own.

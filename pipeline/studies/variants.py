@@ -10,14 +10,12 @@ from torch import Tensor
 
 import sisom
 from pipeline.studies.network_config import Search, Variant
-from sisom.detectors.neighbors import KnnDetector
-from sisom.distances import neighbors
+from sisom.detectors.fused import FarNeighbor, energy_zscore, fuse
 from sisom.enhance import columns_of
-from sisom.gallery import Gallery
 from sisom.rowwise import unit
 from sisom.subset import choose_rows
 
-KNN = KnnDetector(k=50)
+K = 50  # of the partner's neighbors
 
 
 @dataclass(frozen=True)
@@ -26,9 +24,7 @@ class Fitted:
 
     variant: Variant
     bank: sisom.FeatureBank
-    partner: Gallery | None = None  # that `knn` looks through
-    mean: float = 0.0
-    std: float = 1.0
+    partner: FarNeighbor | None = None
 
     def score(self, features: sisom.Features) -> Tensor:
         """How strange images are, (n,); higher is stranger."""
@@ -37,16 +33,10 @@ class Fitted:
             return scores.sisom
         if self.partner is None:
             return scores.sisome
-        # SISOMe's fusion with another partner than the energy, always by z-scores: units differ.
-        partner = (KNN.score(self.partner, features).double() - self.mean) / self.std
+        partner = self.partner.zscore(features)
         if self.variant.partner == "both":
-            energy = (scores.energy.double() - self.bank.energy_mean) / self.bank.energy_std
-            partner = (partner + energy) / 2
-        on_partner, on_ratio = min(self.bank.r_avg, 1.0), max(1.0 - self.bank.r_avg, 0.0)
-        ratio = (scores.ratio.double() - self.bank.r_avg) / self.bank.r_std
-        fused = on_partner * partner + on_ratio * ratio
-        limit = torch.finfo(torch.float32).max
-        return fused.clamp(-limit, limit).float()
+            partner = (partner + energy_zscore(self.bank, scores)) / 2
+        return fuse(self.bank, scores, partner)
 
 
 def fit(variant: Variant, features: sisom.Features, labels: Tensor, search: Search) -> Fitted:
@@ -65,19 +55,7 @@ def fit(variant: Variant, features: sisom.Features, labels: Tensor, search: Sear
     )
     if variant.partner not in ("knn", "both"):
         return Fitted(variant, bank)
-    partner = KNN.fit(features.select(bank.source), labels[bank.source])
-    position = torch.full((len(features),), -1, dtype=torch.int64)
-    position[bank.source] = torch.arange(len(bank.source))  # a row of the bank must not see itself
-    near = neighbors(
-        unit(features.penultimate),
-        torch.zeros(len(features), dtype=torch.int64),
-        partner,
-        inner=min(KNN.k, len(partner) - 1),
-        outer=0,
-        exclude=position,
-    )
-    distance = near.inner[:, -1].double()
-    return Fitted(variant, bank, partner, float(distance.mean()), float(distance.std()) or 1.0)
+    return Fitted(variant, bank, FarNeighbor.of(features, labels, bank.source, K))
 
 
 def prepare(features: sisom.Features, variant: Variant) -> sisom.Features:

@@ -4,6 +4,7 @@ from sisom.detectors.activations import AshDetector, ReActDetector, ScaleDetecto
 from sisom.detectors.base import Detector
 from sisom.detectors.boundaries import FdbdDetector
 from sisom.detectors.coverage import NacDetector
+from sisom.detectors.fused import SisomFusedDetector
 from sisom.detectors.gaussians import MahalanobisDetector, RelativeMahalanobisDetector
 from sisom.detectors.logits import (
     EnergyDetector,
@@ -38,6 +39,7 @@ __all__ = [
     "ScaleDetector",
     "SheDetector",
     "SisomDetector",
+    "SisomFusedDetector",
     "SisomeDetector",
     "TempScaleDetector",
     "VimDetector",

@@ -185,13 +185,35 @@ def test_the_neighbor_as_a_partner_by_a_slow_loop() -> None:
     own = torch.cdist(unit, unit)
     own.fill_diagonal_(torch.inf)
     kth = own.sort(dim=1).values[:, 49]
-    assert fitted.mean == pytest.approx(float(kth.mean()), rel=1e-5)
+    assert fitted.partner is not None
+    assert fitted.partner.mean == pytest.approx(float(kth.mean()), rel=1e-5)
     away = torch.cdist(torch.nn.functional.normalize(others.penultimate.double(), dim=1), unit)
     distance = away.sort(dim=1).values[:, 49]
     ratio = (sisom.score(fitted.bank, others).ratio.double() - fitted.bank.r_avg) / fitted.bank.r_std
     on_ratio = max(1 - fitted.bank.r_avg, 0)
     wanted = min(fitted.bank.r_avg, 1) * (distance - kth.mean()) / kth.std() + on_ratio * ratio
     assert torch.allclose(fitted.score(others).double(), wanted, atol=1e-4)
+
+
+def test_both_partners_are_the_catalogues_detector_and_by_hand_its_formula() -> None:
+    known, others = features(60, 0), features(20, 1, shift=2.0)
+    detector = sisom.build_detector("sisom-fused", slopes=2.0, k=7, outer="sample")
+    state = detector.fit(known, LABELS)
+    scores, bank = sisom.score(state.bank, others), state.bank
+    unit = torch.nn.functional.normalize(known.penultimate.double(), dim=1)
+    own = torch.cdist(unit, unit)
+    own.fill_diagonal_(torch.inf)
+    kth = own.sort(dim=1).values[:, 6]
+    away = torch.cdist(torch.nn.functional.normalize(others.penultimate.double(), dim=1), unit)
+    near = (away.sort(dim=1).values[:, 6] - kth.mean()) / kth.std()
+    energy = (-torch.logsumexp(others.logits.double(), 1) - bank.energy_mean) / bank.energy_std
+    ratio = (scores.ratio.double() - bank.r_avg) / bank.r_std
+    wanted = min(bank.r_avg, 1) * (near + energy) / 2 + max(1 - bank.r_avg, 0) * ratio
+    assert torch.allclose(detector.score(state, others).double(), wanted, atol=1e-4)
+
+    both = fit_variant(Variant(slopes=2.0, outer="anchor", partner="both"), known, LABELS, Search())
+    plain = sisom.build_detector("sisom-fused", slopes=2.0)
+    assert torch.equal(both.score(others), plain.score(plain.fit(known, LABELS), others))
 
 
 def test_parts_of_the_space() -> None:
