@@ -8,7 +8,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 STUDIO := build/labelstudio-venv
 
-.PHONY: setup demo check test test-faults test-s3 test-labelstudio bench clean
+.PHONY: setup demo check test test-all test-faults test-s3 test-labelstudio bench clean
 .DEFAULT_GOAL := setup
 
 setup: $(READY)
@@ -27,8 +27,11 @@ check: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+test: $(READY)
+	$(MAKE) --jobs 2 check test-all
+
 # By file, in the order of the names: the command line's long tests first, which mostly wait for processes to start.
-test: check
+test-all: $(READY)
 	$(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder
 
 # Nodes lost, workers killed and hung, commands that race, then 200 kills of everybody: an hour.
