@@ -7,6 +7,7 @@ tasks look at the same shared blocks, and the driver holds references.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -71,6 +72,28 @@ def held_out(targets: NDArray[np.int32], ids: Sequence[str], share: float, seed:
 def threshold_rows(held: NDArray[np.bool_]) -> NDArray[np.int64]:
     """The rows that set the threshold: the held-out ones, or all where these are too few for a 5 % quantile."""
     return np.flatnonzero(held) if int(held.sum()) >= MIN_HELD_OUT else np.arange(len(held))
+
+
+def folds(targets: torch.Tensor, count: int = 5) -> list[torch.Tensor]:
+    """Divide labeled rows into parts with equal shares of each class, to judge each by a fit to the others.
+
+    A detector that has seen a row thinks it less strange than any new one: a threshold from such rows marks all.
+
+    Args:
+        targets: (n,) int64 classes of the rows, n > 0, in the order of their ids.
+        count: how many parts, if there are rows enough.
+
+    Returns:
+        The (m,) int64 places of each part's rows; none is empty.
+    """
+    seen: Counter[int] = Counter()
+    parts: list[list[int]] = [[] for _ in range(count)]
+    for place, target in enumerate(targets.tolist()):
+        parts[(seen[target] + target) % count].append(
+            place
+        )  # classes of one row do not all meet in the first
+        seen[target] += 1
+    return [torch.tensor(part) for part in parts if part]
 
 
 # ------------------------------------------------------------------------------------------------ reading

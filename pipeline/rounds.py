@@ -355,15 +355,19 @@ def _fit_bank(work: _Work) -> None:
 
 
 def _judged_without(work: _Work, chosen: torch.Tensor) -> torch.Tensor:
-    """What the config's detector says of labeled rows that it was not fitted to; of all, where there are no others."""
+    """What the config's detector says of labeled rows that it was not fitted to; of all, a fold at a time."""
     rows = work.embedded
-    others = torch.ones(len(rows.ids), dtype=torch.bool)
-    others[chosen] = False
-    fitted_to = torch.nonzero(others).flatten() if len(set(rows.targets[others].tolist())) > 1 else chosen
     model = work.network.build("cpu")
-    fitted = fit(work.config, model, rows.features.select(fitted_to), rows.targets[fitted_to])
-    assert fitted is not None  # only asked where a detector judges
-    return fitted.score(rows.features.select(chosen))
+    found = []
+    for fold in [chosen] if len(chosen) < len(rows.ids) else labeled.folds(rows.targets):
+        others = torch.ones(len(rows.ids), dtype=torch.bool)
+        others[fold] = False
+        if len(set(rows.targets[others].tolist())) < 2:  # so few that nothing is left to fit to
+            others[:] = True
+        fitted = fit(work.config, model, rows.features.select(others), rows.targets[others])
+        assert fitted is not None  # only asked where a detector judges
+        found.append(fitted.score(rows.features.select(fold)))
+    return torch.cat(found)
 
 
 def _score(work: _Work) -> None:

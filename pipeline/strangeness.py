@@ -16,7 +16,7 @@ from torch import Tensor
 
 import sisom
 from pipeline.config import Config
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, LabelError
 from pipeline.stages import Network
 from pipeline.workspace import Workspace, round_key
 from sisom.catalog import build_detector
@@ -43,6 +43,7 @@ def fit(config: Config, model: torch.nn.Module, features: sisom.Features, target
 
     Raises:
         ConfigError: an option that the detector does not have, or a value that it refuses.
+        LabelError: too few labels for it.
     """
     if config.scoring.from_bank:
         return None
@@ -52,6 +53,10 @@ def fit(config: Config, model: torch.nn.Module, features: sisom.Features, target
         return Fitted(detector, detector.fit(features, targets))
     except (sisom.errors.InputError, TypeError) as error:
         raise ConfigError(f"scoring.score: {name}: {error}") from None
+    except sisom.errors.TooFewLabels as error:
+        raise LabelError(
+            f"scoring.score: {name}: {error}; label more, or let sisome judge until then"
+        ) from None
 
 
 def keep_features(workspace: Workspace, index: int, features: sisom.Features, targets: Tensor) -> None:

@@ -17,7 +17,8 @@ import sisom
 from pipeline.account import clear_parts
 from pipeline.config import Config
 from pipeline.decode import decode_batch
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, LabelError
+from pipeline.labeled import folds
 from pipeline.loop import check_model
 from pipeline.progress import Voice
 from pipeline.scoring import score_pool
@@ -102,6 +103,44 @@ def test_a_wrong_option_is_told_before_anything_starts() -> None:
     with pytest.raises(ConfigError, match=r"scoring\.options: detector 'knn' has no option 'kk'"):
         check_model(judged_by("knn", scoring={"options": {"kk": 3}}))
     check_model(judged_by("knn", scoring={"options": {"k": 3}}))
+
+
+def test_folds_hold_every_row_once_and_each_class_in_equal_shares() -> None:
+    targets = torch.tensor([0] * 11 + [1] * 7 + [2])
+    parts = folds(targets)
+    assert sorted(torch.cat(parts).tolist()) == list(range(19))
+    for c, most, least in ((0, 3, 2), (1, 2, 1)):
+        counts = [int((targets[part] == c).sum()) for part in parts]
+        assert (max(counts), min(counts)) == (most, least)
+    assert [part.tolist() for part in folds(torch.tensor([3, 4]))] == [[0], [1]]
+
+
+def test_a_threshold_by_folds_is_that_of_new_rows(lab: Lab) -> None:
+    """Fitted rows look less strange than new ones to a detector that has seen them; rows left out do not."""
+    features, targets = labeled(lab)
+    chosen = {"slopes": 10.0, "k": 3}
+    detector = sisom.build_detector("sisom-fused", **chosen)
+    seen = detector.score(detector.fit(features, targets), features)
+    unseen = torch.empty(48)
+    for part in folds(targets):
+        others = torch.ones(48, dtype=torch.bool)
+        others[part] = False
+        state = detector.fit(features.select(others), targets[others])
+        unseen[part] = detector.score(state, features.select(part))
+    pixels = np.random.default_rng(8).integers(0, 256, (200, 3, SIZE, SIZE), np.uint8)
+    new = detector.score(detector.fit(features, targets), Extractor(lab.network, "cpu", 16)(pixels))
+    marked = {
+        name: float((new > told.quantile(0.95)).float().mean())
+        for name, told in (("seen", seen), ("unseen", unseen))
+    }
+    assert marked["unseen"] < 0.15 < marked["seen"]
+
+
+def test_too_few_labels_are_told_with_what_would_do(lab: Lab) -> None:
+    features, _ = labeled(lab)
+    model = lab.network.build("cpu")
+    with pytest.raises(LabelError, match=r"sisom-fused: .*; label more, or let sisome judge"):
+        fit(judged_by("sisom-fused"), model, features.select([0, 1]), torch.tensor([0, 1]))
 
 
 def test_strange_rows_go_by_the_detector_and_others_by_the_strategys_column() -> None:
