@@ -264,12 +264,14 @@ def test_a_month_ends_as_predicted(tmp_path: Path, account: None) -> None:
         final(workspace, config, predicted, days, truths)
         client: Any = mlflow.MlflowClient(tracking.url)
         experiment = client.get_experiment_by_name(config.tracking.experiment).experiment_id
-        told = [
-            found.step
-            for run in client.search_runs([experiment])
-            for found in client.get_metric_history(run.info.run_id, "listed")
-        ]
-        assert sorted(told) == list(range(len(predicted.rounds))), "each round is told once"
+        runs = client.search_runs([experiment])
+        count = len(predicted.rounds)
+        own = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
+        (parent,) = [run for run in runs if run not in own]
+        assert sorted(run.data.tags["sisom.round"] for run in own) == [f"{i:03d}" for i in range(count)]
+        for told in ([parent], own):  # the curve of the project, and each round's own value
+            steps = [m.step for run in told for m in client.get_metric_history(run.info.run_id, "listed")]
+            assert sorted(steps) == list(range(count)), "each round is told once"
         assert all(workspace.exists(round_key(i, "tracking.json")) for i in range(len(predicted.rounds)))
     server.stop()
 
