@@ -89,9 +89,8 @@ def folds(targets: torch.Tensor, count: int = 5) -> list[torch.Tensor]:
     seen: Counter[int] = Counter()
     parts: list[list[int]] = [[] for _ in range(count)]
     for place, target in enumerate(targets.tolist()):
-        parts[(seen[target] + target) % count].append(
-            place
-        )  # classes of one row do not all meet in the first
+        # From another part on for each class: classes of one row do not all meet in the first.
+        parts[(seen[target] + target) % count].append(place)
         seen[target] += 1
     return [torch.tensor(part) for part in parts if part]
 

@@ -431,15 +431,15 @@ def _together(work: _Work, answered: frozenset[str], budget: int) -> pa.Table:
     """The informative rows, picked by a strategy that looks at them together."""
     rows = work.embedded
     question = pool_picks.Question(
-        work.workspace,
-        work.key(""),
-        answered,
-        work.query_plan,
-        sisom.Head.of(work.network.build("cpu")),
-        work.workspace.read_json(work.key("slopes.json"))["slopes"],
-        sisom.Labeled(rows.features, rows.targets, len(work.config.taxonomy)),
-        work.plan["seed"],
-        work.plan["scoring"]["threads"],
+        workspace=work.workspace,
+        prefix=work.key(""),
+        answered=answered,
+        plan=work.query_plan,
+        head=sisom.Head.of(work.network.build("cpu")),
+        slopes=work.workspace.read_json(work.key("slopes.json"))["slopes"],
+        labeled=sisom.Labeled(rows.features, rows.targets, len(work.config.taxonomy)),
+        seed=work.plan["seed"],
+        threads=work.plan["scoring"]["threads"],
     )
     shards = work.snapshot.numbers.tolist()
     return pool_picks.pick(question, shards, budget, work.cluster, rows=work.snapshot.rows)

@@ -82,22 +82,28 @@ def build_selector(name: str, *, head: Head | None = None, **options: object) ->
     Raises `UnknownName`, and `InputError` for an option that the selector does not have.
     """
     kind = _named(SELECTORS, name, "selector")
-    if isinstance(of := options.get("of"), str):
-        options["of"] = _named(ROW_SELECTORS, of, "ranking")()
+    if "of" in options and not isinstance(options["of"], RowSelector):
+        options["of"] = _named(ROW_SELECTORS, str(options["of"]), "ranking")()
     return kind(**_fitting(kind, f"selector {name!r}", options, head))
 
 
 def _fitting(
     kind: Callable[..., object], who: str, options: dict[str, object], head: Head | None
 ) -> dict[str, Any]:
-    known = list(signature(kind).parameters)
-    for option in options:
+    parameters = signature(kind).parameters
+    known = list(parameters)
+    for option, value in options.items():
         if option not in known:
             if not known:
                 raise InputError(f"{who} has no options")
             raise InputError(
                 f"{who} has no option {option!r}; the nearest is {nearest_name(option, known)!r}"
             )
+        # Annotations are text in modules that put them off.
+        wanted = str(getattr(parameters[option].annotation, "__name__", parameters[option].annotation))
+        fitting = {"int": (int,), "float": (int, float)}.get(wanted, (object,))
+        if not isinstance(value, fitting) or (wanted in ("int", "float") and isinstance(value, bool)):
+            raise InputError(f"{who}: {option} must be of type {wanted}, got {value!r}")
     return options | ({"head": head} if "head" in known else {})
 
 

@@ -41,8 +41,8 @@ class FarNeighbor:
     ) -> FarNeighbor:
         """From labeled rows, of which those at `source` make the bank."""
         gallery = KnnDetector(k).fit(features.select(source), labels[source])
-        place = torch.full((len(features),), -1, dtype=torch.int64)
-        place[source] = torch.arange(len(source))
+        place = torch.full((len(features),), -1, dtype=torch.int64, device=source.device)
+        place[source] = torch.arange(len(source), device=source.device)
         queries = rowwise(unit, features.penultimate).float()
         one = torch.zeros(len(features), dtype=torch.int64, device=queries.device)
         least = min(k, max(1, len(gallery) - 1))

@@ -1,6 +1,6 @@
 """A small but good CIFAR-10 net for the benchmarks, and the image sets they compare.
 
-python tests/benchmarks/cifar_net.py --data DIR --weights FILE      about 25 minutes on two threads
+python tests/benchmarks/cifar_net.py --data DIR --weights FILE      half an hour on two threads
 """
 
 import argparse
