@@ -11,6 +11,7 @@ import hashlib
 import os
 import stat
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,7 @@ class Broadcast:
     network: Any  # ObjectRef of a Network
     bank: Any  # ObjectRef of the bank's arrays, or a BankFile
     detector: Any = None  # ObjectRef of a fitted detector that is not the bank's
+    members: Any = None  # ObjectRef of the networks that sit in a committee beside the first
 
     @classmethod
     def of(
@@ -121,14 +123,16 @@ class Broadcast:
         bank: sisom.FeatureBank,
         file: BankFile,
         detector: Any = None,
+        members: Sequence[Network] = (),
         *,
         most_bytes: float,
     ) -> Broadcast:
-        """Share a network, a detector if there is one, and a bank, which goes by files beyond `most_bytes`."""
+        """Share networks, a detector if there is one, and a bank, which goes by files beyond `most_bytes`."""
         arrays = bank.to_arrays()
         small = sum(array.nbytes for array in arrays.values()) <= most_bytes
         shared = None if detector is None else ray.put(detector)
-        return cls(ray.put(network), ray.put(arrays) if small else file, shared)
+        others = ray.put(tuple(members)) if members else None
+        return cls(ray.put(network), ray.put(arrays) if small else file, shared, others)
 
     def receive(self) -> tuple[Network, sisom.FeatureBank]:
         """In a worker: the network and the bank."""
@@ -140,3 +144,7 @@ class Broadcast:
     def receive_detector(self) -> Any:
         """In a worker: the fitted detector; None where the bank's own scores judge."""
         return None if self.detector is None else ray.get(self.detector)
+
+    def receive_members(self) -> tuple[Network, ...]:
+        """In a worker: the other networks of the committee; none where no strategy asks one."""
+        return () if self.members is None else ray.get(self.members)

@@ -154,7 +154,6 @@ class Bank(Section):
 
 
 BANK_SCORES = ("sisome", "sisom", "energy")
-ENSEMBLES = ("qbc-vote", "qbc-kl")  # selectors that ask networks which differ in more than dropout
 
 
 class Scoring(Section):
@@ -178,13 +177,8 @@ class Scoring(Section):
 
         if name in BANK_SCORES:
             return name
-        fitting = [n for n, kind in sisom.DETECTORS.items() if "model" not in getattr(kind, "needs", ())]
         if name not in sisom.DETECTORS:
-            raise ValueError(f"unknown detector {name!r}; {nearest(name, fitting)}")
-        if name not in fitting:
-            raise ValueError(
-                f"{name!r} needs the model beside the features; rounds score with {', '.join(fitting)}"
-            )
+            raise ValueError(f"unknown detector {name!r}; {nearest(name, sisom.DETECTORS)}")
         return name
 
     @model_validator(mode="after")
@@ -207,7 +201,11 @@ class Scoring(Section):
 
 
 class Committee(Section):
-    """Who votes where a strategy wants votes: the network itself with this dropout before its classifier."""
+    """Who votes where a strategy wants votes.
+
+    For `bald`, the network itself with `dropout` before its classifier; for `qbc-vote` and `qbc-kl`, networks of which
+    each is trained from a seed of its own. The round's network is one of the `members`.
+    """
 
     members: Annotated[int, Field(ge=2, le=1000)] = 10
     dropout: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.5
@@ -235,14 +233,8 @@ class QueryPlan(Section):
             return name
         import sisom
 
-        fitting = [n for n in sisom.SELECTORS if n not in ENSEMBLES]
         if name not in sisom.SELECTORS and name not in sisom.DETECTORS:
-            raise ValueError(f"unknown strategy {name!r}; {nearest(name, fitting)}")
-        if name in ENSEMBLES:
-            raise ValueError(
-                f"{name!r} asks several networks, and a round trains one; a round queries by {', '.join(fitting)}, "
-                f"and `sisom study` compares all"
-            )
+            raise ValueError(f"unknown strategy {name!r}; {nearest(name, sisom.SELECTORS)}")
         return name
 
     @model_validator(mode="after")
@@ -253,10 +245,7 @@ class QueryPlan(Section):
 
         if self.strategy not in sisom.SELECTORS:
             raise ValueError(f"options: {self.strategy} is a detector; its options are scoring.options")
-        if "committee" in self.selector().needs and self.together:
-            raise ValueError(
-                f"options: {self.strategy} of a committee's votes is compared by `sisom study` only"
-            )
+        self.selector()
         return self
 
     def selector(self, **more: Any) -> Any:
@@ -286,9 +275,31 @@ class QueryPlan(Section):
     def keeps(self) -> Literal["last", "deep"] | None:
         """What of the pool's features such a strategy looks at: those of the last layers, or of all."""
         selector = self.selector() if self.together else None
-        if selector is None or "features" not in selector.needs:
+        if selector is None or not selector.needs & {"features", "committee"}:
             return None
         return "deep" if hasattr(selector, "slopes") else "last"
+
+    @property
+    def voters(self) -> Literal["dropout", "ensemble"] | None:
+        """Who sits in the committee that the strategy asks: one network with dropout, or several."""
+        import sisom
+
+        if self.strategy not in sisom.SELECTORS:
+            return None
+        selector = self.selector()
+        ranking = getattr(selector, "of", selector)
+        who: Literal["dropout", "ensemble"] = getattr(ranking, "committee", "dropout")
+        return who if "committee" in ranking.needs else None
+
+    @property
+    def votes(self) -> int:
+        """How many votes each row carries."""
+        return 0 if self.voters is None else self.committee.members
+
+    @property
+    def networks(self) -> int:
+        """How many networks a round trains."""
+        return self.committee.members if self.voters == "ensemble" else 1
 
 
 class OpenWorld(Section):

@@ -25,7 +25,8 @@ from pipeline.outcome import stored_bank, stored_network
 from pipeline.planned import of_round
 from pipeline.selection import COLUMNS, SCORE_NAMES, kinds, priorities, settled
 from pipeline.snapshot import Snapshot
-from pipeline.stages import Extractor
+from pipeline.stages import Extractor, Network
+from pipeline.strangeness import Fitted, stored_detector
 from pipeline.workspace import Workspace, open_workspace, round_key
 from sisom.distances import neighbors
 from sisom.enhance import enhance
@@ -61,10 +62,17 @@ class _Round:
         return stored_bank(self.workspace, self.index)
 
     @cached_property
+    def network(self) -> Network:
+        return stored_network(self.workspace, self.index, self.config)
+
+    @cached_property
     def extract(self) -> Extractor:
         torch.set_num_threads(self.config.resources.threads)
-        network = stored_network(self.workspace, self.index, self.config)
-        return Extractor(network, "cpu", self.config.scoring.batch_size, self.bank.layers)
+        return Extractor(self.network, "cpu", self.config.scoring.batch_size, self.bank.layers)
+
+    @cached_property
+    def detector(self) -> Fitted | None:
+        return stored_detector(self.workspace, self.index, self.network, self.config)
 
     def rows(self, folder: str, name: str, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
         """The rows of an id in the score files or in quarantine."""
@@ -230,8 +238,12 @@ def replay(config: Config, index: int | None = None, *, sample: int = 64, seed: 
         if isinstance(pixels, str):
             gone[name] = pixels
             continue
-        again = sisom.score(round_.bank, round_.extract(pixels[None]))
+        features = round_.extract(pixels[None])
+        again = sisom.score(round_.bank, features)
         gaps = [_gap(getattr(again, column)[0].item(), stored[name][column]) for column in SCORE_NAMES]
+        if round_.detector is not None:
+            strange = round_.detector.judge(round_.extract, pixels[None], features)
+            gaps.append(_gap(strange.item(), stored[name]["strangeness"]))
         same_class = round_.config.taxonomy[int(again.predicted[0])] == stored[name]["predicted"]
         if same_class and not any(gaps):
             equal += 1

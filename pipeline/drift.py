@@ -127,12 +127,13 @@ def _judged(
     from pipeline.strangeness import stored_detector
 
     bank, network = stored_bank(workspace, last), stored_network(workspace, last, config)
-    features = Extractor(network, "cpu", config.scoring.batch_size, bank.layers)(pixels)
+    extract = Extractor(network, "cpu", config.scoring.batch_size, bank.layers)
+    features = extract(pixels)
     detector = stored_detector(workspace, last, network, config)
     if detector is None:
         found: NDArray[np.float32] = getattr(sisom.score(bank, features), config.scoring.score).numpy()
         return found
-    return np.asarray(detector.score(features))
+    return np.asarray(detector.judge(extract, pixels, features))
 
 
 def _old_scores(workspace: Workspace, config: Config, last: int) -> NDArray[Any]:

@@ -20,14 +20,13 @@ import torch
 from numpy.typing import NDArray
 
 import sisom
-from pipeline import reading
+from pipeline import read_tasks
 from pipeline.config import Config
-from pipeline.engine import Cluster, deaths, working
+from pipeline.engine import Cluster, working
 from pipeline.errors import LabelError
 from pipeline.listing import Listing
-from pipeline.pieces import Reading
 from pipeline.reading import BROKEN, DECODED
-from pipeline.snapshot import Snapshot, load_shards
+from pipeline.snapshot import Snapshot
 from pipeline.stages import Extractor, Network
 from pipeline.types import LABELED
 
@@ -126,16 +125,9 @@ def read_labeled(labeled: pa.Table, snapshot: Snapshot, config: Config, cluster:
     by_shard: dict[int, list[dict[str, Any]]] = {}
     for row in labeled.to_pylist():
         by_shard.setdefault(row["shard"], []).append(row)
-    read: Any = ray.remote(num_cpus=cluster.task_cpus, num_returns=2)(_read)
+    read: Any = ray.remote(num_cpus=cluster.task_cpus, num_returns=2)(read_tasks.read_labeled)
     pairs = [read.remote(snapshot.take([number]), rows, config) for number, rows in sorted(by_shard.items())]
     return LabeledSet(tuple(pair[0] for pair in pairs), tuple(pair[1] for pair in pairs), labeled.num_rows)
-
-
-def _read(one: Snapshot, rows: Sequence[Mapping[str, Any]], config: Config) -> tuple[pa.Table, pa.Table]:
-    (shard,) = load_shards(one.workspace, one.prefix, one.table)
-    how = Reading(config.pool, config.storage, config.scoring.max_bytes)
-    transform = config.model.transform(config.scoring.max_pixels)
-    return reading.read_labeled(shard, rows, how, transform, apart=deaths() > 0)
 
 
 @dataclass(frozen=True)
@@ -206,8 +198,13 @@ class Embedded:
 
 
 @working("embedding the labeled images")
-def embed(labeled: LabeledSet, network: Network, config: Config, cluster: Cluster) -> Embedded:
-    """Extract the features of the labeled rows on workers, in batches fixed by the order of the ids."""
+def embed(
+    labeled: LabeledSet, network: Network, config: Config, cluster: Cluster, *, moved_by: Any = None
+) -> Embedded:
+    """Extract the features of the labeled rows on workers, in batches fixed by the order of the ids.
+
+    With `moved_by`, a detector that changes images, those of the images that it makes.
+    """
     size = config.scoring.batch_size
     shared = ray.put(network)
     run = ray.remote(num_cpus=cluster.actor_cpus, num_gpus=cluster.actor_gpus)(_embed)
@@ -215,7 +212,7 @@ def embed(labeled: LabeledSet, network: Network, config: Config, cluster: Cluste
     groups = [list(starts[i :: cluster.max_actors]) for i in range(min(cluster.max_actors, len(starts)))]
     parts: dict[int, sisom.Features] = {}
     pending = [
-        run.remote(labeled.blocks, shared, group, size, cluster.device, config.resources.threads)
+        run.remote(labeled.blocks, shared, group, size, cluster.device, config.resources.threads, moved_by)
         for group in groups
     ]
     for found in ray.get(pending):
@@ -238,7 +235,13 @@ def _meta(blocks: Sequence[Any]) -> tuple[tuple[str, ...], NDArray[np.int64], ND
 
 
 def _embed(
-    blocks: Sequence[Any], network: Network, starts: Sequence[int], size: int, device: str, threads: int
+    blocks: Sequence[Any],
+    network: Network,
+    starts: Sequence[int],
+    size: int,
+    device: str,
+    threads: int,
+    moved_by: Any,
 ) -> list[tuple[int, Mapping[str, NDArray[Any]], tuple[tuple[str, int], ...]]]:
     torch.set_num_threads(threads)
     pixels = Pixels.of(ray.get(list(blocks)), network.model.image_size)
@@ -246,7 +249,8 @@ def _embed(
     found: list[tuple[int, Mapping[str, NDArray[Any]], tuple[tuple[str, int], ...]]] = []
     for start in starts:
         rows = np.arange(start, min(start + size, len(pixels)))
-        features = extract(pixels.take(rows).numpy()).to("cpu")
+        images = pixels.take(rows).numpy()
+        features = (extract(images) if moved_by is None else extract.moved(images, moved_by)).to("cpu")
         found.append((start, features.to_arrays(), features.layer_dims))
     return found
 

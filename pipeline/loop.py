@@ -25,11 +25,10 @@ from pipeline.progress import Voice
 from pipeline.rounds import Project, run_round
 from pipeline.stopping import reason_to_stop
 from pipeline.storage import open_store
+from pipeline.strangeness import detector_of
 from pipeline.tracking import open_tracker
 from pipeline.types import Listed
 from pipeline.workspace import Workspace, open_workspace, round_key
-from sisom.catalog import build_detector
-from sisom.head import Head
 from sisom.subset import SUBSETS
 
 
@@ -187,7 +186,7 @@ def check_detector(config: Config, model: torch.nn.Module) -> None:
     """Refuse options that only the detector itself can know to be wrong."""
     if not config.scoring.from_bank:
         try:
-            build_detector(config.scoring.score, head=Head.of(model), **config.scoring.options)
+            detector_of(config, model)
         except (sisom.errors.InputError, TypeError) as error:
             raise ConfigError(f"scoring.options: {error}") from None
 

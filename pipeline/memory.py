@@ -87,7 +87,7 @@ def plan_memory(
         cluster: what the work runs on.
         rows: images to score; a small pool needs few actors.
         bank_bytes: of the bank.
-        weight_bytes: of the network.
+        weight_bytes: of the network, or of all that score together.
 
     Raises:
         ConfigError: not even one actor and one reader fit.
@@ -159,7 +159,7 @@ def foresee(config: Config, cluster: Cluster, *, rows: int, labeled: int) -> Mem
         cluster,
         rows=rows,
         bank_bytes=int(points) * 4 * (net.columns + POINT_WORDS),
-        weight_bytes=net.weights,
+        weight_bytes=net.weights * config.query.networks,
     )
 
 

@@ -35,9 +35,14 @@ def answers_key(index: int) -> str:
     return f"{PREFIX}{index + 1:03d}-round-{index:03d}.parquet"
 
 
-def stored_network(workspace: Workspace, index: int, config: Config) -> Network:
-    """The network of a round, as a value that workers can share."""
-    weights = workspace.store.get(round_key(index, "model/model.safetensors"))
+def member_key(index: int, member: int) -> str:
+    """Where the weights lie of a network that a round trains for its committee; the first is the round's own."""
+    return round_key(index, f"model/member-{member:03d}.safetensors" if member else "model/model.safetensors")
+
+
+def stored_network(workspace: Workspace, index: int, config: Config, member: int = 0) -> Network:
+    """The network of a round, as a value that workers can share; or another member of its committee."""
+    weights = workspace.store.get(member_key(index, member))
     return Network(
         config.model, len(of_round(workspace, config, index).taxonomy), np.frombuffer(weights, np.uint8)
     )

@@ -67,13 +67,15 @@ class Question:
 
         with ThreadPoolExecutor(8, thread_name_prefix="rows") as threads:
             table = pa.concat_tables(threads.map(read, shards)).sort_by("id")
-        features = None
+        features = votes = None
         if self.plan.keeps is not None:
             assert self.labeled.features is not None
-            deep = self.plan.keeps == "deep"
-            features = unpack(table["features"].to_pylist(), self.labeled.features, deep=deep)
+            deep, members = self.plan.keeps == "deep", self.plan.votes
+            features, votes = unpack(
+                table["features"].to_pylist(), self.labeled.features, deep=deep, members=members
+            )
         table = table.drop_columns("features")
-        return table, sisom.Candidates(table["id"].to_pylist(), scores_in(table), features)
+        return table, sisom.Candidates(table["id"].to_pylist(), scores_in(table), features, votes)
 
 
 def foresee(config: Config, cluster: Cluster, *, rows: int) -> None:
@@ -87,6 +89,7 @@ def foresee(config: Config, cluster: Cluster, *, rows: int) -> None:
         return
     net = measured(config.model, len(config.taxonomy))
     width = {None: 0, "last": net.last, "deep": net.last + net.columns}[plan.keeps]
+    width += plan.votes * len(config.taxonomy)
     needed = rows * (ROW_BYTES + 4 * width * COPIES)
     nodes = cluster.nodes if isinstance(plan.selector(), GreedySelector) else 1
     room = nodes * int(config.resources.memory or cluster.node_memory)

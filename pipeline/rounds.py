@@ -43,14 +43,23 @@ from pipeline.labels import PREFIX, Labels, batches, read_labels
 from pipeline.lease import Lease
 from pipeline.listing import freeze
 from pipeline.memory import foresee
-from pipeline.outcome import answers_key, bank_file, metrics_of, stored_bank, stored_network, track, view_of
+from pipeline.outcome import (
+    answers_key,
+    bank_file,
+    member_key,
+    metrics_of,
+    stored_bank,
+    stored_network,
+    track,
+    view_of,
+)
 from pipeline.planned import as_planned, grown, latest
 from pipeline.plots import plots
 from pipeline.progress import Voice
 from pipeline.report import render
 from pipeline.snapshot import Snapshot
 from pipeline.stages import Network
-from pipeline.strangeness import fit, keep_features, stored_detector
+from pipeline.strangeness import detector_of, fit, keep_features, moves_images, stored_detector
 from pipeline.tracking import Tracker
 from pipeline.types import Round
 from pipeline.workspace import Workspace, round_key, to_json
@@ -172,6 +181,16 @@ class _Work:
         return labeled.embed(self.labeled_set, self.network, self.config, self.cluster)
 
     @cached_property
+    def judged(self) -> sisom.Features:
+        """The labeled rows as the config's detector wants them: of other images, where it changes them."""
+        detector = detector_of(self.config, self.network.build("cpu"))
+        if not moves_images(detector):
+            return self.embedded.features
+        return labeled.embed(
+            self.labeled_set, self.network, self.config, self.cluster, moved_by=detector
+        ).features
+
+    @cached_property
     def truth(self) -> oracle.Truth | None:
         """The truths, for the simulated oracle and for evaluation; None outside simulations."""
         return oracle.read_truth(self.config) if self.config.truth_uri else None
@@ -266,23 +285,13 @@ def _train(work: _Work) -> None:
     rows = 0
     with work.timed("train", lambda: rows):
         config, workspace = work.config, work.workspace
-        start = None
-        if config.train.start == "last" and work.index > 0:
-            start = workspace.store.get(round_key(work.index - 1, "model/model.safetensors"))
-        trained = train.train(
-            work.labeled_set,
-            start,
-            config,
-            work.cluster,
-            storage_path=workspace.store.url("train"),
-            name=work.attempt,
-            seed=work.plan["seed"],
-            threads=work.plan["threads"],
-        )
-        if trained.record["resumed_from"]:
-            work.project.voice.say(f"    training went on after epoch {trained.record['resumed_from']}")
-        # Of this attempt: what an earlier one trained took none of this time.
-        rows = trained.record["rows"] * (trained.record["epochs"] - trained.record["resumed_from"])
+        for member in range(1, config.query.networks):
+            if not workspace.exists(member_key(work.index, member)):
+                other = _trained(work, member)
+                rows += other.images
+                workspace.store.put(member_key(work.index, member), other.weights)
+        trained = _trained(work)
+        rows += trained.images
         model = {
             "model": config.model.model_dump(mode="json"),
             "taxonomy": list(config.taxonomy),
@@ -290,8 +299,28 @@ def _train(work: _Work) -> None:
             "unreadable": work.labeled_set.broken.to_pylist(),
             "weights_sha256": hashlib.sha256(trained.weights).hexdigest(),
         }
-        workspace.store.put(work.key("model/model.safetensors"), trained.weights)
+        workspace.store.put(member_key(work.index, 0), trained.weights)
         workspace.write_json(work.key("model/model.json"), model)
+
+
+def _trained(work: _Work, member: int = 0) -> train.Trained:
+    """The round's network, or another member of the committee that its query asks: from a seed of its own."""
+    config, workspace, seed = work.config, work.workspace, work.plan["seed"]
+    before = member_key(work.index - 1, member)
+    warm = config.train.start == "last" and work.index > 0
+    trained = train.train(
+        work.labeled_set,
+        workspace.store.get(before) if warm else None,
+        config,
+        work.cluster,
+        storage_path=workspace.store.url("train"),
+        name=f"{work.attempt}-member-{member:03d}" if member else work.attempt,
+        seed=round_seed(seed, member) if member else seed,
+        threads=work.plan["threads"],
+    )
+    if trained.record["resumed_from"]:
+        work.project.voice.say(f"    training went on after epoch {trained.record['resumed_from']}")
+    return trained
 
 
 def _evaluate(work: _Work) -> None:
@@ -348,7 +377,7 @@ def _fit_bank(work: _Work) -> None:
             scores = sisom.score(bank, rows.features.select(chosen), exclude=chosen)
             judged = getattr(scores, config.scoring.score)
         else:
-            keep_features(work.workspace, work.index, rows.features, rows.targets)
+            keep_features(work.workspace, work.index, work.judged, rows.targets)
             judged = _judged_without(work, chosen)
         limit = sisom.threshold(judged, config.scoring.keep)
         work.workspace.store.put(work.key("bank.safetensors"), replace(bank, threshold=limit).to_bytes())
@@ -364,9 +393,9 @@ def _judged_without(work: _Work, chosen: torch.Tensor) -> torch.Tensor:
         others[fold] = False
         if len(set(rows.targets[others].tolist())) < 2:  # so few that nothing is left to fit to
             others[:] = True
-        fitted = fit(work.config, model, rows.features.select(others), rows.targets[others])
+        fitted = fit(work.config, model, work.judged.select(others), rows.targets[others])
         assert fitted is not None  # only asked where a detector judges
-        found.append(fitted.score(rows.features.select(fold)))
+        found.append(fitted.score(work.judged.select(fold)))
     return torch.cat(found)
 
 
@@ -398,6 +427,10 @@ def _scoring_job(work: _Work) -> scoring.Job:
         work.config,
         work.cluster,
         detector=stored_detector(work.workspace, work.index, work.network, work.config),
+        members=[
+            stored_network(work.workspace, work.index, work.config, member)
+            for member in range(1, work.config.query.networks)
+        ],
         seed=work.plan["seed"],
     )
 
@@ -479,13 +512,15 @@ def _commit(work: _Work) -> Round:
     workspace = work.workspace
     names = ["plan.json", "labeled.parquet", "shards.parquet", "model/model.safetensors", "slopes.json"]
     names += ["bank.safetensors", "account.json", "triage.json", "query.parquet"]
+    keys = [*map(work.key, names)]
+    keys += [member_key(work.index, member) for member in range(1, work.config.query.networks)]
     manifest = Round(
         index=work.index,
         seed=work.plan["seed"],
         config_digest=work.plan["config_digest"],
         labels=tuple(work.plan["labels"]),
         snapshot=work.plan["pool"]["digest"],
-        artefacts=tuple((name, workspace.digest(work.key(name))) for name in names),
+        artefacts=tuple((key.removeprefix(work.key("")), workspace.digest(key)) for key in keys),
     )
     written = to_json({**asdict(manifest), "artefacts": dict(manifest.artefacts)})
     lease = work.project.lease

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,12 +26,13 @@ from pipeline.account import Tally, allowed, close_account, overflow, part_key, 
 from pipeline.assembler import ShardAssembler
 from pipeline.broadcast import BankFile, Broadcast
 from pipeline.config import Config
-from pipeline.engine import Cluster, deaths
+from pipeline.engine import Cluster
 from pipeline.errors import AccountError, StageFailed, StoreUnavailable, ours
 from pipeline.listing import refusals
 from pipeline.memory import MemoryPlan, plan_memory
 from pipeline.pieces import Reading
 from pipeline.progress import Counter, Publish, Voice
+from pipeline.read_tasks import ReadTask
 from pipeline.reading import ReadShards
 from pipeline.snapshot import Snapshot, load_shards
 from pipeline.stages import Network, Scorer
@@ -82,11 +83,13 @@ def prepare(
     cluster: Cluster,
     *,
     detector: Fitted | None = None,
+    members: Sequence[Network] = (),
     seed: int = 0,
 ) -> Job:
     """Plan the memory and share what actors need with the cluster.
 
-    `file` is where the bank lies; `detector` what judges in its place; `seed` that of the query's strategy.
+    `file` is where the bank lies; `detector` what judges in its place; `members` vote beside the network where the
+    query's strategy, whose seed `seed` is, asks a committee.
     """
     arrays = bank.to_arrays().values()
     memory = plan_memory(
@@ -94,22 +97,11 @@ def prepare(
         cluster,
         rows=snapshot.rows,
         bank_bytes=sum(array.nbytes for array in arrays),
-        weight_bytes=network.weights.nbytes,
+        weight_bytes=sum(one.weights.nbytes for one in (network, *members)),
     )
     most = config.resources.bank_share * cluster.object_store
-    shared = Broadcast.of(network, bank, file, detector, most_bytes=most)
+    shared = Broadcast.of(network, bank, file, detector, members, most_bytes=most)
     return Job(workspace, prefix, snapshot, refusals(duplicates), shared, config, cluster, memory, seed)
-
-
-class _ReadTask:
-    """The thin part of reading that speaks Ray: how many processes have died at this very task before."""
-
-    def __init__(self, read: ReadShards, granted: int) -> None:
-        self._read = read
-        self._deaths = granted  # deaths that are taken for granted
-
-    def __call__(self, shards: pa.Table) -> Iterator[pa.Table]:
-        yield from self._read(shards, deaths() + self._deaths)  # Ray Data repeats such a task for ever
 
 
 class _ScoringActor:
@@ -117,7 +109,9 @@ class _ScoringActor:
 
     def __init__(self, shared: Broadcast, options: Mapping[str, Any]) -> None:
         network, bank = shared.receive()
-        self._scorer = Scorer(network, bank, detector=shared.receive_detector(), **options)
+        self._scorer = Scorer(
+            network, bank, detector=shared.receive_detector(), members=shared.receive_members(), **options
+        )
 
     def __call__(self, batches: pa.Table) -> pa.Table:
         return self._scorer(batches)
@@ -274,7 +268,7 @@ def _scored(job: Job, shards: Snapshot, attempt: int) -> Iterable[Any]:
     }
     tasks = list(_tasks(shards))
     batches = ray.data.from_arrow(tasks).map_batches(
-        _ReadTask(read, 2 if attempt > 1 else 0),
+        ReadTask(read, 2 if attempt > 1 else 0),
         batch_size=None,
         batch_format="pyarrow",
         num_cpus=cluster.reader_cpus,

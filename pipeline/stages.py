@@ -7,7 +7,7 @@ on the shard alone, and so do the scores, to the bit.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -24,7 +24,7 @@ from pipeline.types import EXTRAS, SCORED
 from sisom.arrays import as_tensor
 from sisom.distances import BUDGET_BYTES
 from sisom.models import build_model, load_weights
-from sisom.selectors import dropout_votes
+from sisom.selectors import dropout_votes, ensemble_votes
 
 NOTHING_ASKED = QueryPlan()
 
@@ -67,11 +67,23 @@ class Extractor:
 
     def __call__(self, pixels: NDArray[np.uint8]) -> sisom.Features:
         """Features of (n,3,s,s) uint8 pixels, n > 0, on the device."""
+        return self._features(pixels, self._layers, lambda images: images)
+
+    def moved(self, pixels: NDArray[np.uint8], detector: Any) -> sisom.Features:
+        """Features of images after a detector that needs the model has moved them: of the last layer alone."""
+        return self._features(pixels, self._layers[-1:], lambda images: detector.perturb(self._net, images))
+
+    def _features(
+        self,
+        pixels: NDArray[np.uint8],
+        layers: Sequence[str],
+        prepare: Callable[[torch.Tensor], torch.Tensor],
+    ) -> sisom.Features:
         parts = []
         for start in range(0, len(pixels), self._batch_size):
             part = as_tensor(pixels[start : start + self._batch_size]).to(self._device)
-            images = normalise(part, self._model)
-            parts.append(sisom.extract(self._net, images, self._layers, tile=self._tile))
+            images = prepare(normalise(part, self._model))
+            parts.append(sisom.extract(self._net, images, layers, tile=self._tile))
         return sisom.Features.concat(parts)
 
 
@@ -90,14 +102,16 @@ class Scorer:
         threads: int,
         tiles: int = BUDGET_BYTES,
         detector: Any = None,
+        members: Sequence[Network] = (),
         query: QueryPlan = NOTHING_ASKED,
         seed: int = 0,
     ) -> None:
         """What is computed of a batch.
 
         `score` names the bank's score that marks rows out of distribution, unless `detector` (fitted) does. `query`
-        says what a strategy needs of rows while their features are at hand, `seed` is its. `tiles` is how many bytes
-        the distances of a batch may take at a time; no score depends on it.
+        says what a strategy needs of rows while their features are at hand, `seed` is its, and `members` sit in its
+        committee beside the network. `tiles` is how many bytes the distances of a batch may take at a time; no score
+        depends on it.
         """
         torch.set_num_threads(threads)
         # On a GPU too, the same image gives the same bits whatever came with it.
@@ -111,10 +125,11 @@ class Scorer:
         self._tiles = tiles
         self._detector = detector
         self._selector: Any = query.selector() if query.from_features else None
-        self._votes = None
-        if self._selector is not None and "committee" in self._selector.needs:
+        self._others = [Extractor(one, device, batch_size, bank.layers[-1:]) for one in members]
+        self._dropout = None
+        if query.voters == "dropout":
             head, who = sisom.Head.of(network.build("cpu")), query.committee
-            self._votes = partial(dropout_votes, head, members=who.members, dropout=who.dropout, seed=seed)
+            self._dropout = partial(dropout_votes, head, members=who.members, dropout=who.dropout, seed=seed)
         self._kept = query.keeps
         self._seed = seed
 
@@ -147,10 +162,10 @@ class Scorer:
         pixels = np.frombuffer(data, np.uint8).reshape(count, 3, self._size, self._size)
         features = self._extract(pixels)
         scores = sisom.score(self._bank, features, budget_bytes=self._tiles)
-        strange = None if self._detector is None else self._detector.score(features)
+        strange = None if self._detector is None else self._detector.judge(self._extract, pixels, features)
+        votes = self._votes(pixels, features)
         priority = None
         if self._selector is not None:
-            votes = None if self._votes is None else self._votes(features.penultimate)
             rows = sisom.Candidates(ids, scores, features, votes)
             priority = self._selector.priority_of(rows, seed=self._seed)
         judged = getattr(scores, self._score) if strange is None else strange
@@ -162,8 +177,18 @@ class Scorer:
             "is_ood": verdict.cpu().tolist(),
             "strangeness": [None] * count if strange is None else strange.tolist(),
             "priority": [None] * count if priority is None else priority.cpu().tolist(),
-            "features": [None] * count if self._kept is None else pack(features, deep=self._kept == "deep"),
+            "features": [None] * count
+            if self._kept is None
+            else pack(features, votes, deep=self._kept == "deep"),
         }
+
+    def _votes(self, pixels: NDArray[np.uint8], features: sisom.Features) -> torch.Tensor | None:
+        """(members, n, K) of the committee that the query's strategy asks; None without one."""
+        if self._dropout is not None:
+            return self._dropout(features.penultimate)
+        if not self._others:
+            return None
+        return ensemble_votes([features.logits, *(other(pixels).logits for other in self._others)])
 
 
 def _rows(batches: pa.Table) -> Iterator[dict[str, Any]]:

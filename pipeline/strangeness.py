@@ -9,7 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
@@ -17,7 +19,7 @@ from torch import Tensor
 import sisom
 from pipeline.config import Config
 from pipeline.errors import ConfigError, LabelError
-from pipeline.stages import Network
+from pipeline.stages import Extractor, Network
 from pipeline.workspace import Workspace, round_key
 from sisom.catalog import build_detector
 from sisom.head import Head
@@ -33,9 +35,32 @@ class Fitted:
     state: Any
 
     def score(self, features: sisom.Features) -> Tensor:
-        """(n,) float32, higher is stranger."""
+        """(n,) float32 of features as the detector wants them, higher is stranger."""
         found: Tensor = self.detector.score(self.state, features.to("cpu"))
         return found
+
+    def judge(self, extract: Extractor, pixels: NDArray[np.uint8], features: sisom.Features) -> Tensor:
+        """(n,) float32 of (n,3,s,s) pixels whose `features` are at hand; a detector may want others of them."""
+        return self.score(extract.moved(pixels, self.detector) if moves_images(self.detector) else features)
+
+
+def moves_images(detector: Any) -> bool:
+    """Whether the detector changes images before their features are taken: those of labeled rows too."""
+    return "model" in detector.needs
+
+
+def detector_of(config: Config, model: torch.nn.Module) -> Any:
+    """The config's detector, for this network and its normalisation.
+
+    Raises:
+        sisom.errors.InputError: an option that it does not have, or a value that it refuses.
+    """
+    name: str = config.scoring.score
+    options: dict[str, Any] = dict(config.scoring.options)
+    detector = build_detector(name, head=Head.of(model), **options)
+    if moves_images(detector) and "std" not in options:
+        return build_detector(name, std=config.model.std, **options)
+    return detector
 
 
 def fit(config: Config, model: torch.nn.Module, features: sisom.Features, targets: Tensor) -> Fitted | None:
@@ -47,9 +72,9 @@ def fit(config: Config, model: torch.nn.Module, features: sisom.Features, target
     """
     if config.scoring.from_bank:
         return None
-    name, options = config.scoring.score, config.scoring.options
+    name = config.scoring.score
     try:
-        detector = build_detector(name, head=Head.of(model), **options)
+        detector = detector_of(config, model)
         return Fitted(detector, detector.fit(features, targets))
     except (sisom.errors.InputError, TypeError) as error:
         raise ConfigError(f"scoring.score: {name}: {error}") from None

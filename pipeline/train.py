@@ -39,7 +39,15 @@ class Trained:
     """A trained network: safetensors weights, and how training went."""
 
     weights: bytes
-    record: Mapping[str, Any]  # best_epoch, epochs, held_out_accuracy, held_out_loss, rows, curve
+    record: Mapping[
+        str, Any
+    ]  # best_epoch, epochs, held_out_accuracy, held_out_loss, resumed_from, rows, curve
+
+    @property
+    def images(self) -> int:
+        """How often an image was trained on by this attempt, apart from what an earlier one had done."""
+        count: int = self.record["rows"] * (self.record["epochs"] - self.record["resumed_from"])
+        return count
 
 
 def train(

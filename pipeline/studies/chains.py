@@ -33,7 +33,7 @@ from pipeline.studies.open_set import (
 )
 from pipeline.workspace import Workspace
 from sisom.models import save_weights
-from sisom.selectors import dropout_votes
+from sisom.selectors import dropout_votes, ensemble_votes
 from sisom.types import Candidates, Labeled
 
 Rows = NDArray[np.int64]
@@ -263,18 +263,17 @@ class _Question:
             self.net.to(self.bench.device)
             dropout = config.committee.dropout
             return dropout_votes(head, features.penultimate, members=members, dropout=dropout, seed=seed)
-        found = [torch.softmax(features.logits, dim=1)]
+        found = [features.logits]
         size = self.bench.compute.batch_size
         for member in range(1, members):
             weights, _ = _trained(
                 self.stage, config, self.bench, self.labeled, self.cell.spec["seed"], self.index, member
             )
             net = load(config.model, len(self.known), weights, self.bench.device)
-            logits = predict(
-                net, self.stage.pixels[pool], config.model, batch_size=size, device=self.bench.device
+            found.append(
+                predict(net, self.stage.pixels[pool], config.model, batch_size=size, device=self.bench.device)
             )
-            found.append(torch.softmax(logits, dim=1))
-        return torch.stack(found)
+        return ensemble_votes(found)
 
 
 def _energy(logits: torch.Tensor) -> NDArray[np.float64]:

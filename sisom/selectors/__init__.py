@@ -9,7 +9,13 @@ from sisom.selectors.batches import ClassBalancedSelector, SisomeGreedySelector
 from sisom.selectors.blocks import GreedySelector, pick_greedily, winner
 from sisom.selectors.boundaries import BaseSelector
 from sisom.selectors.by_score import EnergySelector, SisomeSelector, SisomSelector
-from sisom.selectors.committee import BaldSelector, KlSelector, VoteEntropySelector, dropout_votes
+from sisom.selectors.committee import (
+    BaldSelector,
+    KlSelector,
+    VoteEntropySelector,
+    dropout_votes,
+    ensemble_votes,
+)
 from sisom.selectors.coreset import CoreSetSelector, KCenterBlock
 from sisom.selectors.coverage import ProbCoverSelector
 from sisom.selectors.density import InformationDensitySelector
@@ -44,6 +50,7 @@ __all__ = [
     "TypiClustSelector",
     "VoteEntropySelector",
     "dropout_votes",
+    "ensemble_votes",
     "pick_greedily",
     "top",
     "winner",

@@ -1,5 +1,6 @@
 """Selectors that ask where the members of a committee disagree (section 14)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +13,7 @@ from sisom.rowwise import rowwise
 from sisom.selectors.base import RowSelector, committee_of
 from sisom.types import Candidates
 
-__all__ = ["BaldSelector", "KlSelector", "VoteEntropySelector", "dropout_votes"]
+__all__ = ["BaldSelector", "KlSelector", "VoteEntropySelector", "dropout_votes", "ensemble_votes"]
 
 
 class _CommitteeSelector(RowSelector):
@@ -48,6 +49,11 @@ class VoteEntropySelector(_CommitteeSelector):
     def priority_of(self, pool: Candidates, *, seed: int) -> Float[Tensor, " n"]:  # noqa: ARG002
         """From the committee; see `RowSelector`."""
         return rowwise(_vote_entropy, committee_of(pool).transpose(0, 1))
+
+
+def ensemble_votes(logits: Sequence[Float[Tensor, "n K"]]) -> Float[Tensor, "members n K"]:
+    """Class probabilities of a committee of networks, from what each makes of the same rows."""
+    return torch.stack([rowwise(lambda rows: torch.softmax(rows, dim=1), each) for each in logits]).float()
 
 
 def dropout_votes(

@@ -18,7 +18,7 @@ _TITLES: Mapping[str, str] = {
     "train-worker": r"ray::.*RayTrainWorker",
     "train-controller": r"ray::.*TrainController",
     "trial": r"ray::.*(ImplicitFunc|_trial)",
-    "reader": r"ray::.*_ReadTask",
+    "reader": r"ray::.*ReadTask",
     "scorer": r"ray::.*_ScoringActor",
     "agent": r"ray::\w*Agent",
     "worker": r"ray::(?!IDLE|\w*Agent)",

@@ -57,7 +57,6 @@ def refusal(text: str, *overrides: str) -> str:
         ("model: {layers: [a, a]}", "x.yaml: model.layers: name at least one layer, each once"),
         ("model: {layers: [a, 3]}", "x.yaml: model.layers.1: input should be a valid string (got '3')"),
         ("query: {strategy: sisomee}", "query.strategy: unknown strategy 'sisomee'; did you mean sisome?"),
-        ("query: {strategy: qbc-kl}", "query.strategy: 'qbc-kl' asks several networks, and a round trains one; a"),
         ("query: {strategy: zzz}", "'zzz'; known: badge, bald, base, class-balanced, coreset, energy, entropy,"),
         ("slopes: {low: 2, high: 1}", "x.yaml: slopes: low (2) must be below high (1)"),
         ("slopes: {low: 1, high: 1}", "x.yaml: slopes: low (1) must be below high (1)"),

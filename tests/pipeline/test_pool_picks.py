@@ -34,6 +34,7 @@ from pipeline.stages import Extractor
 from pipeline.storage import LocalStore
 from pipeline.types import TOGETHER
 from pipeline.workspace import Workspace
+from sisom.models import build_model, save_weights
 from sisom.selectors import GreedySelector, dropout_votes
 from tests.support.scoring_lab import Lab, config_of, image, small_pool
 
@@ -55,6 +56,12 @@ def plan_of(name: str, **changes: Any) -> QueryPlan:
     return QueryPlan.model_validate({"size": 12, "strategy": name} | changes)
 
 
+def votes_of(rows: int) -> torch.Tensor:
+    """Of the ten members of a committee."""
+    raw = torch.randn(10, rows, CLASSES, generator=torch.Generator().manual_seed(8))
+    return torch.softmax(raw, dim=2)
+
+
 def table_of(features: sisom.Features, plan: QueryPlan) -> pa.Table:
     """What scoring would leave of so many rows, in an order that is not that of the ids."""
     count = len(features)
@@ -62,7 +69,9 @@ def table_of(features: sisom.Features, plan: QueryPlan) -> pa.Table:
     scores = {name: np.random.default_rng(6).normal(size=count) for name in ("inner", "outer", "ratio")}
     scores |= {name: np.random.default_rng(7).normal(size=count) for name in ("energy", "sisom", "sisome")}
     predicted = [f"class {c}" for c in features.logits.argmax(dim=1).tolist()]
-    blobs = [None] * count if plan.keeps is None else pack(features, deep=plan.keeps == "deep")
+    blobs = [None] * count
+    if plan.keeps is not None:
+        blobs = pack(features, votes_of(count) if plan.votes else None, deep=plan.keeps == "deep")
     columns = {
         "id": [f"i{n:03d}" for n in numbers],
         "uri": [f"u{n}" for n in numbers],
@@ -105,7 +114,9 @@ def serially(asked: Question, table: pa.Table, features: sisom.Features) -> list
     ids = table["id"].to_pylist()
     free = [row for row, name in enumerate(ids) if name not in asked.answered]
     scores = scores_in(table)
-    pool = sisom.Candidates([ids[row] for row in free], scores.select(free), features.select(free))
+    pool = sisom.Candidates(
+        [ids[row] for row in free], scores.select(free), features.select(free), votes_of(ROWS)[:, free]
+    )
     return [
         pool.ids[row]
         for row in asked.selector().select(pool, asked.labeled, asked.plan.size, seed=asked.seed).tolist()
@@ -132,9 +143,15 @@ def started() -> Iterator[None]:
     ray.shutdown()
 
 
-@pytest.mark.parametrize("name", TOGETHER_NAMES)
-def test_the_picks_are_those_of_the_selector_itself(name: str, tmp_path: Path) -> None:
-    asked, table, features = question(name, tmp_path)
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [*((name, {}) for name in TOGETHER_NAMES), ("class-balanced", {"of": "bald"}),
+     ("class-balanced", {"of": "qbc-vote"})],
+)  # fmt: skip
+def test_the_picks_are_those_of_the_selector_itself(
+    name: str, options: dict[str, Any], tmp_path: Path
+) -> None:
+    asked, table, features = question(name, tmp_path, options=options)
     cluster: Any = None  # few rows are looked at in this process
     found = pick(asked, range(SHARDS), 12, cluster, rows=ROWS)
     assert found.schema == CANDIDATES
@@ -172,14 +189,20 @@ def test_blocks_without_rows_and_more_picks_than_rows(started: None, tmp_path: P
 @pytest.mark.parametrize("deep", [False, True])
 def test_features_come_back_from_bytes(deep: bool) -> None:
     features = random_features(7, 3)
-    again = unpack(pack(features, deep=deep), features, deep=deep)
+    again, nobody = unpack(pack(features, deep=deep), features, deep=deep)
+    assert nobody is None
     assert torch.equal(again.logits, features.logits)
     assert torch.equal(again.penultimate, features.penultimate)
     assert again.saliency.shape[1] == (13 if deep else 0)
     if deep:
         assert torch.equal(again.saliency, features.saliency)
         assert again.layer_dims == DIMS
-    assert len(unpack([], features, deep=deep)) == 0
+    assert len(unpack([], features, deep=deep)[0]) == 0
+    votes = votes_of(7)
+    same, ballots = unpack(pack(features, votes, deep=deep), features, deep=deep, members=10)
+    assert ballots is not None
+    assert torch.equal(ballots, votes)
+    assert torch.equal(same.saliency, again.saliency)
 
 
 def test_what_is_left_of_the_query_is_filled_with_the_picks() -> None:
@@ -238,11 +261,45 @@ def test_scoring_leaves_what_the_strategy_needs_and_no_more(started: None, lab: 
     usual = [row for row, strange in enumerate(scored["is_ood"].to_pylist()) if not strange]
     assert 0 < len(usual) < 90
     assert kept["id"].to_pylist() == [ids[row] for row in usual]
-    again = unpack(kept["features"].to_pylist(), features, deep=False)
+    again, _ = unpack(kept["features"].to_pylist(), features, deep=False)
     assert torch.equal(again.penultimate, features.penultimate[usual])
     assert torch.equal(again.logits, features.logits[usual])
     clear_together(job.workspace, "")
     assert not list(job.workspace.keys("together/"))
+
+
+@pytest.mark.ray
+def test_networks_of_other_seeds_vote(started: None, lab: Lab, tmp_path: Path) -> None:
+    """As each row's priority, or kept beside the scores for a strategy that looks at rows together."""
+    pool = small_pool(tmp_path / "pool", rows=40)
+    pixels = decode_batch([image(n) for n in range(40)], config_of("unused").model.transform(10**6)).pixels
+    others = []
+    for seed in (1, 2):
+        weights = save_weights(build_model(lab.network.model.name, CLASSES, seed=seed))
+        others.append(replace(lab.network, weights=np.frombuffer(weights, np.uint8)))
+    features = Extractor(lab.network, "cpu", 16)(pixels)
+    logits = [features.logits, *(Extractor(other, "cpu", 16)(pixels).logits for other in others)]
+    votes = torch.stack([torch.softmax(each, dim=1) for each in logits])
+    plan = {"strategy": "qbc-kl", "committee": {"members": 3}}
+    job = lab.job(config_of(pool, query=plan), tmp_path / "rows", members=others)
+    assert job.config.query.networks == 3
+    score_pool(job, Voice())
+    clear_parts(job.workspace, "")
+    found = pa.concat_tables(job.workspace.tables("scores/")).sort_by("id")
+    mean = votes.double().mean(dim=0)
+    by_hand = (votes.double() * (votes.double() / mean).log()).sum(dim=2).mean(dim=0)
+    assert found["priority"].to_pylist() == pytest.approx(by_hand.tolist(), abs=1e-6)
+    assert float(by_hand.min()) > 1e-4
+
+    balanced = {"strategy": "class-balanced", "options": {"of": "qbc-vote"}, "committee": {"members": 3}}
+    job = lab.job(config_of(pool, query=balanced), tmp_path / "together", members=others)
+    score_pool(job, Voice())
+    kept = pa.concat_tables(job.workspace.tables("together/"))
+    places = [int(name[1:]) for name in kept["id"].to_pylist()]
+    assert places
+    _, ballots = unpack(kept["features"].to_pylist(), features, deep=False, members=3)
+    assert ballots is not None
+    assert torch.allclose(ballots, votes[:, places], rtol=0, atol=1e-6)
 
 
 def test_a_pool_that_no_memory_holds_is_refused_before_training() -> None:
@@ -260,10 +317,8 @@ def test_a_pool_that_no_memory_holds_is_refused_before_training() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"strategy": "qbc-vote"}, "'qbc-vote' asks several networks, and a round trains one"),
         ({"strategy": "typiclust", "options": {"mots": 3}}, "no option 'mots'; the nearest is 'most'"),
         ({"strategy": "margin", "options": {"k": 3}}, "selector 'margin' has no option"),
-        ({"strategy": "class-balanced", "options": {"of": "bald"}}, "of a committee's votes"),
         ({"strategy": "class-balanced", "options": {"of": "nothing"}}, "unknown ranking 'nothing'"),
         ({"strategy": "class-balanced", "options": {"of": 3}}, "unknown ranking '3'"),
         ({"strategy": "typiclust", "options": {"most": "x"}}, "most must be of type int, got 'x'"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -231,3 +233,10 @@ def test_a_shard_that_changed_goes_to_quarantine_whole(pool: Pool) -> None:
     (last,) = batches(pool, 3, listed=listed.take([1]))
     assert last["bad_rows"] == [0, 1, 2]
     assert set(last["bad_reasons"]) == {"vanished since the pool was listed"}
+
+
+def test_what_reads_needs_no_torch() -> None:
+    """Readers start before the first image is scored, and on every node: torch would be most of their start."""
+    code = "import sys; import pipeline.read_tasks; print('torch' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "False"

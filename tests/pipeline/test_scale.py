@@ -191,7 +191,7 @@ def killing(name: str, times: int) -> Iterator[list[int]]:
         thread.join()
 
 
-@pytest.mark.parametrize("name", ["_ScoringActor", "_ReadTask"])
+@pytest.mark.parametrize("name", ["_ScoringActor", "ReadTask"])
 def test_killed_workers_change_no_byte(
     name: str, reference: tuple[Path, dict[str, bytes]], lab: Lab, config_for: MakeConfig, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -23,18 +23,14 @@ from pipeline.loop import check_model
 from pipeline.progress import Voice
 from pipeline.scoring import score_pool
 from pipeline.selection import COLUMNS, candidates, priorities
-from pipeline.stages import Extractor
+from pipeline.stages import Extractor, normalise
 from pipeline.storage import LocalStore
 from pipeline.strangeness import fit, keep_features, stored_detector
 from pipeline.types import SCORES
 from pipeline.workspace import Workspace
 from tests.support.scoring_lab import SIZE, Lab, config_of, image, small_pool
 
-JUDGES = sorted(
-    name
-    for name, kind in sisom.DETECTORS.items()
-    if name not in ("sisome", "sisom", "energy") and "model" not in getattr(kind, "needs", ())
-)
+JUDGES = sorted(name for name in sisom.DETECTORS if name not in ("sisome", "sisom", "energy"))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -85,10 +81,8 @@ def test_the_banks_own_scores_need_no_detector(lab: Lab, tmp_path: Path) -> None
     ("changes", "message"),
     [
         ({"scoring": {"score": "knnn"}}, "unknown detector 'knnn'; did you mean knn?"),
-        ({"scoring": {"score": "odin"}}, "'odin' needs the model beside the features"),
         ({"scoring": {"options": {"k": 3}}}, "sisome comes out of the bank and takes none"),
         ({"query": {"strategy": "knn"}}, "'knn' is a detector, and scoring.score is another one, 'sisome'"),
-        ({"query": {"strategy": "qbc-kl"}}, "'qbc-kl' asks several networks"),
     ],
 )
 def test_what_a_config_may_not_ask_for(changes: dict[str, Any], message: str) -> None:
@@ -165,6 +159,30 @@ def test_strange_rows_go_by_the_detector_and_others_by_the_strategys_column() ->
     plan = judged_by("knn", query={"size": 2, "strategy": "margin", "ood_share": 0.5}).query
     found = candidates([part], pa.array([], pa.string()), plan, None, 0)
     assert found.num_rows == 4
+
+
+@pytest.mark.ray
+def test_odin_judges_the_images_that_it_moves(lab: Lab, tmp_path: Path) -> None:
+    """On workers as by hand, image by image: moved in pixels' units, not in those that the network sees."""
+    pool = small_pool(tmp_path / "pool", rows=40)
+    config = judged_by("odin", pool, scoring={"options": {"noise": 0.05, "temperature": 10.0}})
+    pixels = decode_batch([image(n) for n in range(40)], config.model.transform(10**6)).pixels
+    net = lab.network.build("cpu")
+    detector = sisom.build_detector("odin", noise=0.05, temperature=10.0, std=config.model.std)
+    strange = []
+    for one in pixels:
+        moved = detector.perturb(net, normalise(torch.from_numpy(one[None]), config.model))
+        strange.append(float(detector.score((), sisom.extract(net, moved, config.model.layers))[0]))
+    features, targets = labeled(lab)
+    job = lab.job(config, tmp_path / "out", fit(config, net, features, targets))
+    score_pool(job, Voice())
+    clear_parts(job.workspace, "")
+    found = pa.concat_tables(job.workspace.tables("scores/")).sort_by("id")
+    assert found["strangeness"].to_pylist() == pytest.approx(strange, abs=1e-6)
+    still = fit(judged_by("msp"), net, features, targets)
+    assert still is not None
+    unmoved = still.score(Extractor(lab.network, "cpu", 16)(pixels)).numpy()
+    assert np.abs(found["strangeness"].to_numpy() - unmoved).max() > 0.01
 
 
 @pytest.mark.ray

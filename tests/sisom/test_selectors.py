@@ -10,7 +10,7 @@ import torch
 from scipy.stats import chisquare
 
 from sisom import SELECTORS, Candidates, Features, Head, Labeled, errors, fit_bank, greedy
-from sisom.selectors import BadgeBlock, Gradients, KCenterBlock, pick_greedily
+from sisom.selectors import BadgeBlock, Gradients, KCenterBlock, ensemble_votes, pick_greedily
 from sisom.selectors.blocks import Race
 from sisom.selectors.clusters import kmeans
 
@@ -83,6 +83,17 @@ def test_committees_by_hand():
     assert (SELECTORS["bald"]().committee, SELECTORS["qbc-kl"]().committee) == ("dropout", "ensemble")
     with pytest.raises(errors.NonFinite):
         SELECTORS["bald"]().priority_of(replace(pool, committee=-committee), seed=0)
+
+
+def test_an_ensembles_votes_by_hand_and_row_by_row():
+    logits = [torch.tensor([[0.0, math.log(3)], [math.log(9), 0.0]]), torch.zeros(2, 2)]
+    votes = ensemble_votes(logits)
+    assert votes.dtype == torch.float32
+    hand = [[[0.25, 0.75], [0.9, 0.1]], [[0.5, 0.5], [0.5, 0.5]]]
+    assert torch.allclose(votes, torch.tensor(hand))
+    many = [gaussian(37, 10, 1), gaussian(37, 10, 2)]
+    alone = torch.cat([ensemble_votes([each[i : i + 1] for each in many]) for i in range(37)], dim=1)
+    assert torch.equal(ensemble_votes(many), alone)
 
 
 # ------------------------------------------------------------------------------------------------- CoreSet

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -83,13 +84,20 @@ class Lab:
         place.store.put("bank.safetensors", bank.to_bytes())
         return cls(network, bank, BankFile(place, "bank.safetensors", place.digest("bank.safetensors")))
 
-    def job(self, config: Config, out: Path, detector: Fitted | None = None, **changes: Any) -> Job:
+    def job(
+        self,
+        config: Config,
+        out: Path,
+        detector: Fitted | None = None,
+        members: Sequence[Network] = (),
+        **changes: Any,
+    ) -> Job:
         """List the pool of a config below `out` and prepare its scoring; `changes` are of the cluster."""
         workspace = Workspace(open_store(str(out), Storage()))
         cluster = replace(engine.start(config), **changes)
         listing = freeze(workspace, "", config, cluster)
         parts = (listing.snapshot, listing.duplicates, self.network, self.bank, self.file)
-        return prepare(workspace, "", *parts, config, cluster, detector=detector)
+        return prepare(workspace, "", *parts, config, cluster, detector=detector, members=members)
 
 
 def outcome(job: Job) -> tuple[pa.Table, pa.Table]:
