@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -46,7 +47,11 @@ class S3Store:
     @property
     def client(self) -> Any:
         """The boto3 client of this process."""
-        return client(self.storage)
+        pid, made = self.__dict__.get("_client", (None, None))
+        if pid != os.getpid():
+            made = client(self.storage)
+            self.__dict__["_client"] = (os.getpid(), made)
+        return made
 
     def url(self, key: str) -> str:
         return f"s3://{self.bucket}/{self.prefix}{key}".rstrip("/")

@@ -243,6 +243,16 @@ def bare_rate(lab: Lab, pixels: np.ndarray[Any, Any], processes: int, threads: i
     return len(pixels) / slowest
 
 
+@contextmanager
+def bracketed(lab: Lab, pixels: np.ndarray[Any, Any], *ways: tuple[int, int]) -> Iterator[list[float]]:
+    """The rates of bare loops, each the mean of one before and one after what is done inside: machines drift."""
+    before = [bare_rate(lab, pixels, *way) for way in ways]
+    rates: list[float] = []
+    yield rates
+    after = [bare_rate(lab, pixels, *way) for way in ways]
+    rates += [(a + b) / 2 for a, b in zip(before, after, strict=True)]
+
+
 def bare(lab: Lab, pixels: np.ndarray[Any, Any], threads: int, barrier: Any, seconds: Any) -> None:
     import sisom
 
@@ -303,9 +313,9 @@ def bench_parquet(lab: Lab, options: argparse.Namespace) -> None:
     pool = parquet_pool(lab.folder / "pool", encoded)
     pixels = decoded(encoded[: options.bare_rows], lab.size)
     cores = os.cpu_count() or 1
-    found = engine_run(lab, pool, lab.folder / "out")
-    split = bare_rate(lab, pixels, cores, 1)
-    whole = bare_rate(lab, pixels, 1, cores)
+    with bracketed(lab, pixels, (cores, 1), (1, cores)) as rates:
+        found = engine_run(lab, pool, lab.folder / "out")
+    split, whole = rates
     note = f"{options.rows} images, steady {found['steady']:.0f}/s, whole stage {options.rows / found['whole_s']:.0f}/s"
     line(f"engine / bare loop, {cores} processes of one thread", f"{found['steady'] / split:.3f}", note)
     line(
@@ -330,10 +340,24 @@ def bench_s3(lab: Lab, options: argparse.Namespace) -> None:
 
         with ThreadPoolExecutor(16) as threads:
             list(threads.map(lambda i: store.put(f"{i:09d}.png", encoded[i]), range(len(encoded))))
-        found = engine_run(lab, "s3://bench-pool/images", lab.folder / "out", storage={"endpoint": endpoint})
-    split = bare_rate(lab, decoded(encoded[: options.bare_rows], lab.size), os.cpu_count() or 1, 1)
+        cores = os.cpu_count() or 1
+        pixels = decoded(encoded[: options.bare_rows], lab.size)
+        with bracketed(lab, pixels, (cores, 1), (1, cores)) as rates:
+            found = engine_run(
+                lab, "s3://bench-pool/images", lab.folder / "out", storage={"endpoint": endpoint}
+            )
+    split, whole = rates
     note = f"{options.rows} objects, steady {found['steady']:.0f}/s; the server shares the cores"
-    line("engine from PNG objects on S3 / bare loop", f"{found['steady'] / split:.3f}", note)
+    line(
+        f"engine from PNG objects on S3 / bare loop, {cores} processes of one thread",
+        f"{found['steady'] / split:.3f}",
+        note,
+    )
+    line(
+        f"engine from PNG objects on S3 / bare loop, one process of {cores} threads",
+        f"{found['steady'] / whole:.3f}",
+        f"{whole:.0f}/s",
+    )
     line("listing", f"{found['listing_s']:.1f} s")
 
 

@@ -11,17 +11,21 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta, timezone
+from email.utils import format_datetime
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from botocore.utils import parse_timestamp
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline import local_store
 from pipeline.config import Storage
 from pipeline.errors import ArtefactMissing, ObjectChanged, StorageError, SystemFault, UserError
+from pipeline.s3_client import moment_of
 from pipeline.storage import LocalStore, Store, open_store
 
 STRANGE_KEYS = [
@@ -517,3 +521,25 @@ def test_listing_a_folder_of_many_names_takes_the_memory_of_a_run(tmp_path: Path
     )
     in_runs, whole = map(int, child.stdout.split())
     assert in_runs < whole / 2
+
+
+@given(
+    st.datetimes(min_value=datetime(1971, 1, 1), max_value=datetime(2200, 1, 1)),
+    st.sampled_from([UTC, timezone(timedelta(hours=2))]),
+)
+def test_points_of_time_are_read_as_boto3_reads_them(when: datetime, zone: timezone) -> None:
+    whole = when.replace(microsecond=0, tzinfo=zone)
+    told: list[object] = [
+        whole.isoformat(),
+        format_datetime(whole),
+        int(whole.timestamp()),
+        str(int(whole.timestamp())),
+    ]
+    utc = when.replace(microsecond=when.microsecond // 1000 * 1000)
+    told += [
+        utc.isoformat(timespec="milliseconds") + "Z",
+        whole.astimezone(UTC).strftime("%a, %d %b %Y %H:%M:%S GMT"),
+    ]
+    for text in told:
+        assert moment_of(text) == parse_timestamp(text), text
+        assert moment_of(text).utcoffset() == parse_timestamp(text).utcoffset()

@@ -75,7 +75,7 @@ osd objectstore = memstore
 memstore device bytes = 4294967296
 [client.rgw.a]
 rgw data = $folder/rgw
-rgw frontends = beast endpoint=127.0.0.1:$port
+rgw frontends = beast endpoint=127.0.0.1:$port tcp_nodelay=1
 CONF
     export CEPH_CONF=$folder/ceph.conf
     {
