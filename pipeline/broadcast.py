@@ -11,7 +11,7 @@ import hashlib
 import os
 import stat
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,7 +114,7 @@ class Broadcast:
     network: Any  # ObjectRef of a Network
     bank: Any  # ObjectRef of the bank's arrays, or a BankFile
     detector: Any = None  # ObjectRef of a fitted detector that is not the bank's
-    members: Any = None  # ObjectRef of the networks that sit in a committee beside the first
+    members: tuple[Any, ...] = ()  # ObjectRefs of the networks that sit in a committee beside the first
 
     @classmethod
     def of(
@@ -123,15 +123,18 @@ class Broadcast:
         bank: sisom.FeatureBank,
         file: BankFile,
         detector: Any = None,
-        members: Sequence[Network] = (),
+        members: Iterable[Network] = (),
         *,
         most_bytes: float,
     ) -> Broadcast:
-        """Share networks, a detector if there is one, and a bank, which goes by files beyond `most_bytes`."""
+        """Share networks, a detector if there is one, and a bank, which goes by files beyond `most_bytes`.
+
+        `members` are taken one at a time, so that the driver need not hold them all.
+        """
         arrays = bank.to_arrays()
         small = sum(array.nbytes for array in arrays.values()) <= most_bytes
         shared = None if detector is None else ray.put(detector)
-        others = ray.put(tuple(members)) if members else None
+        others = tuple(ray.put(member) for member in members)
         return cls(ray.put(network), ray.put(arrays) if small else file, shared, others)
 
     def receive(self) -> tuple[Network, sisom.FeatureBank]:
@@ -147,4 +150,4 @@ class Broadcast:
 
     def receive_members(self) -> tuple[Network, ...]:
         """In a worker: the other networks of the committee; none where no strategy asks one."""
-        return () if self.members is None else ray.get(self.members)
+        return tuple(ray.get(list(self.members)))

@@ -25,8 +25,8 @@ from pipeline.outcome import stored_bank, stored_network
 from pipeline.planned import of_round
 from pipeline.selection import COLUMNS, SCORE_NAMES, kinds, priorities, settled
 from pipeline.snapshot import Snapshot
-from pipeline.stages import Extractor, Network
-from pipeline.strangeness import Fitted, stored_detector
+from pipeline.stages import Extractor, Network, Scorer
+from pipeline.strangeness import stored_detector
 from pipeline.workspace import Workspace, open_workspace, round_key
 from sisom.distances import neighbors
 from sisom.enhance import enhance
@@ -71,8 +71,22 @@ class _Round:
         return Extractor(self.network, "cpu", self.config.scoring.batch_size, self.bank.layers)
 
     @cached_property
-    def detector(self) -> Fitted | None:
-        return stored_detector(self.workspace, self.index, self.network, self.config)
+    def scorer(self) -> Scorer:
+        config = self.config
+        members = range(1, config.query.networks)
+        return Scorer(
+            self.network,
+            self.bank,
+            config.taxonomy,
+            score=config.scoring.score,
+            batch_size=config.scoring.batch_size,
+            device="cpu",
+            threads=config.resources.threads,
+            detector=stored_detector(self.workspace, self.index, self.network, config),
+            members=[stored_network(self.workspace, self.index, config, member) for member in members],
+            query=config.query,
+            seed=self.plan["seed"],
+        )
 
     def rows(self, folder: str, name: str, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
         """The rows of an id in the score files or in quarantine."""
@@ -238,13 +252,9 @@ def replay(config: Config, index: int | None = None, *, sample: int = 64, seed: 
         if isinstance(pixels, str):
             gone[name] = pixels
             continue
-        features = round_.extract(pixels[None])
-        again = sisom.score(round_.bank, features)
-        gaps = [_gap(getattr(again, column)[0].item(), stored[name][column]) for column in SCORE_NAMES]
-        if round_.detector is not None:
-            strange = round_.detector.judge(round_.extract, pixels[None], features)
-            gaps.append(_gap(strange.item(), stored[name]["strangeness"]))
-        same_class = round_.config.taxonomy[int(again.predicted[0])] == stored[name]["predicted"]
+        again = {column: values[0] for column, values in round_.scorer.columns(pixels[None], [name]).items()}
+        gaps = [_gap(again[c], stored[name][c]) for c in (*SCORE_NAMES, *round_.config.extra_columns)]
+        same_class = again["predicted"] == stored[name]["predicted"]
         if same_class and not any(gaps):
             equal += 1
         else:

@@ -12,8 +12,8 @@ from typing import Any, Final, Protocol
 
 import ray
 
-from pipeline.config import Resources, Storage
 from pipeline.errors import ConfigError, StageFailed, SystemFault, ours
+from pipeline.sections import Resources, Storage
 
 # A job that has begun goes on to use so many times the nodes that were there: what it asks for readers is a number.
 GROWTH: Final = 16

@@ -13,11 +13,12 @@ import pyarrow.parquet as pq
 import ray
 import torch
 
-from pipeline.config import Config, Pool
+from pipeline.config import Config
 from pipeline.decode import BadImage, decode
 from pipeline.engine import Cluster
 from pipeline.errors import LabelError, PoolError, nearest
 from pipeline.pool_parquet import groups
+from pipeline.sections import Pool
 from pipeline.stages import Network, normalise
 from pipeline.storage import open_store
 from pipeline.types import Listed

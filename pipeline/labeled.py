@@ -125,7 +125,7 @@ def read_labeled(labeled: pa.Table, snapshot: Snapshot, config: Config, cluster:
     by_shard: dict[int, list[dict[str, Any]]] = {}
     for row in labeled.to_pylist():
         by_shard.setdefault(row["shard"], []).append(row)
-    read: Any = ray.remote(num_cpus=cluster.task_cpus, num_returns=2)(read_tasks.read_labeled)
+    read: Any = ray.remote(num_cpus=cluster.task_cpus, num_returns=2)(read_tasks.read_rows)
     pairs = [read.remote(snapshot.take([number]), rows, config) for number, rows in sorted(by_shard.items())]
     return LabeledSet(tuple(pair[0] for pair in pairs), tuple(pair[1] for pair in pairs), labeled.num_rows)
 

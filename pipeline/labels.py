@@ -18,9 +18,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import TypeAdapter, ValidationError
 
-from pipeline.config import Config, Name
+from pipeline.config import Config
 from pipeline.errors import LabelError, WaitingForLabels, nearest
 from pipeline.foreign_tables import MAX_ROWS, check_columns, read_foreign
+from pipeline.sections import Name
 from pipeline.storage import open_store
 from pipeline.types import LABEL_STATUSES, LABELS, Label, LabelStatus
 from pipeline.workspace import Workspace

@@ -13,7 +13,7 @@ import torch
 
 import sisom
 from pipeline import demo_data, engine, oracle
-from pipeline.config import Config, Pool
+from pipeline.config import Config
 from pipeline.errors import ConfigError, LabelError, PoolError, UserError, nearest
 from pipeline.labels import PREFIX, batches, read_labels, require_answers
 from pipeline.lease import Guarded, Lease
@@ -22,12 +22,14 @@ from pipeline.planned import latest
 from pipeline.pool import check_pool
 from pipeline.pool_parquet import groups
 from pipeline.progress import Voice
-from pipeline.rounds import Project, run_round
+from pipeline.rounds import run_round
+from pipeline.sections import Pool
 from pipeline.stopping import reason_to_stop
 from pipeline.storage import open_store
-from pipeline.strangeness import detector_of
+from pipeline.strangeness import detector_for
 from pipeline.tracking import open_tracker
 from pipeline.types import Listed
+from pipeline.work import Project
 from pipeline.workspace import Workspace, open_workspace, round_key
 from sisom.subset import SUBSETS
 
@@ -186,7 +188,8 @@ def check_detector(config: Config, model: torch.nn.Module) -> None:
     """Refuse options that only the detector itself can know to be wrong."""
     if not config.scoring.from_bank:
         try:
-            detector_of(config, model)
+            scoring = config.scoring
+            detector_for(scoring.score, scoring.options, config.model, sisom.Head.of(model))
         except (sisom.errors.InputError, TypeError) as error:
             raise ConfigError(f"scoring.options: {error}") from None
 

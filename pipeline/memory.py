@@ -9,9 +9,10 @@ from typing import Final
 import torch
 
 import sisom
-from pipeline.config import Config, Model
+from pipeline.config import Config
 from pipeline.engine import GROWTH, Cluster
 from pipeline.errors import ConfigError, SystemFault
+from pipeline.sections import Model
 from sisom.models import build_model
 
 MIB: Final = 1 << 20
@@ -20,6 +21,7 @@ ACTOR_BASE: Final = 600 * MIB  # a process that has imported torch and the engin
 READER_BASE: Final = 250 * MIB
 PIXEL_BYTES: Final = 9  # that decoding takes of each pixel of the largest image
 ENCODED: Final = (8 * MIB, 64 * MIB)  # least and most bytes of encoded images that a reader holds
+TILE: Final = 32  # images that pass a network at a time
 TILES: Final = 2  # times as much an actor has for its distances
 LEAST_IN_FLIGHT: Final = 64 * MIB
 POINT_WORDS: Final = 10  # of a point of the bank, beside its features
@@ -97,7 +99,8 @@ def plan_memory(
     batch, net = config.scoring.batch_size, measured(config.model, len(config.taxonomy))
     pixels = batch * 3 * config.model.image_size**2
     # On a GPU what the layers put out lies in the device's memory, which is another budget.
-    passes = 0 if cluster.device == "cuda" else net.activations * min(32, batch)
+    moves = config.scoring.moves_images
+    passes = 0 if cluster.device == "cuda" else net.activations * (TILE if moves else min(TILE, batch))
     wanted = -(-rows // (4 * batch))
     most = max(cluster.min_actors, min(config.resources.actors or wanted, wanted))
     fits = min(cluster.full, most)  # actors on the fullest node, unless its memory is short
@@ -110,7 +113,7 @@ def plan_memory(
             actors=max(cluster.min_actors, min(cluster.max_actors, most, cluster.nodes * a_node)),
             most_actors=most,
             actors_a_node=a_node,
-            actor=ACTOR_BASE + 2 * weight_bytes + 5 * pixels + TILES * encoded + passes,
+            actor=ACTOR_BASE + 2 * weight_bytes + (13 if moves else 5) * pixels + TILES * encoded + passes,
             actor_cpus=round(cluster.actor_cpus * (1 if a_node == fits else cluster.full / a_node), 4),
             readers_a_node=readers,
             reader=READER_BASE + 2 * encoded + 3 * pixels,

@@ -9,8 +9,8 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.config import Pool, Storage
 from pipeline.errors import ArtefactMissing, ObjectChanged, PipelineError, StoreUnavailable
+from pipeline.sections import Pool, Storage
 from pipeline.storage import open_store
 from pipeline.store import Store
 from pipeline.types import Listed

@@ -18,9 +18,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline import pool_images, pool_parquet, pool_tars
-from pipeline.config import Pool, Storage
 from pipeline.errors import PoolError, nearest
 from pipeline.pieces import IMAGE_ENDS, Piece, Reading
+from pipeline.sections import Pool, Storage
 from pipeline.storage import open_store
 from pipeline.store import Entry
 from pipeline.types import Listed, Shard

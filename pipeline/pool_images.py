@@ -8,9 +8,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pyarrow as pa
 
-from pipeline.config import Pool, Storage
 from pipeline.errors import PipelineError
 from pipeline.pieces import Failure, Piece, Reading, failure_of, key_below, too_big
+from pipeline.sections import Pool, Storage
 from pipeline.storage import open_store
 from pipeline.store import Store
 from pipeline.types import Listed, Shard

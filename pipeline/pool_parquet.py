@@ -10,7 +10,6 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.config import Pool, Storage
 from pipeline.errors import ArtefactMissing, ObjectChanged, PipelineError, PoolError, nearest
 from pipeline.pieces import (
     Failure,
@@ -24,6 +23,7 @@ from pipeline.pieces import (
     shown,
     too_big,
 )
+from pipeline.sections import Pool, Storage
 from pipeline.storage import open_store
 from pipeline.types import Listed, Shard
 

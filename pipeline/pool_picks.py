@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import ray
@@ -20,14 +21,15 @@ import torch
 
 import sisom
 from pipeline.account import together_key
-from pipeline.config import Config, QueryPlan
+from pipeline.config import Config
 from pipeline.engine import Cluster
 from pipeline.errors import ConfigError
 from pipeline.feature_rows import unpack
 from pipeline.memory import measured
+from pipeline.query_config import QueryPlan
 from pipeline.selection import CANDIDATES, scores_in
 from pipeline.workspace import Workspace
-from sisom.selectors import GreedySelector, winner
+from sisom.selectors import GreedySelector, RowSelector, winner
 from sisom.selectors.blocks import Pick
 
 Place = dict[str, Any]
@@ -47,6 +49,7 @@ class Question:
     answered: frozenset[str]
     plan: QueryPlan
     head: sisom.Head
+    taxonomy: tuple[str, ...]
     slopes: Mapping[str, float]
     labeled: sisom.Labeled
     seed: int
@@ -67,15 +70,15 @@ class Question:
 
         with ThreadPoolExecutor(8, thread_name_prefix="rows") as threads:
             table = pa.concat_tables(threads.map(read, shards)).sort_by("id")
-        features = votes = None
+        features = None
         if self.plan.keeps is not None:
             assert self.labeled.features is not None
-            deep, members = self.plan.keeps == "deep", self.plan.votes
-            features, votes = unpack(
-                table["features"].to_pylist(), self.labeled.features, deep=deep, members=members
-            )
+            deep = self.plan.keeps == "deep"
+            features = unpack(table["features"].to_pylist(), self.labeled.features, deep=deep)
         table = table.drop_columns("features")
-        return table, sisom.Candidates(table["id"].to_pylist(), scores_in(table), features, votes)
+        numbers = pc.index_in(table["predicted"], value_set=pa.array(self.taxonomy, pa.string()))
+        scores = replace(scores_in(table), predicted=torch.from_numpy(numbers.to_numpy().astype(np.int64)))
+        return table, sisom.Candidates(table["id"].to_pylist(), scores, features)
 
 
 def foresee(config: Config, cluster: Cluster, *, rows: int) -> None:
@@ -89,7 +92,6 @@ def foresee(config: Config, cluster: Cluster, *, rows: int) -> None:
         return
     net = measured(config.model, len(config.taxonomy))
     width = {None: 0, "last": net.last, "deep": net.last + net.columns}[plan.keeps]
-    width += plan.votes * len(config.taxonomy)
     needed = rows * (ROW_BYTES + 4 * width * COPIES)
     nodes = cluster.nodes if isinstance(plan.selector(), GreedySelector) else 1
     room = nodes * int(config.resources.memory or cluster.node_memory)
@@ -130,9 +132,26 @@ def _at_once(question: Question, shards: Sequence[int], count: int) -> list[Plac
     torch.set_num_threads(question.threads)
     table, pool = question.rows(shards)
     count = min(count, len(pool))
-    chosen = question.selector().select(pool, question.labeled, count, seed=question.seed)
+    selector = question.selector()
+    if question.plan.ranking is not None:  # nobody has the features or votes any more, but what came of them
+        told = dict(zip(pool.ids, table["priority"].to_pylist(), strict=True))
+        selector = replace(selector, of=_Told(told))
+    chosen = selector.select(pool, question.labeled, count, seed=question.seed)
     picks: list[Place] = table.select(PLACE).take(pa.array(chosen.tolist(), pa.int64())).to_pylist()
     return picks
+
+
+@dataclass(frozen=True)
+class _Told(RowSelector):
+    """The priorities that a ranking gave when rows were scored, by id."""
+
+    priorities: Mapping[str, float]
+
+    needs = frozenset({"scores"})
+
+    def priority_of(self, pool: sisom.Candidates, *, seed: int) -> torch.Tensor:  # noqa: ARG002
+        """Float64; see `RowSelector`."""
+        return torch.tensor([self.priorities[name] for name in pool.ids], dtype=torch.float64)
 
 
 # ------------------------------------------------------------------------------------------------- in blocks

@@ -10,7 +10,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.config import Pool, Storage
 from pipeline.errors import ArtefactMissing, ObjectChanged, PipelineError
 from pipeline.pieces import (
     IMAGE_ENDS,
@@ -23,6 +22,7 @@ from pipeline.pieces import (
     places,
     too_big,
 )
+from pipeline.sections import Pool, Storage
 from pipeline.storage import open_store
 from pipeline.types import Listed, Shard
 

@@ -30,9 +30,7 @@ class ReadTask:
         yield from self._read(shards, deaths() + self._deaths)
 
 
-def read_labeled(
-    one: Snapshot, rows: Sequence[Mapping[str, Any]], config: Config
-) -> tuple[pa.Table, pa.Table]:
+def read_rows(one: Snapshot, rows: Sequence[Mapping[str, Any]], config: Config) -> tuple[pa.Table, pa.Table]:
     """Rows of one shard by their places: a `DECODED` table of the good ones and a `BROKEN` one of the others."""
     (shard,) = load_shards(one.workspace, one.prefix, one.table)
     how = Reading(config.pool, config.storage, config.scoring.max_bytes)

@@ -13,8 +13,8 @@ from typing import Any
 
 import tenacity
 
-from pipeline.config import Storage
 from pipeline.errors import StorageError, StoreUnavailable, mask
+from pipeline.sections import Storage
 from pipeline.store import changed, missing, unavailable
 
 

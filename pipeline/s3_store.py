@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,10 +12,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.config import Storage
 from pipeline.errors import ArtefactMissing, ObjectChanged, PipelineError
 from pipeline.ranged import NEAR, RangedFile
 from pipeline.s3_client import PATIENCE, Refused, client, patient, speaking
+from pipeline.sections import Storage
 from pipeline.store import Entry, changed, checked, unavailable
 
 WHOLE = 64 << 20  # bytes up to which an object is written by one request
@@ -47,11 +46,7 @@ class S3Store:
     @property
     def client(self) -> Any:
         """The boto3 client of this process."""
-        pid, made = self.__dict__.get("_client", (None, None))
-        if pid != os.getpid():
-            made = client(self.storage)
-            self.__dict__["_client"] = (os.getpid(), made)
-        return made
+        return client(self.storage)
 
     def url(self, key: str) -> str:
         return f"s3://{self.bucket}/{self.prefix}{key}".rstrip("/")

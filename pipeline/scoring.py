@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -83,7 +83,7 @@ def prepare(
     cluster: Cluster,
     *,
     detector: Fitted | None = None,
-    members: Sequence[Network] = (),
+    members: Iterable[Network] = (),
     seed: int = 0,
 ) -> Job:
     """Plan the memory and share what actors need with the cluster.
@@ -97,7 +97,7 @@ def prepare(
         cluster,
         rows=snapshot.rows,
         bank_bytes=sum(array.nbytes for array in arrays),
-        weight_bytes=sum(one.weights.nbytes for one in (network, *members)),
+        weight_bytes=network.weights.nbytes * config.query.networks,
     )
     most = config.resources.bank_share * cluster.object_store
     shared = Broadcast.of(network, bank, file, detector, members, most_bytes=most)

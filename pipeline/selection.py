@@ -16,9 +16,9 @@ import pyarrow.compute as pc
 import torch
 
 import sisom
-from pipeline.config import QueryPlan
 from pipeline.errors import PoolError
 from pipeline.labels import Labels
+from pipeline.query_config import QueryPlan
 from pipeline.score_files import each_file
 from pipeline.types import QUERY
 from pipeline.workspace import Workspace, round_key

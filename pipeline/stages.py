@@ -18,8 +18,9 @@ import torch
 from numpy.typing import NDArray
 
 import sisom
-from pipeline.config import Model, QueryPlan
 from pipeline.feature_rows import pack
+from pipeline.query_config import QueryPlan
+from pipeline.sections import Model
 from pipeline.types import EXTRAS, SCORED
 from sisom.arrays import as_tensor
 from sisom.distances import BUDGET_BYTES
@@ -57,6 +58,9 @@ class Extractor:
     def __init__(
         self, network: Network, device: str, batch_size: int, layers: Sequence[str] | None = None
     ) -> None:
+        # On a GPU too, the same image gives the same bits whatever came with it, to whoever looks at it.
+        torch.backends.cudnn.deterministic = True
+        torch.backends.cudnn.allow_tf32 = False
         self._model = network.model
         self._net = network.build(device)
         self._device = device
@@ -114,9 +118,6 @@ class Scorer:
         depends on it.
         """
         torch.set_num_threads(threads)
-        # On a GPU too, the same image gives the same bits whatever came with it.
-        torch.backends.cudnn.deterministic = True
-        torch.backends.cudnn.allow_tf32 = False
         self._size = network.model.image_size
         self._bank = bank.to(device)
         self._extract = Extractor(network, device, batch_size, bank.layers)
@@ -124,7 +125,7 @@ class Scorer:
         self._score = score
         self._tiles = tiles
         self._detector = detector
-        self._selector: Any = query.selector() if query.from_features else None
+        self._ranking: Any = query.ranking
         self._others = [Extractor(one, device, batch_size, bank.layers[-1:]) for one in members]
         self._dropout = None
         if query.voters == "dropout":
@@ -140,7 +141,9 @@ class Scorer:
 
     def _scored(self, batch: Mapping[str, Any]) -> pa.Table:
         bad, nothing = len(batch["bad_ids"]), [None] * len(batch["ids"])
-        found = self._scores(batch["pixels"], batch["ids"])
+        size = self._size
+        pixels = np.frombuffer(batch["pixels"], np.uint8).reshape(len(batch["ids"]), 3, size, size)
+        found = self.columns(pixels, batch["ids"])
         columns = {
             "row": [*batch["rows"], *batch["bad_rows"]],
             "id": [*batch["ids"], *batch["bad_ids"]],
@@ -153,21 +156,19 @@ class Scorer:
         }
         return pa.table({name: columns[name] for name in SCORED.names}, schema=SCORED)
 
-    def _scores(self, data: Any, ids: Sequence[str]) -> dict[str, list[Any]]:
-        """The scores of a batch's pixels, by column."""
+    def columns(self, pixels: NDArray[np.uint8], ids: Sequence[str]) -> dict[str, list[Any]]:
+        """What score files hold of (n,3,s,s) images, by column."""
         names = ("inner", "outer", "ratio", "energy", "sisom", "sisome")
         count = len(ids)
         if not count:
             return {name: [] for name in ("predicted", *names, "is_ood", *EXTRAS.names, "features")}
-        pixels = np.frombuffer(data, np.uint8).reshape(count, 3, self._size, self._size)
         features = self._extract(pixels)
         scores = sisom.score(self._bank, features, budget_bytes=self._tiles)
         strange = None if self._detector is None else self._detector.judge(self._extract, pixels, features)
-        votes = self._votes(pixels, features)
         priority = None
-        if self._selector is not None:
-            rows = sisom.Candidates(ids, scores, features, votes)
-            priority = self._selector.priority_of(rows, seed=self._seed)
+        if self._ranking is not None:
+            rows = sisom.Candidates(ids, scores, features, self._votes(pixels, features))
+            priority = self._ranking.priority_of(rows, seed=self._seed)
         judged = getattr(scores, self._score) if strange is None else strange
         threshold = self._bank.threshold
         verdict = judged > (np.inf if threshold is None else threshold)
@@ -177,9 +178,7 @@ class Scorer:
             "is_ood": verdict.cpu().tolist(),
             "strangeness": [None] * count if strange is None else strange.tolist(),
             "priority": [None] * count if priority is None else priority.cpu().tolist(),
-            "features": [None] * count
-            if self._kept is None
-            else pack(features, votes, deep=self._kept == "deep"),
+            "features": [None] * count if self._kept is None else pack(features, deep=self._kept == "deep"),
         }
 
     def _votes(self, pixels: NDArray[np.uint8], features: sisom.Features) -> torch.Tensor | None:

@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.config import Config, Stop
+from pipeline.config import Config
 from pipeline.labels import batches, read_labels
 from pipeline.planned import latest
+from pipeline.sections import Stop
 from pipeline.workspace import Workspace, round_key
 
 NOISE = 1.645  # standard errors: a gain below happens by chance in one case of twenty

@@ -9,10 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import unquote
 
-from pipeline.config import Storage
 from pipeline.errors import StorageError
 from pipeline.local_store import LocalStore
 from pipeline.s3_store import S3Store
+from pipeline.sections import Storage
 from pipeline.store import Store
 
 __all__ = ["LocalStore", "S3Store", "Store", "open_store"]

@@ -6,6 +6,7 @@ a round keeps: fitting again gives the same state, so that no state needs a form
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -19,6 +20,7 @@ from torch import Tensor
 import sisom
 from pipeline.config import Config
 from pipeline.errors import ConfigError, LabelError
+from pipeline.sections import Model
 from pipeline.stages import Extractor, Network
 from pipeline.workspace import Workspace, round_key
 from sisom.catalog import build_detector
@@ -41,26 +43,19 @@ class Fitted:
 
     def judge(self, extract: Extractor, pixels: NDArray[np.uint8], features: sisom.Features) -> Tensor:
         """(n,) float32 of (n,3,s,s) pixels whose `features` are at hand; a detector may want others of them."""
-        return self.score(extract.moved(pixels, self.detector) if moves_images(self.detector) else features)
+        return self.score(
+            extract.moved(pixels, self.detector) if "model" in self.detector.needs else features
+        )
 
 
-def moves_images(detector: Any) -> bool:
-    """Whether the detector changes images before their features are taken: those of labeled rows too."""
-    return "model" in detector.needs
-
-
-def detector_of(config: Config, model: torch.nn.Module) -> Any:
-    """The config's detector, for this network and its normalisation.
+def detector_for(name: str, options: Mapping[str, Any], model: Model, head: sisom.Head | None) -> Any:
+    """A detector of the catalogue for a network: one that moves images is told how these were normalised.
 
     Raises:
         sisom.errors.InputError: an option that it does not have, or a value that it refuses.
     """
-    name: str = config.scoring.score
-    options: dict[str, Any] = dict(config.scoring.options)
-    detector = build_detector(name, head=Head.of(model), **options)
-    if moves_images(detector) and "std" not in options:
-        return build_detector(name, std=config.model.std, **options)
-    return detector
+    moves = "model" in getattr(sisom.DETECTORS[name], "needs", ())
+    return build_detector(name, head=head, **({"std": model.std} if moves else {}) | dict(options))
 
 
 def fit(config: Config, model: torch.nn.Module, features: sisom.Features, targets: Tensor) -> Fitted | None:
@@ -74,7 +69,7 @@ def fit(config: Config, model: torch.nn.Module, features: sisom.Features, target
         return None
     name = config.scoring.score
     try:
-        detector = detector_of(config, model)
+        detector = detector_for(name, config.scoring.options, config.model, Head.of(model))
         return Fitted(detector, detector.fit(features, targets))
     except (sisom.errors.InputError, TypeError) as error:
         raise ConfigError(f"scoring.score: {name}: {error}") from None

@@ -26,8 +26,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from pipeline.config import Tracking, canonical
+from pipeline.config import canonical
 from pipeline.errors import mask
+from pipeline.sections import Tracking
 from pipeline.storage import Store
 from pipeline.tracking_database import DATABASE_KEY, TrackingUnavailable, brought_down, is_sql, probe
 from pipeline.tracking_keys import key

@@ -36,12 +36,13 @@ NOTES = "checkpoint_manager_snapshot.json"
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained network: safetensors weights, and how training went."""
+    """A trained network: safetensors weights, and how training went.
+
+    `record` has best_epoch, epochs, held_out_accuracy, held_out_loss, resumed_from, rows and curve.
+    """
 
     weights: bytes
-    record: Mapping[
-        str, Any
-    ]  # best_epoch, epochs, held_out_accuracy, held_out_loss, resumed_from, rows, curve
+    record: Mapping[str, Any]
 
     @property
     def images(self) -> int:

@@ -22,8 +22,8 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from pipeline.config import Augment, Model, Train
 from pipeline.labeled import Pixels
+from pipeline.sections import Augment, Model, Train
 from pipeline.stages import normalise
 from sisom.models import build_model, grow_head, load_weights, save_weights
 

@@ -21,10 +21,11 @@ import ray.tune
 import torch
 
 import sisom
-from pipeline.config import Bank, Config, canonical
+from pipeline.config import Config, canonical
 from pipeline.engine import Cluster, keep_secrets
 from pipeline.errors import StageFailed
 from pipeline.progress import Voice
+from pipeline.sections import Bank
 from pipeline.storage import Store, open_store
 
 RETRIES = 3  # of a trial whose process died

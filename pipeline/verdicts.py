@@ -10,14 +10,15 @@ import pyarrow.compute as pc
 
 from pipeline import engine, scoring
 from pipeline.account import clear_parts
-from pipeline.config import Config, QueryPlan
+from pipeline.config import Config
 from pipeline.errors import WorkspaceMismatch
-from pipeline.lease import Lease
+from pipeline.lease import Guarded, Lease
 from pipeline.listing import freeze
 from pipeline.outcome import bank_file, stored_bank, stored_network
 from pipeline.planned import of_round
 from pipeline.pool import check_pool
 from pipeline.progress import Voice
+from pipeline.query_config import QueryPlan
 from pipeline.snapshot import Snapshot
 from pipeline.storage import open_store
 from pipeline.strangeness import stored_detector
@@ -70,8 +71,8 @@ def give_verdicts(
         raise WorkspaceMismatch(
             f"{out_uri} holds the scores of another pool or round; give --out another place"
         )
-    with Lease(out.store):  # one writer here too
-        return _scored(project, out, other, plan, voice)
+    with Lease(out.store) as lease:  # one writer here too
+        return _scored(project, Workspace(Guarded(out.store, lease)), other, plan, voice)
 
 
 def _scored(

@@ -62,6 +62,13 @@ SELECTORS: dict[str, Callable[..., Selector]] = {
     "sisome-greedy": selectors.SisomeGreedySelector,
 }
 
+# What a file may give where an option is annotated so.
+_FITTING: dict[str, tuple[type, ...]] = {
+    "int": (int,),
+    "float": (int, float),
+    "float | Sequence[float]": (int, float, list, tuple),
+}
+
 Made = TypeVar("Made")
 
 
@@ -101,8 +108,9 @@ def _fitting(
             )
         # Annotations are text in modules that put them off.
         wanted = str(getattr(parameters[option].annotation, "__name__", parameters[option].annotation))
-        fitting = {"int": (int,), "float": (int, float)}.get(wanted, (object,))
-        if not isinstance(value, fitting) or (wanted in ("int", "float") and isinstance(value, bool)):
+        wanted = wanted.replace("collections.abc.", "")
+        fitting = _FITTING.get(wanted, (object,))
+        if not isinstance(value, fitting) or (wanted in _FITTING and isinstance(value, bool)):
             raise InputError(f"{who}: {option} must be of type {wanted}, got {value!r}")
     return options | ({"head": head} if "head" in known else {})
 

@@ -19,7 +19,8 @@ if "sisom" not in sys.modules:
     install_import_hook("sisom", "beartype.beartype")
     import sisom  # noqa: F401
 
-from pipeline.config import Config, Storage
+from pipeline.config import Config
+from pipeline.sections import Storage
 from pipeline.storage import Store, open_store
 
 # A shared machine may stall anywhere: no example is too slow.

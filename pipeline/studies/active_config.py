@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.config import Committee, Name, Positive, Section, Share, Uri
+from pipeline.query_config import Committee
+from pipeline.sections import Name, Positive, Section, Share, Uri
 from pipeline.studies.sections import Choice, Count, ImageSet, Study, Training, check_choice, refuse_twice
 
 

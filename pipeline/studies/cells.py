@@ -21,10 +21,11 @@ import ray
 import ray.tune
 import torch
 
-from pipeline.config import Storage, canonical
+from pipeline.config import canonical
 from pipeline.engine import Cluster, keep_secrets
 from pipeline.errors import StageFailed, ours
 from pipeline.progress import Voice
+from pipeline.sections import Storage
 from pipeline.storage import open_store
 from pipeline.studies.sections import Compute
 from pipeline.workspace import Workspace

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import sisom
-from pipeline.config import Model
 from pipeline.engine import Cluster
 from pipeline.errors import ConfigError
 from pipeline.progress import Voice
+from pipeline.sections import Model
 from pipeline.storage import open_store
 from pipeline.studies.cells import Bench, Cell, compute
 from pipeline.studies.data import MAX_PIXELS, open_set

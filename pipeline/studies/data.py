@@ -16,9 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pipeline.config import Storage, canonical
+from pipeline.config import canonical
 from pipeline.decode import BadImage, Transform, decode
 from pipeline.errors import ConfigError, PoolError, nearest
+from pipeline.sections import Storage
 from pipeline.storage import Store, open_store
 from pipeline.studies.loaders import ALWAYS, open_torchvision
 from pipeline.studies.sections import Data, ImageSet

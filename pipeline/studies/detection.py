@@ -15,6 +15,7 @@ from pipeline.engine import Cluster
 from pipeline.progress import Voice
 from pipeline.stages import normalise
 from pipeline.storage import open_store
+from pipeline.strangeness import detector_for
 from pipeline.studies.cells import Bench, Cell, compute
 from pipeline.studies.checkpoints import networks
 from pipeline.studies.data import MAX_PIXELS, open_set
@@ -137,11 +138,9 @@ class _Scene:
     def detector(self, options: Mapping[str, Any]) -> Any:
         """The cell's detector; it is given the network's last layer if it needs that."""
         name = self._cell.spec["detector"]
-        plain = sisom.build_detector(name, **options)
-        if "model" in plain.needs and "std" not in options:
-            return sisom.build_detector(name, **options, std=self._config.model.std)
-        head = sisom.Head.of(self._net.cpu()) if "head" in plain.needs else None
-        return sisom.build_detector(name, head=head, **options)
+        needs = getattr(sisom.DETECTORS[name], "needs", ())
+        head = sisom.Head.of(self._net.cpu()) if "head" in needs else None
+        return detector_for(name, options, self._config.model, head)
 
     def features(self, role: str, detector: Any) -> sisom.Features:
         """Of a set: those that lie there, or of its images after what the detector does to them."""

@@ -15,10 +15,10 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 import sisom
-from pipeline.config import Storage
 from pipeline.engine import Cluster
 from pipeline.errors import ArtefactDamaged, ConfigError, PoolError
 from pipeline.progress import Voice
+from pipeline.sections import Storage
 from pipeline.storage import open_store
 from pipeline.studies.cells import Bench, Cell, compute
 from pipeline.studies.checkpoints import Checkpoint

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pipeline.config import Storage
 from pipeline.errors import ConfigError
+from pipeline.sections import Storage
 from pipeline.studies.data import digest_of, open_set
 from pipeline.studies.network_config import AblationStudy, OodStudy
 from pipeline.studies.sections import Data, ImageSet

@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, JsonValue, model_validator
 
-from pipeline.config import Name, Positive, Section, Uri
 from pipeline.config_file import as_model
 from pipeline.errors import nearest
+from pipeline.sections import Name, Positive, Section, Uri
 from pipeline.studies.sections import Choice, Count, ImageSet, Study, Training, check_choice, refuse_twice
 
 

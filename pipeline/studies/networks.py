@@ -18,8 +18,8 @@ from safetensors.torch import load as load_tensors
 from torch import Tensor, nn
 
 import sisom
-from pipeline.config import Model
 from pipeline.errors import ConfigError
+from pipeline.sections import Model
 from pipeline.stages import normalise
 from pipeline.studies.sections import Training
 from pipeline.train_loop import augmented, steps

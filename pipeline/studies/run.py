@@ -8,7 +8,7 @@ from pathlib import Path
 from pipeline import engine
 from pipeline.config import canonical
 from pipeline.errors import WorkspaceMismatch
-from pipeline.lease import Lease
+from pipeline.lease import Guarded, Lease
 from pipeline.progress import Voice
 from pipeline.storage import open_store
 from pipeline.studies.active_config import ActiveStudy
@@ -35,7 +35,8 @@ def study(config: StudyConfig, voice: Voice) -> str:
         UserError, LeaseHeld, SystemFault: see `pipeline.errors`.
     """
     workspace = Workspace(open_store(config.workspace, config.storage))
-    with Lease(workspace.store):
+    with Lease(workspace.store) as lease:
+        workspace = Workspace(Guarded(workspace.store, lease))
         began = time.perf_counter()
         _refuse_foreign(config, workspace)
         workspace.write_json("config.json", config.model_dump(mode="json", exclude={"storage"}))

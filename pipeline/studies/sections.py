@@ -10,7 +10,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, JsonValue, field_validator
 
-from pipeline.config import (
+from pipeline.config import canonical
+from pipeline.errors import nearest
+from pipeline.sections import (
     Augment,
     Model,
     Name,
@@ -21,9 +23,7 @@ from pipeline.config import (
     Storage,
     Tracking,
     Uri,
-    canonical,
 )
-from pipeline.errors import nearest
 
 Count = Annotated[int, Field(ge=1)]
 Seeds = Annotated[tuple[Annotated[int, Field(ge=0, lt=2**31)], ...], Field(min_length=1)]

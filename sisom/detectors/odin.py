@@ -6,6 +6,7 @@ Its seam is a step ahead of the others': features for `fit` and `score` are thos
     scores = detector.score(state, extract(model, images))
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -44,6 +45,9 @@ class OdinDetector:
     def __post_init__(self) -> None:
         if not self.temperature > 0 or not self.noise >= 0:
             raise InputError(f"no such step: temperature {self.temperature}, noise {self.noise}")
+        given = self.std if isinstance(self.std, Sequence) else [self.std]
+        if not all(0 < one < math.inf for one in given):
+            raise InputError(f"std must be positive numbers, one or one a channel, got {self.std!r}")
 
     def perturb(self, model: nn.Module, images: Float[Tensor, "n C H W"]) -> Float[Tensor, "n C H W"]:
         """Images moved by `noise` against the sign of the gradient of their own prediction's cross-entropy."""

@@ -46,6 +46,11 @@ class ClassBalancedSelector(PoolSelector):
         predicted = self.of.needs & {"scores", "features"} or {"scores"}
         return self.of.needs | predicted | {"labeled"}
 
+    @property
+    def committee(self) -> str | None:
+        """Who votes where the ranking asks a committee: "dropout" or "ensemble"."""
+        return getattr(self.of, "committee", None)
+
     def _pick(self, pool: Candidates, labeled: Labeled, k: int, seed: int) -> Sequence[int]:
         priority = self.of.priority_of(pool, seed=seed)
         counts = labeled.counts()

@@ -99,10 +99,10 @@ def child(lab: Lab, pool: str, out: Path, options: dict[str, Any], cpus: int | N
 
     from pipeline import engine
     from pipeline.broadcast import BankFile
-    from pipeline.config import Storage
     from pipeline.listing import freeze
     from pipeline.progress import Counter, Voice
     from pipeline.scoring import prepare, score_pool
+    from pipeline.sections import Storage
     from pipeline.snapshot import Snapshot
     from pipeline.storage import open_store
     from pipeline.workspace import Workspace
@@ -329,7 +329,7 @@ def bench_parquet(lab: Lab, options: argparse.Namespace) -> None:
 
 def bench_s3(lab: Lab, options: argparse.Namespace) -> None:
     """PNG objects on the server that AWS_ENDPOINT_URL names, or on a server of moto."""
-    from pipeline.config import Storage
+    from pipeline.sections import Storage
     from pipeline.storage import open_store
 
     encoded = images(options.data, options.rows, lab.size)

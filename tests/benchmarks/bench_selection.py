@@ -56,7 +56,8 @@ def generate(folder: Path, files: int) -> int:
 def measure(folder: str, how: str, what: str, answered: int, cpus: int) -> None:
     """In a process of its own: do it, and print what it took."""
     from pipeline import pool_view, selection
-    from pipeline.config import QueryPlan, Storage
+    from pipeline.query_config import QueryPlan
+    from pipeline.sections import Storage
     from pipeline.storage import open_store
     from pipeline.workspace import Workspace
 

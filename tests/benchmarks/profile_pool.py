@@ -21,9 +21,9 @@ import pyarrow as pa
 from bench_pool import Lab, images, parquet_pool
 
 from pipeline import decode, pool_parquet, reading, stages
-from pipeline.config import Storage
 from pipeline.pieces import Reading
 from pipeline.pool import survey, units
+from pipeline.sections import Storage
 from pipeline.snapshot import SnapshotWriter
 from pipeline.storage import open_store
 from pipeline.workspace import Workspace

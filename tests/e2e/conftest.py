@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
+
+from tests.faults.victims import sweep
 
 ROOT = Path(__file__).parents[2]
 QUICKSTART = ROOT / "configs" / "quickstart.yaml"
@@ -78,3 +83,20 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
             told.write_text(json.dumps([first.args, first.returncode, first.stdout, first.stderr]))
     first = subprocess.CompletedProcess(*json.loads(told.read_text()))
     return Demo(Terminal(folder), folder / "runs/quickstart", folder / "runs/quickstart-data", first)
+
+
+@pytest.fixture
+def ray_folder() -> Iterator[Path]:
+    """What tells our processes from all others; a short name, since Ray's sockets lie there."""
+    folder = Path(tempfile.mkdtemp(prefix="sk-", dir="/tmp"))
+    yield folder
+    sweep(folder)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def wait_for(process: subprocess.Popen[str], due: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 240
+    while not due():
+        assert process.poll() is None, f"ended before it could be killed: {process.communicate()}"
+        assert time.monotonic() < deadline, "the moment never came"
+        time.sleep(0.02)

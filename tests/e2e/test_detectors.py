@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+from hashlib import sha256
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from safetensors.numpy import load_file
 
-from tests.e2e.conftest import QUICKSTART, Demo, Terminal
+from tests.e2e.conftest import QUICKSTART, Terminal, wait_for
+from tests.faults.victims import sweep
 
 pytestmark = pytest.mark.ray
 
 
-def test_a_round_judged_by_odin_that_asks_a_committee(demo: Demo, tmp_path: Path) -> None:
-    """Images moved before they are judged, the labeled ones too; and two networks that vote."""
+def apart(one: Path, other: Path) -> float:
+    """How far the convolutions of two networks are from each other."""
+    a, b = load_file(one), load_file(other)
+    kernels = [name for name, value in a.items() if value.ndim == 4]
+    assert kernels
+    return sum(float(((a[name] - b[name]) ** 2).sum()) for name in kernels) ** 0.5
+
+
+def test_a_round_judged_by_odin_that_asks_a_committee(ray_folder: Path, tmp_path: Path) -> None:
+    """Images moved before they are judged, the labeled ones too; two networks that vote, neither trained twice."""
     terminal = Terminal(tmp_path)
     sets = [
-        f"pool.uri={demo.data}/pool",
         "train.epochs=12",
+        "train.start=last",
         "slopes.search=none",
         "scoring.score=odin",
         "scoring.options={temperature: 10.0, noise: 0.01}",
@@ -26,8 +39,17 @@ def test_a_round_judged_by_odin_that_asks_a_committee(demo: Demo, tmp_path: Path
         "query.committee.members=2",
     ]
     arguments = [str(QUICKSTART), *(word for text in sets for word in ("--set", text))]
-    terminal.run("run", *arguments, "--rounds", "1")
-    workspace = tmp_path / "runs/quickstart/rounds/000"
+    workspace, later = (tmp_path / f"runs/quickstart/rounds/{n}" for n in ("000", "001"))
+    second = workspace / "model/member-001.safetensors"
+    killed = terminal.start("run", *arguments, "--rounds", "2", env={"RAY_TMPDIR": str(ray_folder)})
+    wait_for(killed, second.exists)
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.communicate()
+    sweep(ray_folder)
+    written = second.stat().st_mtime_ns
+    assert not (workspace / "model/model.json").exists()
+    terminal.run("run", *arguments, "--rounds", "2")
+    assert second.stat().st_mtime_ns == written
     scores = pq.read_table(workspace / "scores/00000.parquet")
     assert scores.column_names[-2:] == ["strangeness", "priority"]
     by_id = {row["id"]: row for row in scores.to_pylist()}
@@ -44,18 +66,29 @@ def test_a_round_judged_by_odin_that_asks_a_committee(demo: Demo, tmp_path: Path
     held = sum(strange) / len(strange)
     assert 0.01 < held < 0.6, "a threshold from images that were moved too"
     manifest = json.loads((workspace / "round.json").read_text())
-    assert "model/member-001.safetensors" in manifest["artefacts"]
-    first, second = (workspace / "model" / f"{n}.safetensors" for n in ("model", "member-001"))
-    assert first.read_bytes() != second.read_bytes()
+    assert manifest["artefacts"]["model/member-001.safetensors"] == sha256(second.read_bytes()).hexdigest()
+    first = workspace / "model/model.safetensors"
+    for own, other in ((first, second), (second, first)):  # each goes on from its own weights
+        now = later / "model" / own.name
+        assert apart(own, now) < 0.7 * apart(other, now)
 
     out = tmp_path / "verdicts"
-    terminal.run("score", *arguments, "--pool", str(demo.data / "pool"), "--out", str(out))
+    terminal.run(
+        "score",
+        *arguments,
+        "--pool",
+        str(tmp_path / "runs/quickstart-data/pool"),
+        "--out",
+        str(out),
+        "--round",
+        "0",
+    )
     again = pq.read_table(out / "scores/00000.parquet")
     assert again.column_names[-1] == "strangeness"
     for name in ("id", "strangeness", "is_ood"):
         assert again[name].to_pylist() == scores[name].to_pylist()
-    told = json.loads(terminal.run("explain", *arguments, usual[0]["id"]).stdout)
+    told = json.loads(terminal.run("explain", *arguments, usual[0]["id"], "--round", "0").stdout)
     assert told["asked"]
     assert told["rank"] == 0
-    replayed = json.loads(terminal.run("replay", *arguments, "--sample", "20").stdout)
+    replayed = json.loads(terminal.run("replay", *arguments, "--round", "0", "--sample", "20").stdout)
     assert replayed["equal"] == 20

@@ -6,39 +6,19 @@ import json
 import os
 import random
 import re
-import shutil
 import signal
 import subprocess
-import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
-from tests.e2e.conftest import QUICKSTART, Demo, Terminal
-from tests.faults.victims import kill_one, sweep
+from tests.e2e.conftest import QUICKSTART, Demo, Terminal, wait_for
+from tests.faults.victims import kill_one
 
 pytestmark = pytest.mark.ray
 COMMAND = ("run", str(QUICKSTART), "--rounds", "1")
-
-
-@pytest.fixture
-def ray_folder() -> Iterator[Path]:
-    """What tells our processes from all others; a short name, since Ray's sockets lie there."""
-    folder = Path(tempfile.mkdtemp(prefix="sk-", dir="/tmp"))
-    yield folder
-    sweep(folder)
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-def wait_for(process: subprocess.Popen[str], due: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 240
-    while not due():
-        assert process.poll() is None, f"ended before it could be killed: {process.communicate()}"
-        assert time.monotonic() < deadline, "the moment never came"
-        time.sleep(0.02)
 
 
 def stopped(

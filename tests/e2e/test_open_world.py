@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from tests.e2e.conftest import ROOT, Demo, Terminal
+from tests.e2e.conftest import ROOT, Terminal
 
 pytestmark = pytest.mark.ray
 
@@ -19,9 +19,9 @@ def read(folder: Path, index: int, name: str) -> Any:
     return json.loads((folder / f"rounds/{index:03d}/{name}").read_text())
 
 
-def test_people_name_classes_and_the_head_grows(demo: Demo, tmp_path: Path) -> None:
+def test_people_name_classes_and_the_head_grows(tmp_path: Path) -> None:
     terminal = Terminal(tmp_path)
-    sets = [f"pool.uri={demo.data}/pool", "train.epochs=12", "slopes.search=none", "stop.labels=170"]
+    sets = ["train.epochs=12", "slopes.search=none", "stop.labels=170"]
     arguments = [str(ROOT / "configs/open_world.yaml"), *(word for text in sets for word in ("--set", text))]
     told = terminal.run("run", *arguments).stderr
     workspace = tmp_path / "runs/open-world"

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.config import Storage
+from pipeline.sections import Storage
 from pipeline.storage import Store, open_store
 
 ROOT = Path(__file__).parents[2]

@@ -23,9 +23,10 @@ from moto.server import ThreadedMotoServer
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from pipeline.config import Config, Storage
+from pipeline.config import Config
 from pipeline.errors import StorageError, StoreUnavailable, WaitingForLabels
 from pipeline.progress import Voice
+from pipeline.sections import Storage
 from pipeline.storage import open_store
 from pipeline.tick import tick
 from pipeline.workspace import Workspace, round_key, to_parquet

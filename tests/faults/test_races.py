@@ -25,7 +25,7 @@ RACES = 100
 # Waits for "PLACE INSTANT", tries at that instant, tells its fence or "held", and leaves when the next line comes.
 RACER = """
 import sys, time
-from pipeline.config import Storage
+from pipeline.sections import Storage
 from pipeline.errors import LeaseHeld
 from pipeline.storage import open_store
 from pipeline.lease import Lease
@@ -48,7 +48,7 @@ for line in sys.stdin:
 # Holds a short lease, and writes when it is told to.
 SLEEPER = """
 import sys
-from pipeline.config import Storage
+from pipeline.sections import Storage
 from pipeline.errors import LeaseHeld
 from pipeline.lease import Guarded
 from pipeline.storage import open_store

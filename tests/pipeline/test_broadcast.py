@@ -61,7 +61,7 @@ def test_it_is_the_bank_that_was_stored(store: Store, bank: sisom.FeatureBank) -
 def test_it_is_fetched_once_and_by_its_digest(
     s3_bucket: str, bank: sisom.FeatureBank, own_folder: Path
 ) -> None:
-    from pipeline.config import Storage
+    from pipeline.sections import Storage
     from pipeline.storage import open_store
 
     store = open_store(s3_bucket, Storage())
@@ -80,7 +80,7 @@ def test_it_is_fetched_once_and_by_its_digest(
 def test_another_bank_at_its_place_is_not_taken(
     s3_bucket: str, bank: sisom.FeatureBank, own_folder: Path
 ) -> None:
-    from pipeline.config import Storage
+    from pipeline.sections import Storage
     from pipeline.storage import open_store
 
     store = open_store(s3_bucket, Storage())

@@ -13,9 +13,10 @@ import pytest
 from corpus import poisoned
 from PIL import Image
 
-from pipeline.config import Config, Storage
+from pipeline.config import Config
 from pipeline.drift import FEWEST, drift, growth
 from pipeline.pool import survey, units
+from pipeline.sections import Storage
 from pipeline.snapshot import SnapshotWriter
 from pipeline.storage import open_store
 from pipeline.types import SCORES

@@ -190,6 +190,18 @@ def test_larger_batches_take_more(make_config: MakeConfig) -> None:
     assert small.block_bytes < large.block_bytes == 512 * 3 * 32 * 32
 
 
+def test_a_detector_that_moves_images_holds_them_twice_and_fills_its_tile(make_config: MakeConfig) -> None:
+    def actor(score: str, batch: int) -> int:
+        return plan_memory(make_config(scoring={"score": score, "batch_size": batch}), CLUSTER, **SIZES).actor
+
+    pixels = 3 * 32 * 32
+    assert actor("odin", 512) - actor("msp", 512) == 8 * 512 * pixels
+    assert actor("odin", 32) - actor("odin", 1) == 13 * 31 * pixels, (
+        "the network sees as many images either way"
+    )
+    assert actor("msp", 32) - actor("msp", 1) > 10 * 5 * 31 * pixels
+
+
 def test_it_is_told_in_a_line(config: Config) -> None:
     told = plan(config).told()
     assert "\n" not in told

@@ -20,13 +20,14 @@ import sisom
 from pipeline import account, listing, snapshot
 from pipeline.account import close_account, part_key, write_part
 from pipeline.broadcast import BankFile, Broadcast
-from pipeline.config import Config, Pool, Storage
+from pipeline.config import Config
 from pipeline.engine import Cluster, lay_out, working
 from pipeline.errors import AccountError, PoolError, QuarantineOverflow, StageFailed
 from pipeline.gallery import thumbnails
 from pipeline.listing import DUPLICATES, Listing, freeze, refusals
 from pipeline.pool import ids_of
 from pipeline.score_files import shards_of
+from pipeline.sections import Pool, Storage
 from pipeline.snapshot import Snapshot, load_shards
 from pipeline.stages import Extractor, Network
 from pipeline.storage import LocalStore, S3Store, Store, open_store

@@ -15,11 +15,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.config import Augment, Config, Resources
+from pipeline.config import Config
 from pipeline.engine import Cluster, lay_out, start
 from pipeline.errors import ConfigError, SystemFault
 from pipeline.labeled import Pixels, held_out, labeled_table
 from pipeline.reading import DECODED
+from pipeline.sections import Augment, Resources
 from pipeline.train_loop import augmented, learning_rate, steps
 from pipeline.types import LABELED
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from pools import groups_of, read, shards_of
 
-from pipeline.config import Pool, Storage
 from pipeline.pieces import Failure
 from pipeline.pool import ids_of
+from pipeline.sections import Pool, Storage
 from pipeline.storage import LocalStore, S3Store, Store, open_store
 
 

@@ -12,12 +12,12 @@ import pytest
 from pools import groups_of, parquet, read, rows, shards_of
 
 from pipeline import pool_parquet
-from pipeline.config import Pool, Storage
 from pipeline.errors import PoolError
 from pipeline.pieces import Failure
 from pipeline.pool import check_pool, ids_of
 from pipeline.pool_parquet import groups
 from pipeline.ranged import NEAR
+from pipeline.sections import Pool, Storage
 from pipeline.storage import LocalStore, S3Store, Store, open_store
 
 EMPTY = {"id": pa.array([], pa.string()), "image": pa.array([], pa.binary())}

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pools import groups_of, read, shards_of, tar
 
-from pipeline.config import Pool, Storage
 from pipeline.pieces import Failure
 from pipeline.pool import ids_of
+from pipeline.sections import Pool, Storage
 from pipeline.storage import LocalStore, S3Store, Store, open_store
 
 Rows = list[tuple[str, bytes | Failure | None]]

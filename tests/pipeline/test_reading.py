@@ -13,11 +13,11 @@ import pytest
 from pools import parquet, png, read, reading, shards_of, snapshot_of, tar
 
 from pipeline import reading as room
-from pipeline.config import Pool
 from pipeline.decode import Transform
 from pipeline.errors import ArtefactMissing
 from pipeline.pieces import Failure
 from pipeline.reading import BATCH, DEATHS, ReadShards, read_labeled
+from pipeline.sections import Pool
 from pipeline.snapshot import Snapshot
 from pipeline.storage import LocalStore
 from pipeline.workspace import Workspace

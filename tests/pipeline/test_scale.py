@@ -21,12 +21,13 @@ from fault_proxy import FaultProxy, Rule
 from scoring_lab import Lab, config_of, files, image, outcome, small_pool
 
 from pipeline.broadcast import BankFile
-from pipeline.config import Config, Storage
+from pipeline.config import Config
 from pipeline.errors import QuarantineOverflow
 from pipeline.labeled import read_labeled
 from pipeline.pool import form_of
 from pipeline.progress import Voice
 from pipeline.scoring import score_pool
+from pipeline.sections import Storage
 from pipeline.storage import open_store
 from pipeline.types import LABELED
 

@@ -15,11 +15,12 @@ import pytest
 import ray
 
 from pipeline import score_files
-from pipeline.config import QueryPlan, Storage
 from pipeline.errors import ArtefactDamaged
 from pipeline.oracle import KINDS, Truth
 from pipeline.pool_view import view_scores
+from pipeline.query_config import QueryPlan
 from pipeline.score_files import each_file
+from pipeline.sections import Storage
 from pipeline.selection import COLUMNS, candidates, gather, query
 from pipeline.storage import Store, open_store
 from pipeline.types import SCORES
@@ -109,7 +110,8 @@ def test_no_file_is_no_work(tmp_path: Path) -> None:
 WATCHED = """
 import sys
 import pyarrow as pa
-from pipeline.config import QueryPlan, Storage
+from pipeline.query_config import QueryPlan
+from pipeline.sections import Storage
 from pipeline.pool_view import tally
 from pipeline.selection import COLUMNS, candidates
 from pipeline.storage import Store, open_store

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sisom
-from pipeline.config import QueryPlan
 from pipeline.errors import PoolError
+from pipeline.query_config import QueryPlan
 from pipeline.selection import (
     CANDIDATES,
     COLUMNS,

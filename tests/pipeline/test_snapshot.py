@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from pools import snapshot_of
 
 from pipeline import snapshot as room
-from pipeline.config import Pool
 from pipeline.errors import ArtefactDamaged
+from pipeline.sections import Pool
 from pipeline.snapshot import Changes, Snapshot, SnapshotWriter, listed_objects, load_shard, load_shards
 from pipeline.storage import LocalStore, Store
 from pipeline.types import SHARDS, SNAPSHOT, Listed

@@ -17,8 +17,8 @@ from PIL import Image
 from pools import reading, snapshot_of
 
 import sisom
-from pipeline.config import Model, Pool
 from pipeline.reading import ReadShards
+from pipeline.sections import Model, Pool
 from pipeline.stages import Extractor, Network, Scorer, normalise
 from pipeline.storage import LocalStore
 from pipeline.types import SCORED

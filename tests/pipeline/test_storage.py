@@ -23,9 +23,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline import local_store
-from pipeline.config import Storage
 from pipeline.errors import ArtefactMissing, ObjectChanged, StorageError, SystemFault, UserError
 from pipeline.s3_client import moment_of
+from pipeline.sections import Storage
 from pipeline.storage import LocalStore, Store, open_store
 
 STRANGE_KEYS = [

@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.config import Storage
 from pipeline.errors import StorageError, StoreUnavailable
 from pipeline.s3_client import PATIENCE
+from pipeline.sections import Storage
 from pipeline.storage import Store, open_store
 from pipeline.store import Entry
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import sisom
-from pipeline.config import Storage
+from pipeline.sections import Storage
 from pipeline.studies.active import prepared
 from pipeline.studies.active_config import ActiveStudy, Strategy
 from pipeline.studies.cells import Bench, Cell

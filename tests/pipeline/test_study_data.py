@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pipeline.config import Storage
 from pipeline.decode import Transform
 from pipeline.errors import ConfigError, PoolError
+from pipeline.sections import Storage
 from pipeline.studies.data import ChosenSet, open_set
 from pipeline.studies.image_sets import Sets, find_sets
 from pipeline.studies.sections import Data, ImageSet

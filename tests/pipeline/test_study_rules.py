@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import sisom
-from pipeline.config import Augment, Model
 from pipeline.errors import ConfigError
+from pipeline.sections import Augment, Model
 from pipeline.studies.active_config import ActiveStudy, OpenSet
 from pipeline.studies.chains import Stage, initial_rows, round_seed
 from pipeline.studies.config import load_study

@@ -10,9 +10,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from pipeline.config import Config, Stop
+from pipeline.config import Config
 from pipeline.errors import LabelError, WaitingForLabels
 from pipeline.labels import LABELS, read_labels
+from pipeline.sections import Stop
 from pipeline.selection import settled
 from pipeline.snapshot import SnapshotWriter
 from pipeline.storage import Store

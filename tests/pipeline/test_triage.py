@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_curve
 
-from pipeline.config import Storage
 from pipeline.labels import Labels, label_table
+from pipeline.sections import Storage
 from pipeline.storage import open_store
 from pipeline.triage import best_filter, grouped, tune_filter
 from pipeline.types import SCORES, Label, LabelStatus

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.config import Storage
 from pipeline.s3_client import PATIENCE
 from pipeline.s3_store import S3Store
+from pipeline.sections import Storage
 from tests.support.fault_proxy import FaultProxy
 
 GATEWAY = bool(os.environ.get("SISOM_S3_ENDPOINT"))

@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import s3_store
-from pipeline.config import Storage
 from pipeline.errors import ObjectChanged, StorageError
 from pipeline.s3_store import S3Store
+from pipeline.sections import Storage
 from pipeline.storage import open_store
 from tests.s3.conftest import fill
 from tests.support.fault_proxy import FaultProxy, Kind, Rule

@@ -408,6 +408,7 @@ def test_the_head_is_the_last_linear_layer(net):
         ("vim", {"dim": -1}),
         ("odin", {"temperature": 0.0}),
         ("odin", {"noise": -1.0}),
+        *(("odin", {"std": std}) for std in (0.0, -1.0, True, "abc", math.nan, math.inf, (0.2, 0.0, 0.3))),
     ],
 )
 def test_impossible_options(name, options):

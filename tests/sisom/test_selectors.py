@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from sisom import SELECTORS, Candidates, Features, Head, Labeled, errors, fit_bank, greedy
+from sisom import SELECTORS, Candidates, Features, Head, Labeled, build_selector, errors, fit_bank, greedy
 from sisom.selectors import BadgeBlock, Gradients, KCenterBlock, ensemble_votes, pick_greedily
 from sisom.selectors.blocks import Race
 from sisom.selectors.clusters import kmeans
@@ -81,6 +81,10 @@ def test_committees_by_hand():
     for name in ("bald", "qbc-kl"):
         assert SELECTORS[name]().priority_of(pool, seed=0).tolist() == pytest.approx(expected, abs=1e-7)
     assert (SELECTORS["bald"]().committee, SELECTORS["qbc-kl"]().committee) == ("dropout", "ensemble")
+    levelled = [
+        build_selector("class-balanced", of=name).committee for name in ("bald", "qbc-vote", "margin")
+    ]
+    assert levelled == ["dropout", "ensemble", None]
     with pytest.raises(errors.NonFinite):
         SELECTORS["bald"]().priority_of(replace(pool, committee=-committee), seed=0)
 

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from pipeline.config import Pool, Storage
 from pipeline.pieces import Failure, Piece, Reading
 from pipeline.pool import Group, pieces, survey, units
+from pipeline.sections import Pool, Storage
 from pipeline.snapshot import Snapshot, SnapshotWriter
 from pipeline.types import Shard
 from pipeline.workspace import Workspace

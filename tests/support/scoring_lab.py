@@ -18,9 +18,10 @@ from PIL import Image
 import sisom
 from pipeline import engine
 from pipeline.broadcast import BankFile
-from pipeline.config import Config, Storage
+from pipeline.config import Config
 from pipeline.listing import freeze
 from pipeline.scoring import Job, prepare
+from pipeline.sections import Storage
 from pipeline.stages import Extractor, Network
 from pipeline.storage import open_store
 from pipeline.strangeness import Fitted
