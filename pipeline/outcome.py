@@ -17,13 +17,14 @@ from pipeline.broadcast import BankFile
 from pipeline.config import Config
 from pipeline.labeled import threshold_rows
 from pipeline.labels import PREFIX, Labels
+from pipeline.mlflow_session import RoundRecord
 from pipeline.planned import of_round
 from pipeline.pool_view import PoolView
 from pipeline.progress import Voice
 from pipeline.report_view import Histogram, QueryCard, ReportView, RoundLine
 from pipeline.snapshot import Snapshot
 from pipeline.stages import Network
-from pipeline.tracking import RoundRecord, Tracker
+from pipeline.tracking import Tracker
 from pipeline.tracking_database import TrackingUnavailable
 from pipeline.tracking_keys import config_params
 from pipeline.tracking_keys import key as metric_key

@@ -1,10 +1,8 @@
-"""The only door to MLflow: one parent run a project, one nested run a round, one model version a round.
+"""What MLflow learns: one parent run a project, one nested run a round, one model version a round.
 
 A study is a project whose nested runs are its cells.
 
-What is logged can be logged again: runs and versions are found by tag before they are made, the first value
-of a parameter or metric stays, and a run becomes FINISHED last. A round cut off anywhere is completed by the
-same call.
+What is logged can be logged again: a round cut off anywhere is completed by the same call.
 
 Without `tracking.uri` the store lies inside the workspace: a SQLite file and an artefact folder.
 """
@@ -13,71 +11,26 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import logging
-import math
-import os
 import re
-import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Any, Protocol
 
 from pipeline.config import canonical
 from pipeline.errors import mask
+from pipeline.mlflow_session import ARTEFACTS_KEY, RoundRecord, Session, create, experiment_of, open_client
 from pipeline.sections import Tracking
 from pipeline.storage import Store
-from pipeline.tracking_database import DATABASE_KEY, TrackingUnavailable, brought_down, is_sql, probe
-from pipeline.tracking_keys import key
+from pipeline.tracking_database import DATABASE_KEY, TrackingUnavailable, brought_down, is_sql
 
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-    from mlflow.entities import Metric, Run
-    from mlflow.entities.model_registry import ModelVersion
-
-ARTEFACTS_KEY = "mlflow/artifacts"
-CHAMPION = "champion"
-
-MAX_VALUE_CHARS = 6000
 MAX_NAME_CHARS = 500
-BATCH = 100  # parameters MLflow takes at once; it would take 1000 metrics
 
 # How long a round waits for MLflow in all, beside a second for each MiB that it sends. What a slow server then still
 # has to do is done in the background as long as the process lives, and completed by the next run.
 GIVE_UP_S = 120.0
-
-# Set unless the user has set them. A silent server holds a caller up for three tries of 15 s, then comes
-# `TrackingUnavailable`. Nothing is printed.
-_MANNERS = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
-    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
-    "MLFLOW_HTTP_REQUEST_BACKOFF_JITTER": "0",
-    "MLFLOW_SQLALCHEMYSTORE_POOLCLASS": "NullPool",  # no open SQLite handle once a session is over
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_LOGGING_LEVEL": "ERROR",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-}
-
-
-@dataclass(frozen=True)
-class RoundRecord:
-    """All that MLflow learns of one round.
-
-    `params` and `metrics` are flat; `config_params` and `flat` make them, with keys by `key`. A metric
-    that is None or not finite is left out; one without a slash in its key is also a curve of the parent run.
-    `artefacts` and `model` map names to bytes; the model's land below `model/`.
-    """
-
-    index: int
-    params: Mapping[str, str]
-    metrics: Mapping[str, float | None]
-    artefacts: Mapping[str, bytes] = field(default_factory=dict)
-    model: Mapping[str, bytes] = field(default_factory=dict)
-    best: bool = False
 
 
 @dataclass(frozen=True)
@@ -140,8 +93,8 @@ class Tracker:
             self._parent(session)
             session.save()
 
-    def _parent(self, session: _Session) -> Run:
-        return _found_or_made(session, {"sisom.project": self._project}, self._title)
+    def _parent(self, session: Session) -> Any:
+        return session.found_or_made({"sisom.project": self._project}, self._title)
 
     def progress(self, index: int, numbers: Mapping[str, float], step: int) -> None:
         """Show a round at work: numbers as metrics `live/...` of the run that `log_round` completes later.
@@ -156,16 +109,9 @@ class Tracker:
         if self._config.tracking.uri is None and not self._in_place:
             return
         with self._session() as session:
-            from mlflow.entities import Metric
-
-            run = _round_run(session, self._parent(session), index)
-            if run.info.status == "FINISHED":
-                return
-            now = time.time_ns() // 1_000_000
-            metrics = [Metric(key("live", name), value, now, step) for name, value in numbers.items()]
-            new = [metric for metric in metrics if _last_step(session.client, run, metric.key) < step]
-            if new:
-                session.client.log_batch(run.info.run_id, metrics=new, synchronous=True)
+            run = session.round_run(self._parent(session), index)
+            if run.info.status != "FINISHED":
+                session.show(run, numbers, step)
 
     def log_round(self, record: RoundRecord) -> LoggedRound:
         """Log a round, or complete what an interrupted call has left of it.
@@ -181,18 +127,16 @@ class Tracker:
 
     def _log_round(self, record: RoundRecord) -> LoggedRound:
         with self._session() as session:
-            client = session.client
             parent = self._parent(session)
-            run = _round_run(session, parent, record.index)
+            run = session.round_run(parent, record.index)
             session.save()  # from here on a lost session leaves a run to be found, not artefacts of nobody
             if run.info.status != "FINISHED":
-                _log_values(client, run, record)
-                _log_artefacts(session, run, record)
-            version = _register(client, self.model_name, run, record) if record.model else None
-            _log_curves(client, parent, run, record)
-            for which in (run, parent):
-                if which.info.status != "FINISHED":
-                    client.set_terminated(which.info.run_id, "FINISHED")
+                session.log_values(run, record)
+                session.log_artefacts(run, record)
+            version = session.register(self.model_name, run, record) if record.model else None
+            session.log_curves(parent, run, record)
+            session.finish(run)
+            session.finish(parent)
             session.save()
             return LoggedRound(run.info.run_id, parent.info.run_id, version)
 
@@ -206,41 +150,31 @@ class Tracker:
             parent = self._parent(session)
             for name, record in cells:
                 tags = {"mlflow.parentRunId": parent.info.run_id, "sisom.cell": name}
-                run = _found_or_made(session, tags, name)
+                run = session.found_or_made(tags, name)
                 if run.info.status != "FINISHED":
-                    _log_values(session.client, run, record)
-                    _log_artefacts(session, run, record)
-                    session.client.set_terminated(run.info.run_id, "FINISHED")
-            if parent.info.status != "FINISHED":
-                session.client.set_terminated(parent.info.run_id, "FINISHED")
+                    session.log_values(run, record)
+                    session.log_artefacts(run, record)
+                    session.finish(run)
+            session.finish(parent)
             session.save()
 
     @contextlib.contextmanager
-    def _session(self) -> Iterator[_Session]:
+    def _session(self) -> Iterator[Session]:
         with self._lock, _answering(self.uri), contextlib.ExitStack() as stack:
             save: Callable[[], None] = _nothing
             uri = self._config.tracking.uri
             if uri is None and self._in_place:
-                _create(self._store)
+                create(self._store)
                 uri = f"sqlite:///{self._store.url(DATABASE_KEY)}"
             elif uri is None:
                 uri, save = stack.enter_context(brought_down(self._store))
-            client = _open_client(uri)
+            client = open_client(uri)
             root = self._store.url(ARTEFACTS_KEY)
             root = root if root.startswith("s3://") else Path(root).absolute().as_uri()
-            experiment = _experiment(
+            experiment = experiment_of(
                 client, self._config.tracking.experiment[:MAX_NAME_CHARS], root if is_sql(uri) else None
             )
-            yield _Session(client, experiment, self._store, root, save)
-
-
-@dataclass(frozen=True)
-class _Session:
-    client: MlflowClient
-    experiment_id: str
-    store: Store
-    artefact_root: str
-    save: Callable[[], None]
+            yield Session(client, experiment, self._store, root, save)
 
 
 def open_tracker(config: Tracked, store: Store) -> Tracker:
@@ -251,9 +185,6 @@ def open_tracker(config: Tracked, store: Store) -> Tracker:
         store: the workspace's store, where MLflow's own files lie unless `tracking.uri` names another place.
     """
     return Tracker(config, store)
-
-
-# ------------------------------------------------------------------------------------------ the store itself
 
 
 def _nothing() -> None:
@@ -287,153 +218,3 @@ def _answering(uri: str) -> Iterator[None]:
         reason = mask(f"{type(error).__name__}: {error}").partition("\n")[0][:500]
         # Without its cause, whose text may show the password of the URI.
         raise TrackingUnavailable(f"MLflow at {uri} failed: {reason}") from None
-
-
-def _open_client(uri: str) -> MlflowClient:
-    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-    for name, value in _MANNERS.items():
-        os.environ.setdefault(name, value)
-    from mlflow import MlflowClient  # takes seconds: only where a store is opened
-
-    for noisy in ("mlflow", "alembic"):
-        logging.getLogger(noisy).setLevel(logging.ERROR)
-    if is_sql(uri):
-        probe(uri)
-    return MlflowClient(tracking_uri=uri, registry_uri=uri)
-
-
-def _create(store: Store) -> None:
-    """Make the SQLite file aside first: MLflow can't open one whose first migration was cut off."""
-    if not store.exists(DATABASE_KEY):
-        with brought_down(store) as (uri, save):
-            _open_client(uri).search_experiments(max_results=1)
-            save()
-
-
-# ------------------------------------------------------------------------------------------- what is logged
-
-
-@contextlib.contextmanager
-def _unless_there() -> Iterator[None]:
-    """Make something that another project on the same server may be making too."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        yield
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
-
-
-def _experiment(client: MlflowClient, name: str, artefacts: str | None) -> str:
-    if client.get_experiment_by_name(name) is None:
-        with _unless_there():
-            client.create_experiment(name, artifact_location=artefacts)
-    found = client.get_experiment_by_name(name)
-    if found is None:
-        raise TrackingUnavailable(f"MLflow lost the experiment {name!r} while it was made")
-    return str(found.experiment_id)
-
-
-def _found_or_made(session: _Session, tags: Mapping[str, str], name: str) -> Run:
-    """The one run with these tags; should there be more, the oldest stays.
-
-    MLflow's client repeats a request whose answer was lost on the way, and so may make two.
-    """
-    client, where = session.client, " and ".join(f"tags.`{tag}` = '{value}'" for tag, value in tags.items())
-
-    def look() -> list[Run]:
-        return list(
-            client.search_runs([session.experiment_id], where, order_by=["attributes.start_time ASC"])
-        )
-
-    found = look()
-    if not found:
-        client.create_run(session.experiment_id, tags=dict(tags), run_name=name)
-        found = look()
-    for second in found[1:]:
-        client.delete_run(second.info.run_id)
-    return found[0]
-
-
-def _round_run(session: _Session, parent: Run, index: int) -> Run:
-    tags = {"mlflow.parentRunId": parent.info.run_id, "sisom.round": f"{index:03d}"}
-    return _found_or_made(session, tags, f"round {index:03d}")
-
-
-def _last_step(client: MlflowClient, run: Run, name: str) -> int:
-    history = client.get_metric_history(run.info.run_id, name) if name in run.data.metrics else []
-    return max((metric.step for metric in history), default=-1)
-
-
-def _metrics(record: RoundRecord, run: Run) -> list[Metric]:
-    """The record's metrics as rows that are equal however often they are made."""
-    from mlflow.entities import Metric
-
-    return [
-        Metric(key(*name.split("/")), float(value), run.info.start_time, record.index)
-        for name, value in record.metrics.items()
-        if value is not None and math.isfinite(value)
-    ]
-
-
-def _log_values(client: MlflowClient, run: Run, record: RoundRecord) -> None:
-    from mlflow.entities import Param
-
-    params = {key(*name.split("/")): mask(value)[:MAX_VALUE_CHARS] for name, value in record.params.items()}
-    new_params = [Param(name, value) for name, value in params.items() if name not in run.data.params]
-    new_metrics = [metric for metric in _metrics(record, run) if metric.key not in run.data.metrics]
-    for start in range(0, max(len(new_params), len(new_metrics)), BATCH):
-        batch = slice(start, start + BATCH)
-        client.log_batch(run.info.run_id, new_metrics[batch], new_params[batch], synchronous=True)
-
-
-def _log_curves(client: MlflowClient, parent: Run, run: Run, record: RoundRecord) -> None:
-    new = [
-        metric
-        for metric in _metrics(record, run)
-        if "/" not in metric.key
-        and all(was.step != record.index for was in client.get_metric_history(parent.info.run_id, metric.key))
-    ]
-    if new:
-        client.log_batch(parent.info.run_id, metrics=new, synchronous=True)
-
-
-def _log_artefacts(session: _Session, run: Run, record: RoundRecord) -> None:
-    files = {**record.artefacts, **{f"model/{name}": data for name, data in record.model.items()}}
-    inside = run.info.artifact_uri.removeprefix(session.artefact_root + "/")
-    if inside != run.info.artifact_uri:  # the folder is in our workspace, and our store writes atomically
-        for name, data in files.items():
-            session.store.put(f"{ARTEFACTS_KEY}/{inside}/{name}", data)
-        return
-    with tempfile.TemporaryDirectory(prefix="sisom-mlflow-") as folder:
-        for name, data in files.items():
-            path = Path(folder, name)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
-        session.client.log_artifacts(run.info.run_id, folder)
-
-
-def _register(client: MlflowClient, model: str, run: Run, record: RoundRecord) -> int:
-    """The round's model version; the alias moves to it when it is the best and no later round holds it."""
-    with _unless_there():
-        client.create_registered_model(model)
-    tags = {"sisom.round": f"{record.index:03d}"}
-
-    def look() -> list[ModelVersion]:
-        where = f"name = '{model}' and tags.`sisom.round` = '{tags['sisom.round']}'"
-        return sorted(client.search_model_versions(where), key=lambda version: int(version.version))
-
-    found = look()
-    if not found:
-        source = f"{run.info.artifact_uri}/model"
-        client.create_model_version(model, source, run.info.run_id, tags=tags)
-        found = look()
-    for second in found[1:]:  # see `_found_or_made`
-        client.delete_model_version(model, str(second.version))
-    made = found[0]
-    champion = client.get_registered_model(model).aliases.get(CHAMPION)
-    holder = int(client.get_model_version(model, champion).tags.get("sisom.round", -1)) if champion else -1
-    if record.best and holder < record.index:
-        client.set_registered_model_alias(model, CHAMPION, str(made.version))
-    return int(made.version)

@@ -9,6 +9,7 @@ from pipeline import engine
 from pipeline.config import canonical
 from pipeline.errors import WorkspaceMismatch
 from pipeline.lease import Guarded, Lease
+from pipeline.mlflow_session import RoundRecord
 from pipeline.progress import Voice
 from pipeline.storage import open_store
 from pipeline.studies.active_config import ActiveStudy
@@ -17,7 +18,7 @@ from pipeline.studies.config import StudyConfig
 from pipeline.studies.network_config import OodStudy
 from pipeline.studies.outcome import Outcome
 from pipeline.studies.report import render
-from pipeline.tracking import RoundRecord, open_tracker
+from pipeline.tracking import open_tracker
 from pipeline.tracking_database import TrackingUnavailable
 from pipeline.tracking_keys import flat
 from pipeline.workspace import PROJECT, Workspace

@@ -42,9 +42,9 @@ class Gradients:
         return Gradients(self.pull[rows], self.h[rows], self.squared[rows])
 
     def join(self, others: Gradients) -> Gradients:
-        """See `Points`."""
+        """See `Points`. In float64, as they will be measured: the same centers again and again."""
         pairs = ((self.pull, others.pull), (self.h, others.h), (self.squared, others.squared))
-        return Gradients(*(torch.cat(pair) for pair in pairs))
+        return Gradients(*(torch.cat([a.double(), b.double()]) for a, b in pairs))
 
     def measure(self, others: Gradients) -> Float[Tensor, " n"]:
         """The squared distances; see `Points`."""

@@ -83,15 +83,17 @@ class Block(ABC, Generic[P]):
         self.ids, self.points = ids, points
         self.count = 0  # of the centers that were added
         self._centers: P | None = None
+        self._left = len(ids)
+        # Infinite for rows that met no center, minus infinity for those that were taken.
         self._bound = torch.full((len(ids),), torch.inf, dtype=torch.float64)
+        self._measured = False  # whether none is infinite
         self._seen = torch.zeros(len(ids), dtype=torch.int64)  # centers that the bound knows of
-        self._taken = torch.zeros(len(ids), dtype=torch.bool)
 
     @property
     def distances(self) -> Float[Tensor, " n"]:
         """From every row to its nearest center."""
         self._refresh((self._seen < self.count).nonzero().flatten())
-        return self._bound
+        return self._bound.clamp(min=0)
 
     @_one_thread()
     def add(self, center: P) -> None:
@@ -102,16 +104,19 @@ class Block(ABC, Generic[P]):
     @_one_thread()
     def take(self, row: int) -> P:
         """The row as a center; it will not be picked again."""
-        self._taken[row] = True
+        self._bound[row] = -torch.inf
+        self._left -= 1
         return self.points.at(torch.tensor([row]))
 
     def farthest(self) -> Pick | None:
         """The row that is worth most, or None when all are taken; brings up to date what could be it."""
-        if bool(self._taken.all()):
+        if self._left == 0:
             return None
-        if self.count == 0 and bool(torch.isinf(self._bound).any()):
-            return self._best(self._first())
-        self._refresh((torch.isinf(self._bound) & ~self._taken).nonzero().flatten())
+        if not self._measured:
+            if self.count == 0:
+                return self._first_of_best(self._first().where(self._bound > 0, -torch.inf))
+            self._refresh((self._bound > 0).nonzero().flatten())
+            self._measured = True
         return self._win(self._weight())
 
     @_one_thread()
@@ -119,14 +124,13 @@ class Block(ABC, Generic[P]):
         few = _FEW
         while True:
             worth = self._bound if weight is None else self._bound * weight
-            stale = (self._seen < self.count) & (self._bound > 0) & ~self._taken
-            sure = float(worth.masked_fill(stale | self._taken, -torch.inf).max())
-            open_rows = (stale & (worth >= sure)).nonzero().flatten()
-            if len(open_rows) == 0:
-                return self._best(worth)
-            if len(open_rows) > few:
-                open_rows = open_rows[worth[open_rows].topk(few).indices]
-            self._refresh(open_rows)
+            best = self._first_of_best(worth)
+            if self._seen[best.row] == self.count or self._bound[best.row] <= 0:
+                return best  # what the others are worth is a bound, and no better
+            rows = worth.topk(min(few, len(worth))).indices
+            stale = rows[(self._seen[rows] < self.count) & (self._bound[rows] > 0)]
+            # Itself too, which may stand behind equals.
+            self._refresh(torch.unique(torch.cat([stale, torch.tensor([best.row])])))
             few *= 2
 
     @abstractmethod
@@ -137,8 +141,8 @@ class Block(ABC, Generic[P]):
         """What each row's distance is multiplied with for the next pick; None for one."""
         return None
 
-    def _best(self, worth: Tensor) -> Pick:
-        row = int(worth.masked_fill(self._taken, -torch.inf).argmax())  # the first of equals: the lowest id
+    def _first_of_best(self, worth: Tensor) -> Pick:
+        row = int(worth.numpy().argmax())  # of equals the first: the lowest id
         return Pick(float(worth[row]), self.ids[row], row)
 
     def _refresh(self, rows: Tensor) -> None:

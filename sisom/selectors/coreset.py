@@ -60,7 +60,7 @@ class KCenterBlock(Block[Rows]):
             gallery = Gallery.of(points, torch.zeros(len(points), dtype=torch.int64))
             classes = torch.zeros(len(ids), dtype=torch.int64)
             near = neighbors(self.points.values, classes, gallery, inner=1, outer=0)
-            self._bound = near.inner[:, 0].double()
+            self._bound, self._measured = near.inner[:, 0].double(), True
 
     def _first(self) -> Tensor:
         return draws(self.ids, self._seed)

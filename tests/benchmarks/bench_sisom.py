@@ -274,7 +274,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     benches = ("extract", "bf16", "distances", "loop", "slopes", "memory", "subset")
-    parser.add_argument("what", nargs="*", choices=[*benches, []], default=list(benches))
+    parser.add_argument("what", nargs="*", choices=[*benches, []])
     parser.add_argument("--data", type=Path, default=None)
     parser.add_argument("--weights", type=Path, default=None, help="of cifar_net.py; trained if left out")
     parser.add_argument("--threads", type=int, default=4)

@@ -14,8 +14,9 @@ from fault_proxy import FaultProxy, Rule
 from mlflow_server import MlflowServer, mlflow_server
 
 from pipeline import tracking
+from pipeline.mlflow_session import RoundRecord
 from pipeline.storage import LocalStore
-from pipeline.tracking import RoundRecord, Tracker, open_tracker
+from pipeline.tracking import Tracker, open_tracker
 from pipeline.tracking_database import TrackingUnavailable
 from tests.faults.ground import tracked
 from tests.pipeline.test_tracking import config_at

@@ -22,11 +22,12 @@ import pytest
 from mlflow_server import mlflow_server
 from rich.console import Console
 
-from pipeline import progress, tracking, tracking_database, tracking_keys
+from pipeline import mlflow_session, progress, tracking, tracking_database, tracking_keys
 from pipeline.config import Config
 from pipeline.errors import StoreUnavailable, SystemFault, mask
+from pipeline.mlflow_session import RoundRecord
 from pipeline.storage import LocalStore, Store, open_store
-from pipeline.tracking import RoundRecord, open_tracker
+from pipeline.tracking import open_tracker
 from pipeline.tracking_database import DATABASE_KEY, TrackingUnavailable
 from pipeline.tracking_keys import MAX_KEY_CHARS, config_params, flat, key
 
@@ -479,7 +480,7 @@ def test_the_first_store_is_made_whole_and_in_silence(
 
 
 def test_mlflow_is_imported_at_first_use_only() -> None:
-    for room in (tracking, tracking_database, tracking_keys):
+    for room in (mlflow_session, tracking, tracking_database, tracking_keys):
         assert room.__file__
         body = ast.parse(Path(room.__file__).read_text(encoding="utf-8")).body
         froms = {node.module for node in body if isinstance(node, ast.ImportFrom)}

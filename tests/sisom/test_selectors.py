@@ -192,13 +192,19 @@ def test_badge_distances_are_those_of_the_outer_products(gradients):
     first = block.farthest().row
     assert first == int(full.norm(dim=1).argmax())
     block.add(block.take(first))
+    taken = [first]
     for _ in range(5):
-        row = block.farthest().row
-        block.add(block.take(row))
-    centers = full[block._taken.nonzero().flatten()]
+        taken.append(block.farthest().row)
+        block.add(block.take(taken[-1]))
+    assert len(set(taken)) == 6
+    centers = full[taken]
     expected = torch.cdist(full, centers, compute_mode="donot_use_mm_for_euclid_dist").amin(1).square()
     assert torch.allclose(block.distances, expected, rtol=1e-4, atol=1e-6)
-    assert bool((block.distances[block._taken] == 0).all())
+    assert bool((block.distances[taken] == 0).all())
+    while (pick := block.farthest()) is not None:
+        taken.append(pick.row)
+        block.add(block.take(pick.row))
+    assert sorted(taken) == list(range(120)), "each once, then nobody is left"
 
 
 @pytest.mark.parametrize("seed", range(5))
