@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import socket
@@ -64,11 +65,28 @@ def start(config: Wishes) -> Cluster:
     return lay_out(config.resources, [node for node in alive if node.get("CPU", 0) >= 1] or alive)
 
 
+def storage_environment(storage: Storage) -> dict[str, str]:
+    """The variables by which the filesystems that Ray itself builds learn of our storage; never the credentials.
+
+    Without the two about checksums Arrow sends bodies of no stated length, which S3 takes and servers that are not
+    Amazon's may refuse: Ceph's gateway does, with status 411.
+    """
+    wanted = {
+        "AWS_ENDPOINT_URL": storage.endpoint or os.environ.get("AWS_ENDPOINT_URL"),
+        "AWS_DEFAULT_REGION": storage.region or os.environ.get("AWS_DEFAULT_REGION"),
+        "AWS_REQUEST_CHECKSUM_CALCULATION": os.environ.get(
+            "AWS_REQUEST_CHECKSUM_CALCULATION", "when_required"
+        ),
+        "AWS_RESPONSE_CHECKSUM_VALIDATION": os.environ.get(
+            "AWS_RESPONSE_CHECKSUM_VALIDATION", "when_required"
+        ),
+    }
+    return {name: value for name, value in wanted.items() if value}
+
+
 def _join(config: Wishes) -> None:
-    if config.storage.endpoint:  # for the filesystems that Ray itself builds; never the credentials
-        os.environ["AWS_ENDPOINT_URL"] = config.storage.endpoint
-    if config.storage.region:
-        os.environ["AWS_DEFAULT_REGION"] = config.storage.region
+    passed = storage_environment(config.storage)
+    os.environ.update(passed)
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")  # the command line has its own
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     # Tune would take Ctrl-C for "that is enough trials", and the round would go on with half a search.
@@ -77,10 +95,12 @@ def _join(config: Wishes) -> None:
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
     _quiet()
     if "RAY_ADDRESS" in os.environ:
-        passed = {n: os.environ[n] for n in ("AWS_ENDPOINT_URL", "AWS_DEFAULT_REGION") if n in os.environ}
         try:
             _reach(os.environ["RAY_ADDRESS"])
-            ray.init(runtime_env={"env_vars": passed} if passed else None, log_to_driver=False)
+            # What the job was submitted with reaches its workers anyway, and Ray takes no variable from both.
+            job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")).get("runtime_env") or {}
+            more = {n: value for n, value in passed.items() if n not in job.get("env_vars", {})}
+            ray.init(runtime_env={"env_vars": more} if more else None, log_to_driver=False)
         except (ConnectionError, ValueError, OSError) as error:
             raise SystemFault(
                 f"no Ray cluster answers at RAY_ADDRESS={os.environ['RAY_ADDRESS']!r} "
