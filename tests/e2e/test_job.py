@@ -51,21 +51,22 @@ def test_the_quickstart_runs_as_a_job(mode: str, tmp_path: Path) -> None:
         try:
             # As the README says, but for the address.
             submit = [ray, "job", "submit", f"--address=http://127.0.0.1:{dashboard}"]
-            submit += ["--runtime-env", "infra/runtime_env.yaml", "--"]
+            takes_along = "infra/runtime_env.yaml"
+            if mode == "disabled":  # with a variable of the user's that the engine would pass on too
+                own = tmp_path / "runtime_env.yaml"
+                own.write_text(
+                    (ROOT / takes_along).read_text() + "env_vars: {AWS_DEFAULT_REGION: eu-west-1}\n"
+                )
+                takes_along = str(own)
+            submit += ["--runtime-env", takes_along, "--"]
             submit += [sys.executable, "-m", "pipeline", "run", "configs/quickstart.yaml", "--rounds", "1"]
             submit += ["--set", f"workspace={tmp_path}/work", "--set", f"pool.uri={tmp_path}/data/pool"]
             if (
                 mode == "disabled"
             ):  # the whole of it is shown with tokens, Ray's default; here, less of the same
                 grid = "{layer1: [1.0], layer2: [1.0], layer3: [1.0, 100.0], avgpool: [1.0, 10.0, 100.0]}"
-                submit += [
-                    "--set",
-                    "train.epochs=10",
-                    "--set",
-                    "slopes.search=grid",
-                    "--set",
-                    f"slopes.grid={grid}",
-                ]
+                for less in ("train.epochs=10", "slopes.search=grid", f"slopes.grid={grid}"):
+                    submit += ["--set", less]
             _wait_for(dashboard, process, tmp_path / "head.log")
             for _ in range(60):  # the dashboard answers some seconds before its agent takes jobs
                 done = subprocess.run(
