@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +23,10 @@ if "sisom" not in sys.modules:
 from pipeline.config import Config
 from pipeline.sections import Storage
 from pipeline.storage import Store, open_store
+
+# In the background of a shell Ctrl-C is ignored, and so it would be by every command that a test interrupts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A shared machine may stall anywhere: no example is too slow.
 settings.register_profile("sisom", deadline=None)
