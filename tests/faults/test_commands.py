@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,30 @@ def test_of_two_ticks_at_once_one_works(ground: Ground) -> None:
         assert json.loads(store.get(f"rounds/{index:03d}/commit.json"))["fence"] == index + 1
     status, told = ended(start(ground, "ticks", "tick"))
     assert status == 0 and "nothing to do" in told
+
+
+def test_of_a_hundred_pairs_of_ticks_each_has_one_winner(ground: Ground) -> None:
+    """The loser says so and leaves; the winner, which has begun a round, is killed: there are a hundred."""
+
+    def race(number: int) -> None:
+        name = f"race{number:03d}"
+        ticks = [start(ground, name, "tick") for _ in range(2)]
+        deadline = time.monotonic() + 120
+        while all(tick.poll() is None for tick in ticks):
+            assert time.monotonic() < deadline, "nobody gave way"
+            time.sleep(0.05)
+        (loser,) = [tick for tick in ticks if tick.poll() is not None]
+        (winner,) = [tick for tick in ticks if tick is not loser]
+        status, told = ended(loser)
+        assert status == 4 and "another run works here" in told, told
+        held = json.loads(ground.store(name).get(LEASE))
+        assert held["fence"] == 1 and winner.poll() is None
+        os.killpg(winner.pid, signal.SIGKILL)
+        winner.communicate()
+        sweep(ground.home(name), patience_s=0.1)
+
+    with ThreadPoolExecutor(3) as pairs:
+        list(pairs.map(race, range(100)))
 
 
 def test_a_driver_that_slept_past_its_lease_can_commit_nothing(ground: Ground) -> None:
