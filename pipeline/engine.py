@@ -99,7 +99,7 @@ def _join(config: Wishes) -> None:
             _reach(os.environ["RAY_ADDRESS"])
             # What the job was submitted with reaches its workers anyway, and Ray takes no variable from both.
             job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")).get("runtime_env") or {}
-            more = {n: value for n, value in passed.items() if n not in job.get("env_vars", {})}
+            more = {n: value for n, value in passed.items() if n not in (job.get("env_vars") or {})}
             ray.init(runtime_env={"env_vars": more} if more else None, log_to_driver=False)
         except (ConnectionError, ValueError, OSError) as error:
             raise SystemFault(
