@@ -15,7 +15,7 @@ from pipeline import __version__
 from pipeline.errors import LabelError, UserError, mask, ours, printable
 
 if TYPE_CHECKING:  # the rooms behind the commands import torch and Ray: only the chosen command pays for them
-    from pipeline.config import Config
+    from pipeline.config.project import Config
 
 app = typer.Typer(
     name="sisom",
@@ -61,8 +61,8 @@ def run(
 ) -> None:
     """Run rounds: train, calibrate, score the pool, ask. Run again after anything: it goes on where it stopped."""
     resolved = _load(config, set_)
-    from pipeline.loop import run as run_rounds
-    from pipeline.progress import Voice
+    from pipeline.commands.run import run as run_rounds
+    from pipeline.voice import Voice
 
     run_rounds(resolved, Voice(), rounds=rounds)
 
@@ -71,8 +71,8 @@ def run(
 def tick(config: ConfigFile, set_: Sets = None) -> None:
     """One scheduled step: finish an interrupted round, or start one if there is reason. Without reason, nothing."""
     resolved = _load(config, set_)
-    from pipeline.progress import Voice
-    from pipeline.tick import tick as step
+    from pipeline.commands.tick import tick as step
+    from pipeline.voice import Voice
 
     step(resolved, Voice())
 
@@ -89,8 +89,8 @@ def score(
 ) -> None:
     """Give any images out-of-distribution scores and verdicts, with the network and bank of a committed round."""
     resolved = _load(config, set_)
-    from pipeline.progress import Voice
-    from pipeline.verdicts import give_verdicts
+    from pipeline.commands.score import give_verdicts
+    from pipeline.voice import Voice
 
     typer.echo(json.dumps(give_verdicts(resolved, pool, out, Voice(), index=round_), indent=1))
 
@@ -103,7 +103,7 @@ def status(
 ) -> None:
     """Say where things stand: committed rounds, the one in progress, labels, open questions."""
     resolved = _load(config, set_)
-    from pipeline.status import status as find_status
+    from pipeline.commands.status import status as find_status
 
     found = find_status(resolved)
     if json_:
@@ -121,7 +121,8 @@ def report(
 ) -> None:
     """Say where the HTML report of a round lies, or copy it to a file."""
     resolved = _load(config, set_)
-    from pipeline.workspace import open_workspace, round_key
+    from pipeline.workspace.artefacts import open_workspace
+    from pipeline.workspace.keys import round_key
 
     workspace = open_workspace(resolved)
     workspace.check(resolved)
@@ -144,7 +145,7 @@ def explain(
 ) -> None:
     """Tell why an image was asked about or not: its scores, its rank, the labeled images nearest to it."""
     resolved = _load(config, set_)
-    from pipeline.decisions import explain as find_reasons
+    from pipeline.commands.explain import explain as find_reasons
 
     typer.echo(json.dumps(find_reasons(resolved, id_, round_), indent=1))
 
@@ -158,7 +159,7 @@ def replay(
 ) -> None:
     """Score a sample of a round's pool again from what the round has stored, and compare; exit 1 if any differs."""
     resolved = _load(config, set_)
-    from pipeline.decisions import replay as score_again
+    from pipeline.commands.replay import replay as score_again
 
     found = score_again(resolved, round_, sample=sample)
     typer.echo(json.dumps(found, indent=1))
@@ -171,11 +172,11 @@ def replay(
 )
 def study(config: ConfigFile, set_: Sets = None) -> None:
     """Compare strategies, detectors or variants on equal terms. Run again after anything: finished cells are kept."""
-    from pipeline.studies.config import load_study
+    from pipeline.studies.kinds import load_study
 
     resolved = load_study(config, set_ or ())
-    from pipeline.progress import Voice
     from pipeline.studies.run import study as run_study
+    from pipeline.voice import Voice
 
     typer.echo(run_study(resolved, Voice()))
 
@@ -186,7 +187,7 @@ def study(config: ConfigFile, set_: Sets = None) -> None:
 def config_check(config: ConfigFile, set_: Sets = None) -> None:
     """Validate a config: keys, types, catalogue names, and the layers of the model."""
     resolved = _load(config, set_)
-    from pipeline.loop import check_model
+    from pipeline.rounds.preflight import check_model
 
     check_model(resolved)
     typer.echo(f"{config}: good")
@@ -196,7 +197,7 @@ def config_check(config: ConfigFile, set_: Sets = None) -> None:
 def config_show(config: ConfigFile, set_: Sets = None) -> None:
     """Print the resolved config as YAML, defaults included."""
     resolved = _load(config, set_)
-    from pipeline.config_file import dump
+    from pipeline.config.load import dump
 
     typer.echo(mask(dump(resolved)), nl=False)  # a URI may hold a password
 
@@ -220,7 +221,7 @@ def labels_export(
 ) -> None:
     """Write a round's open questions to a file, to be answered there and imported."""
     resolved = _load(config, set_)
-    from pipeline.labels_out import export
+    from pipeline.labels.export_questions import export
 
     found = export(resolved, to, out, index=round_, images=images, hours=hours, everything=all_)
     open_ = "" if all_ else f" ({found['answered']} more are answered)"
@@ -253,7 +254,7 @@ def labels_import(
 ) -> None:
     """Check answers row by row and take them in, all or none. Doing it again changes nothing."""
     resolved = _load(config, set_)
-    from pipeline.labels_in import take_in
+    from pipeline.labels.import_answers import take_in
 
     found = take_in(resolved, files, annotator=annotator, partial=partial, dry_run=dry_run)
     if json_:
@@ -287,7 +288,7 @@ def _print_import(found: dict[str, Any]) -> None:
 
 
 def _load(path: str, overrides: list[str] | None) -> Config:
-    from pipeline.config_file import load
+    from pipeline.config.load import load
 
     return load(path, overrides or ())
 

@@ -61,7 +61,7 @@ PART = pa.schema(
         ("attempts", pa.int32()),
     ]
 )
-# Of rows that a query looks at together: float32 bytes, which `feature_rows` packs; null where nobody needs them.
+# Of rows that a query looks at together: float32 bytes, which `score/feature_rows` packs; null where nobody needs them.
 SCORED = pa.schema([*PART, ("features", pa.binary())])
 TOGETHER = pa.schema([*SCORES, EXTRAS.field("priority"), ("features", pa.binary())])
 LABELS = pa.schema(

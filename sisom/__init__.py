@@ -8,21 +8,21 @@ Tensors in, tensors out: nothing here knows where it runs.
 """
 
 from sisom import errors, metrics, selectors
-from sisom.bank import average_ratio, fit_bank
-from sisom.batches import class_balanced, greedy
+from sisom.bank.bank import FeatureBank, load_bank
+from sisom.bank.fit import average_ratio, fit_bank
+from sisom.bank.slopes import reduced_slopes, search_slopes, sweep_slopes
+from sisom.bank.updates import add_labeled, merge_banks, raise_classes, remove_rows
 from sisom.catalog import DETECTORS, ROW_SELECTORS, SELECTORS, build_detector, build_selector
 from sisom.errors import LayerError, SisomError, TooFewLabels
-from sisom.features import extract
-from sisom.head import Head
-from sisom.layers import auto_layers, check_layers
-from sisom.models import MODELS, build_model, load_weights, save_weights
-from sisom.prepare import prepare_model
+from sisom.network.features import extract
+from sisom.network.head import Head
+from sisom.network.layers import auto_layers, check_layers
+from sisom.network.models import MODELS, build_model, load_weights, save_weights
+from sisom.network.prepare import prepare_model
 from sisom.scoring import score
-from sisom.slopes import reduced_slopes, search_slopes, sweep_slopes
-from sisom.state import load_bank
+from sisom.selectors.batches import class_balanced, greedy
 from sisom.sweeps import SWEEPS, search_options
-from sisom.types import Candidates, FeatureBank, Features, Labeled, Query, Scores
-from sisom.updates import add_labeled, merge_banks, raise_classes, remove_rows
+from sisom.types import Candidates, Features, Labeled, Query, Scores
 from sisom.verdicts import confidence, is_ood, p_values, threshold
 
 __all__ = [

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from sisom import detectors, selectors
 from sisom.detectors import Detector
 from sisom.errors import InputError, UnknownName, nearest_name
-from sisom.head import Head
+from sisom.network.head import Head
 from sisom.selectors import RowSelector, Selector
 
 __all__ = ["DETECTORS", "ROW_SELECTORS", "SELECTORS", "build_detector", "build_selector"]

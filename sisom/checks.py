@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from sisom.errors import EmptyInput, LabelError, NonFinite, ShapeMismatch
-from sisom.tiles import row_tiles
+from sisom.rowwise import row_tiles
 from sisom.types import Features
 
 __all__ = ["check_features", "check_labels"]

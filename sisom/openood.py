@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sisom.bank import fit_bank
+from sisom.bank.bank import FeatureBank
+from sisom.bank.fit import fit_bank
 from sisom.errors import InputError
-from sisom.features import extract
+from sisom.network.features import extract
 from sisom.scoring import score
-from sisom.state import FeatureBank
 from sisom.types import Features
 from sisom.verdicts import confidence
 

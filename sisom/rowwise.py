@@ -1,14 +1,12 @@
 """Functions of single rows, in tiles of one shape: a row's result has the same bits whatever rows come with it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sisom.tiles import row_tiles
-
-__all__ = ["rowwise", "unit"]
+__all__ = ["row_tiles", "rowwise", "unit"]
 
 _TILE = 256
 
@@ -37,3 +35,8 @@ def _filled(part: Tensor) -> Tensor:
     tile = part.new_zeros((_TILE, *part.shape[1:]), dtype=torch.float64)
     tile[: len(part)] = part.detach()
     return tile
+
+
+def row_tiles(rows: int, size: int) -> Iterator[slice]:
+    """Slices of `size` rows that cover `rows`."""
+    return (slice(start, min(start + size, rows)) for start in range(0, rows, size))

@@ -4,13 +4,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from sisom.bank import energy_of
+from sisom.bank.bank import FeatureBank
+from sisom.bank.enhance import enhance
+from sisom.bank.fit import energy_of
+from sisom.bank.ratios import Anchors, ratios
 from sisom.checks import check_features
-from sisom.distances import BUDGET_BYTES
-from sisom.enhance import enhance
 from sisom.errors import ShapeMismatch
-from sisom.ratios import Anchors, ratios
-from sisom.state import FeatureBank
+from sisom.nearest.distances import BUDGET_BYTES
 from sisom.types import Features, Scores
 
 __all__ = ["fuse", "score"]

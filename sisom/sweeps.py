@@ -8,8 +8,8 @@ from torch import Tensor
 
 from sisom.catalog import build_detector
 from sisom.errors import InputError
-from sisom.head import Head
 from sisom.metrics import auroc
+from sisom.network.head import Head
 from sisom.types import Features
 
 __all__ = ["SWEEPS", "search_options"]

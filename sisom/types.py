@@ -17,9 +17,8 @@ from torch import Tensor
 
 from sisom.arrays import as_tensor
 from sisom.errors import EmptyInput, LabelError, ShapeMismatch
-from sisom.state import FeatureBank
 
-__all__ = ["Candidates", "FeatureBank", "Features", "Labeled", "LayerDims", "Query", "Scores"]
+__all__ = ["Candidates", "Features", "Labeled", "LayerDims", "Query", "Scores"]
 
 LayerDims = tuple[tuple[str, int], ...]
 

@@ -6,8 +6,10 @@ want higher to mean in-distribution; its ranking is the same, backwards.
 
 import math
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
+from numpy.typing import NDArray
 from torch import Tensor
 
 from sisom.errors import EmptyInput, InputError, NonFinite
@@ -61,3 +63,24 @@ def _check_scores(scores: Tensor) -> None:
         raise EmptyInput("at least one in-distribution score is needed")
     if not bool(torch.isfinite(scores).all()):
         raise NonFinite("in-distribution scores must be finite")
+
+
+def best_filter(far: NDArray[np.float32], rest: NDArray[np.float32]) -> tuple[float | None, float]:
+    """The threshold with the largest Youden index, (far at or above) - (rest at or above), as shares.
+
+    The open-set filter of Joda (arXiv 2503.02491; docs/algorithm.md). Ties go to the higher threshold, which calls
+    less far. None where no threshold is better than chance.
+
+    Args:
+        far: (m,) energies of images out of this world.
+        rest: (n,) energies of the other answered ones.
+
+    Returns:
+        The threshold, one of `far`, and its index.
+    """
+    steps = np.unique(far)
+    hits = 1.0 - np.searchsorted(np.sort(far), steps) / len(far)
+    misses = 1.0 - np.searchsorted(np.sort(rest), steps) / len(rest)
+    index = hits - misses
+    best = int(len(index) - 1 - np.argmax(index[::-1]))
+    return (float(steps[best]) if index[best] > 0 else None), float(index[best])

@@ -20,9 +20,9 @@ if "sisom" not in sys.modules:
     install_import_hook("sisom", "beartype.beartype")
     import sisom  # noqa: F401
 
-from pipeline.config import Config
-from pipeline.sections import Storage
-from pipeline.storage import Store, open_store
+from pipeline.config.project import Config
+from pipeline.config.sections import Storage
+from pipeline.store.opening import Store, open_store
 
 # In the background of a shell Ctrl-C is ignored, and so it would be by every command that a test interrupts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -3,44 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from pipeline.report.blocks import Block
+
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-    from pipeline.plots import Theme
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A picture: `draw` paints it in the colours of a theme; `alt` says what it shows."""
-
-    draw: Callable[[Axes, Theme], None]
-    alt: str
-    height: float = 3.2  # inches, of 5 across
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows of text for people; the first column is a name, `best` marks cells by (row, column)."""
-
-    columns: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    best: frozenset[tuple[int, int]] = frozenset()
-
-
-@dataclass(frozen=True)
-class Block:
-    """A piece of the report: a heading, how to read what follows, pictures and tables."""
-
-    heading: str
-    how: str
-    figures: tuple[Figure, ...] = ()
-    tables: tuple[Table, ...] = ()
+    pass
 
 
 @dataclass(frozen=True)

@@ -5,23 +5,24 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from pipeline import engine
-from pipeline.config import canonical
+from pipeline.cluster import joining as engine
+from pipeline.cluster.layout import Cluster
+from pipeline.encoding import canonical
 from pipeline.errors import WorkspaceMismatch
-from pipeline.lease import Guarded, Lease
-from pipeline.mlflow_session import RoundRecord
-from pipeline.progress import Voice
-from pipeline.storage import open_store
-from pipeline.studies.active_config import ActiveStudy
-from pipeline.studies.cells import Bench
-from pipeline.studies.config import StudyConfig
-from pipeline.studies.network_config import OodStudy
+from pipeline.report.study_page import render
+from pipeline.store.opening import open_store
+from pipeline.studies.active.config import ActiveStudy
+from pipeline.studies.detection.config import OodStudy
+from pipeline.studies.kinds import StudyConfig
+from pipeline.studies.lab.cells import Bench
 from pipeline.studies.outcome import Outcome
-from pipeline.studies.report import render
-from pipeline.tracking import open_tracker
-from pipeline.tracking_database import TrackingUnavailable
-from pipeline.tracking_keys import flat
-from pipeline.workspace import PROJECT, Workspace
+from pipeline.track.database import TrackingUnavailable
+from pipeline.track.names import flat
+from pipeline.track.session import RoundRecord
+from pipeline.track.tracker import open_tracker
+from pipeline.voice import Voice
+from pipeline.workspace.artefacts import PROJECT, Workspace
+from pipeline.workspace.lease import Guarded, Lease
 
 REPORT = "report.html"
 
@@ -62,17 +63,17 @@ def _refuse_foreign(config: StudyConfig, workspace: Workspace) -> None:
         raise WorkspaceMismatch(f"{workspace.store.uri} holds {kind} work; give `workspace` another place")
 
 
-def _run(config: StudyConfig, bench: Bench, cluster: engine.Cluster, voice: Voice) -> Outcome:
+def _run(config: StudyConfig, bench: Bench, cluster: Cluster, voice: Voice) -> Outcome:
     """The study itself: only the room of its kind is imported."""
     if isinstance(config, ActiveStudy):
-        from pipeline.studies import active
+        from pipeline.studies.active import study as active
 
         return active.run(config, bench, cluster, voice)
     if isinstance(config, OodStudy):
-        from pipeline.studies import detection
+        from pipeline.studies.detection import study as detection
 
         return detection.run(config, bench, cluster, voice)
-    from pipeline.studies import ablation
+    from pipeline.studies.ablation import study as ablation
 
     return ablation.run(config, bench, cluster, voice)
 

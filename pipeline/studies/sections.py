@@ -10,9 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, JsonValue, field_validator
 
-from pipeline.config import canonical
-from pipeline.errors import nearest
-from pipeline.sections import (
+from pipeline.config.sections import (
     Augment,
     Model,
     Name,
@@ -24,6 +22,8 @@ from pipeline.sections import (
     Tracking,
     Uri,
 )
+from pipeline.encoding import canonical
+from pipeline.errors import nearest
 
 Count = Annotated[int, Field(ge=1)]
 Seeds = Annotated[tuple[Annotated[int, Field(ge=0, lt=2**31)], ...], Field(min_length=1)]
@@ -112,7 +112,7 @@ class Study(Section):
 
     @property
     def resources(self) -> Resources:
-        """The same wishes as `pipeline.engine` takes them."""
+        """The same wishes as `pipeline.cluster` takes them."""
         return Resources(device=self.compute.device, threads=self.compute.threads)
 
     def identity(self) -> dict[str, Any]:

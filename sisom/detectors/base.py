@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sisom.checks import check_features, check_labels
 from sisom.errors import InputError, ShapeMismatch
-from sisom.head import Head
+from sisom.network.head import Head
 from sisom.types import Features
 
 __all__ = ["Detector", "check_fit", "check_width", "needed", "strangeness"]

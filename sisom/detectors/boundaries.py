@@ -8,7 +8,7 @@ from torch import Tensor
 
 from sisom.checks import check_features
 from sisom.detectors.base import check_fit, needed, strangeness
-from sisom.head import Head
+from sisom.network.head import Head
 from sisom.rowwise import rowwise
 from sisom.types import Features
 

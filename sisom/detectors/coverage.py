@@ -7,9 +7,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from sisom.bank.enhance import Slopes, columns_of, resolve_slopes
 from sisom.checks import check_features
 from sisom.detectors.base import check_fit, strangeness
-from sisom.enhance import Slopes, columns_of, resolve_slopes
 from sisom.errors import InputError, ShapeMismatch
 from sisom.rowwise import rowwise
 from sisom.types import Features

@@ -12,15 +12,15 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from sisom.bank import fit_bank
+from sisom.bank.bank import FeatureBank, Outer
+from sisom.bank.enhance import Slopes
+from sisom.bank.fit import fit_bank
 from sisom.detectors.base import strangeness
 from sisom.detectors.neighbors import KnnDetector
-from sisom.distances import neighbors
-from sisom.enhance import Slopes
-from sisom.gallery import Gallery
+from sisom.nearest.distances import neighbors
+from sisom.nearest.gallery import Gallery
 from sisom.rowwise import rowwise, unit
 from sisom.scoring import score
-from sisom.state import FeatureBank, Outer
 from sisom.types import Features, Scores
 
 __all__ = ["FarNeighbor", "FusedState", "SisomFusedDetector", "energy_zscore", "fuse"]

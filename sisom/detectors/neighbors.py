@@ -8,9 +8,9 @@ from torch import Tensor
 
 from sisom.checks import check_features
 from sisom.detectors.base import check_fit, check_width, strangeness
-from sisom.distances import neighbors
 from sisom.errors import InputError
-from sisom.gallery import Gallery
+from sisom.nearest.distances import neighbors
+from sisom.nearest.gallery import Gallery
 from sisom.rowwise import rowwise, unit
 from sisom.types import Features
 

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from sisom.checks import check_features
 from sisom.detectors.base import check_fit, strangeness
 from sisom.errors import InputError, ShapeMismatch
-from sisom.layers import unwrap
+from sisom.network.layers import unwrap
+from sisom.network.taps import frozen_eval
 from sisom.rowwise import rowwise
 from sisom.softmax import doubt
-from sisom.taps import frozen_eval
 from sisom.types import Features
 
 __all__ = ["OdinDetector"]

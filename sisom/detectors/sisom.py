@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from sisom.bank import fit_bank
-from sisom.enhance import Slopes
+from sisom.bank.bank import FeatureBank, Fusion, Outer
+from sisom.bank.enhance import Slopes
+from sisom.bank.fit import fit_bank
 from sisom.scoring import score
-from sisom.state import FeatureBank, Fusion, Outer
 from sisom.types import Features
 
 __all__ = ["SisomDetector", "SisomeDetector"]

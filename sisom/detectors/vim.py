@@ -9,7 +9,7 @@ from torch import Tensor
 from sisom.checks import check_features
 from sisom.detectors.base import check_fit, check_width, needed, strangeness
 from sisom.errors import InputError
-from sisom.head import Head
+from sisom.network.head import Head
 from sisom.rowwise import rowwise
 from sisom.types import Features
 

@@ -1,17 +1,25 @@
 """Selectors whose picks look at each other: SISOM with a growing bank, and any ranking levelled over the classes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from sisom.bank import fit_bank
-from sisom.batches import class_balanced, greedy
-from sisom.enhance import Slopes
-from sisom.selectors.base import PoolSelector, RowSelector, features_of, predicted_of
-from sisom.selectors.by_score import SisomeSelector
-from sisom.types import Candidates, Labeled
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
 
-__all__ = ["ClassBalancedSelector", "SisomeGreedySelector"]
+from sisom.bank.bank import FeatureBank
+from sisom.bank.enhance import Slopes, enhance
+from sisom.bank.fit import fit_bank
+from sisom.bank.ratios import divide
+from sisom.checks import check_features
+from sisom.errors import BudgetTooLarge, InputError, ShapeMismatch
+from sisom.scoring import fuse, score
+from sisom.selectors.base import PoolSelector, RowSelector, features_of, predicted_of, top
+from sisom.selectors.by_score import SisomeSelector
+from sisom.types import Candidates, Features, Labeled
+
+__all__ = ["ClassBalancedSelector", "SisomeGreedySelector", "class_balanced", "greedy"]
 
 
 @dataclass(frozen=True)
@@ -55,3 +63,85 @@ class ClassBalancedSelector(PoolSelector):
         priority = self.of.priority_of(pool, seed=seed)
         counts = labeled.counts()
         return [int(row) for row in class_balanced(pool.ids, priority, predicted_of(pool), k, labeled=counts)]
+
+
+def greedy(
+    bank: FeatureBank, features: Features, ids: Sequence[str], k: int, *, by: str = "sisome"
+) -> tuple[Int[Tensor, " k"], Float[Tensor, " k"]]:
+    """Pick `k` rows one by one; each pick joins the bank under its predicted class before the next (10.5).
+
+    Returns the rows in pick order with the score that each had when it was picked, by "sisome" or "sisom",
+    ties to the lower id. A pick changes another row's distances only if it is nearer than what is known, so
+    one pass over the rows' differences to the pick suffices: O(n d) a pick, and the same picks as scoring all
+    rows against the grown bank. The bank's statistics stay as they were fitted. Needs `outer="sample"`, rank
+    1 and one neighbor. Raises `BudgetTooLarge` and `InputError`.
+    """
+    if bank.outer != "sample" or bank.rank != 1 or bank.neighbors != 1:
+        raise InputError('the greedy query needs a bank with outer="sample", rank=1 and neighbors=1')
+    if by not in ("sisom", "sisome"):
+        raise InputError(f'by must be "sisom" or "sisome", got {by!r}')
+    if len(ids) != len(features):
+        raise ShapeMismatch(f"{len(ids)} ids for {len(features)} rows")
+    if not 0 <= k <= len(ids):
+        raise BudgetTooLarge(f"asked for {k} of {len(ids)} rows")
+    features = features.to(bank.points.device)
+    check_features(features)
+    points = enhance(features.saliency, features.layer_dims, bank.slopes)
+    known = score(bank, features)
+    predicted, energy = known.predicted, known.energy
+    # Without a bank point of its class a row has no inner distance; infinity lets the first pick give it one.
+    present = torch.isin(predicted, bank.labels)
+    inner = torch.where(present, known.inner, torch.inf)
+    outer = known.outer
+    rank_of_id = torch.empty(len(ids), dtype=torch.int64, device=points.device)
+    by_id = sorted(range(len(ids)), key=lambda row: ids[row])
+    rank_of_id[by_id] = torch.arange(len(ids), device=points.device)
+    left = torch.ones(len(ids), dtype=torch.bool, device=points.device)
+    rows, values = [], []
+    for _ in range(k):
+        ratio = divide(inner, outer, torch.isfinite(inner)).ratio
+        strange = ratio if by == "sisom" else fuse(bank, energy, ratio)
+        best = strange[left].max()
+        tied = left & (strange == best)
+        row = int(torch.where(tied, rank_of_id, len(ids)).argmin())
+        rows.append(row)
+        values.append(float(best))
+        left[row] = False
+        distance = (points - points[row]).square_().sum(dim=1).sqrt_()
+        same = predicted == predicted[row]
+        inner = torch.where(same, torch.minimum(inner, distance), inner)
+        outer = torch.where(same, outer, torch.minimum(outer, distance))
+    return torch.tensor(rows, dtype=torch.int64), torch.tensor(values, dtype=torch.float32)
+
+
+def class_balanced(
+    ids: Sequence[str],
+    priority: Float[Tensor, " n"],
+    predicted: Int[Tensor, " n"],
+    k: int,
+    *,
+    labeled: Mapping[int, int] | None = None,
+) -> Int[Tensor, " k"]:
+    """The `k` best rows under a levelling of classes: each pick goes to the class that has the fewest so far.
+
+    `labeled` counts what each class has already; classes with equal counts take turns by their best row's
+    priority, then by id. A class that runs out leaves its turns to the others.
+    """
+    if len(predicted) != len(ids):
+        raise ShapeMismatch(f"{len(ids)} ids for {len(predicted)} predictions")
+    if not 0 <= k <= len(ids):
+        raise BudgetTooLarge(f"asked for {k} of {len(ids)} rows")
+    order = top(ids, priority, len(ids)).tolist()
+    classes, values = predicted.tolist(), priority.tolist()
+    queues: dict[int, list[int]] = {}
+    for row in reversed(order):  # best last, to pop
+        queues.setdefault(classes[row], []).append(row)
+    have = {c: (labeled or {}).get(c, 0) for c in queues}
+    picks = []
+    for _ in range(k):
+        c = min(queues, key=lambda c: (have[c], -values[queues[c][-1]], ids[queues[c][-1]]))
+        picks.append(queues[c].pop())
+        have[c] += 1
+        if not queues[c]:
+            del queues[c]
+    return torch.tensor(picks, dtype=torch.int64)

@@ -22,8 +22,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sisom.errors import InputError
+from sisom.rowwise import row_tiles
 from sisom.selectors.base import PoolSelector
-from sisom.tiles import row_tiles
 from sisom.types import Candidates, Labeled
 
 __all__ = ["Block", "GreedySelector", "Pick", "Points", "Race", "pick_greedily", "winner"]

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sisom.head import Head
+from sisom.network.head import Head
 from sisom.rowwise import rowwise
 from sisom.selectors.base import PoolSelector, features_of
 from sisom.types import Candidates, Labeled

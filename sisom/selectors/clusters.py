@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from sisom.rowwise import row_tiles
 from sisom.selectors.blocks import Block, Race, pick_greedily
 from sisom.selectors.coreset import Rows
-from sisom.tiles import row_tiles
 
 __all__ = ["kmeans"]
 

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sisom.errors import InputError
-from sisom.head import Head
+from sisom.network.head import Head
 from sisom.rowwise import rowwise
 from sisom.selectors.base import RowSelector, committee_of
 from sisom.types import Candidates

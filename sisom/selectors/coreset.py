@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from sisom.distances import neighbors
-from sisom.gallery import Gallery
+from sisom.nearest.distances import neighbors
+from sisom.nearest.gallery import Gallery
 from sisom.selectors.base import features_of
 from sisom.selectors.blocks import Block, GreedySelector
 from sisom.selectors.random import draws

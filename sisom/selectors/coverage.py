@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from sisom.errors import InputError
+from sisom.rowwise import row_tiles
 from sisom.selectors.base import PoolSelector
 from sisom.selectors.random import draws
 from sisom.selectors.typical import unit_rows
-from sisom.tiles import row_tiles
 from sisom.types import Candidates, Labeled
 
 __all__ = ["ProbCoverSelector"]

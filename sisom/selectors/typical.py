@@ -7,9 +7,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sisom.distances import neighbors
 from sisom.errors import InputError
-from sisom.gallery import Gallery
+from sisom.nearest.distances import neighbors
+from sisom.nearest.gallery import Gallery
 from sisom.rowwise import rowwise, unit
 from sisom.selectors.base import PoolSelector, features_of
 from sisom.selectors.clusters import kmeans

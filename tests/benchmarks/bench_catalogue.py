@@ -24,8 +24,8 @@ from threadpoolctl import threadpool_limits
 import sisom
 from sisom import SELECTORS, Candidates, Features, Labeled
 from sisom.detectors import KnnDetector
-from sisom.distances import neighbors
-from sisom.gallery import Gallery
+from sisom.nearest.distances import neighbors
+from sisom.nearest.gallery import Gallery
 
 ROUNDS = [3]
 SCALE = [1]

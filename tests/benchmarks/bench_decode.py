@@ -19,8 +19,8 @@ import numpy as np
 import pyarrow.parquet as pq
 from PIL import Image
 
-from pipeline.decode import Transform, decode_batch
-from pipeline.decode_apart import decode_apart
+from pipeline.images.decode import Transform, decode_batch
+from pipeline.images.decode_apart import decode_apart
 
 ROUNDS = 15
 

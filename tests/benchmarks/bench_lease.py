@@ -24,9 +24,9 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests/support")]
 
 from fault_proxy import FaultProxy  # noqa: E402
 
-from pipeline.lease import LEASE, Lease  # noqa: E402
-from pipeline.sections import Storage  # noqa: E402
-from pipeline.storage import LocalStore, Store, open_store  # noqa: E402
+from pipeline.config.sections import Storage  # noqa: E402
+from pipeline.store.opening import LocalStore, Store, open_store  # noqa: E402
+from pipeline.workspace.lease import LEASE, Lease  # noqa: E402
 
 TIMES = 200
 

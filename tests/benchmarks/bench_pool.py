@@ -48,7 +48,7 @@ class Lab:
     batch: int
 
     def config(self, pool: str, **changes: Any) -> Any:
-        from pipeline.config import Config
+        from pipeline.config.project import Config
 
         plain = {
             "workspace": "unused",
@@ -61,8 +61,8 @@ class Lab:
         return Config.model_validate_json(json.dumps(plain | changes))
 
     def network(self) -> Any:
-        from pipeline.stages import Network
-        from sisom.models import build_model, save_weights
+        from pipeline.model.network import Network
+        from sisom.network.models import build_model, save_weights
 
         net = build_model(self.model, 10, seed=0)
         return Network(self.config("unused").model, 10, np.frombuffer(save_weights(net), np.uint8))
@@ -85,7 +85,7 @@ class Lab:
         return sisom.load_bank(path)
 
     def extractor(self) -> Any:
-        from pipeline.stages import Extractor
+        from pipeline.model.extractor import Extractor
 
         return Extractor(self.network(), "cpu", self.batch)
 
@@ -97,15 +97,15 @@ def child(lab: Lab, pool: str, out: Path, options: dict[str, Any], cpus: int | N
     """List and score a pool in this process, noting when images come out."""
     import ray
 
-    from pipeline import engine
-    from pipeline.broadcast import BankFile
-    from pipeline.listing import freeze
-    from pipeline.progress import Counter, Voice
-    from pipeline.scoring import prepare, score_pool
-    from pipeline.sections import Storage
-    from pipeline.snapshot import Snapshot
-    from pipeline.storage import open_store
-    from pipeline.workspace import Workspace
+    from pipeline.cluster import joining as engine
+    from pipeline.config.sections import Storage
+    from pipeline.pool.listing import freeze
+    from pipeline.pool.snapshot import Snapshot
+    from pipeline.score.broadcast import BankFile
+    from pipeline.score.job import prepare, score_pool
+    from pipeline.store.opening import open_store
+    from pipeline.voice import Counter, Voice
+    from pipeline.workspace.artefacts import Workspace
 
     marks: list[tuple[float, int]] = []
     seen = report.with_suffix(".seen")  # what a run that is killed has scored
@@ -296,7 +296,7 @@ def parquet_pool(folder: Path, encoded: list[bytes], group: int = 1000) -> str:
 
 
 def decoded(encoded: list[bytes], size: int) -> np.ndarray[Any, Any]:
-    from pipeline.decode import Transform, decode_batch
+    from pipeline.images.decode import Transform, decode_batch
 
     return decode_batch(encoded, Transform(size, None, "bilinear", 10**8)).pixels
 
@@ -329,8 +329,8 @@ def bench_parquet(lab: Lab, options: argparse.Namespace) -> None:
 
 def bench_s3(lab: Lab, options: argparse.Namespace) -> None:
     """PNG objects on the server that AWS_ENDPOINT_URL names, or on a server of moto."""
-    from pipeline.sections import Storage
-    from pipeline.storage import open_store
+    from pipeline.config.sections import Storage
+    from pipeline.store.opening import open_store
 
     encoded = images(options.data, options.rows, lab.size)
     with server() as endpoint:

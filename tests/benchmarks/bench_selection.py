@@ -55,11 +55,12 @@ def generate(folder: Path, files: int) -> int:
 
 def measure(folder: str, how: str, what: str, answered: int, cpus: int) -> None:
     """In a process of its own: do it, and print what it took."""
-    from pipeline import pool_view, selection
-    from pipeline.query_config import QueryPlan
-    from pipeline.sections import Storage
-    from pipeline.storage import open_store
-    from pipeline.workspace import Workspace
+    from pipeline.ask import selection
+    from pipeline.config.choices import QueryPlan
+    from pipeline.config.sections import Storage
+    from pipeline.report import histogram as pool_view
+    from pipeline.store.opening import open_store
+    from pipeline.workspace.artefacts import Workspace
 
     workspace = Workspace(open_store(folder, Storage()))
     plan = QueryPlan(size=1000, strategy="sisome", ood_share=0.1)

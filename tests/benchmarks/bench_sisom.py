@@ -20,8 +20,8 @@ from pathlib import Path
 import torch
 
 import sisom
-from sisom.distances import neighbors
-from sisom.gallery import Gallery
+from sisom.nearest.distances import neighbors
+from sisom.nearest.gallery import Gallery
 
 CLOCK: list[Callable[[], float]] = [time.perf_counter]
 STAGES = ("layer1", "layer2", "layer3", "avgpool")

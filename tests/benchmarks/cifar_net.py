@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import sisom
-from sisom.models import CifarResNet
+from sisom.network.models import CifarResNet
 
 EPOCHS, BATCH, PEAK = 30, 256, 0.4
 SMALL_EPOCHS, SMALL = (

@@ -20,14 +20,19 @@ from typing import Any
 import pyarrow as pa
 from bench_pool import Lab, images, parquet_pool
 
-from pipeline import decode, pool_parquet, reading, stages
-from pipeline.pieces import Reading
-from pipeline.pool import survey, units
-from pipeline.sections import Storage
-from pipeline.snapshot import SnapshotWriter
-from pipeline.storage import open_store
-from pipeline.workspace import Workspace
-from sisom import features, scoring
+from pipeline.config.sections import Storage
+from pipeline.images import decode
+from pipeline.model.network import normalise
+from pipeline.pool import parquet as pool_parquet
+from pipeline.pool import reading
+from pipeline.pool.pieces import Reading
+from pipeline.pool.shards import survey, units
+from pipeline.pool.snapshot import SnapshotWriter
+from pipeline.score import scorer as stages
+from pipeline.store.opening import open_store
+from pipeline.workspace.artefacts import Workspace
+from sisom import scoring
+from sisom.network import features
 
 PARTS: dict[str, Callable[..., Any]] = {
     "reading": reading.ReadShards.__call__,
@@ -36,7 +41,7 @@ PARTS: dict[str, Callable[..., Any]] = {
     "  pixels into one row": reading._Batch.table,
     "scoring": stages.Scorer.__call__,
     "  from one row to pixels": stages._rows,
-    "  normalising": stages.normalise,
+    "  normalising": normalise,
     "  the network, forward and backward": features.extract,
     "  distances and scores": scoring.score,
 }

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.sections import Storage
-from pipeline.storage import Store, open_store
+from pipeline.config.sections import Storage
+from pipeline.store.opening import Store, open_store
 
 ROOT = Path(__file__).parents[2]
 ACCOUNT = {

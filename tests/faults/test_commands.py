@@ -17,8 +17,8 @@ import pytest
 from fault_proxy import FaultProxy, Rule
 from mlflow_server import MlflowServer, mlflow_server
 
-from pipeline.lease import LEASE
-from pipeline.storage import Store
+from pipeline.store.opening import Store
+from pipeline.workspace.lease import LEASE
 from tests.faults.ground import Ground, grounds, tracked
 from tests.faults.victims import sweep
 

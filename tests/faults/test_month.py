@@ -23,13 +23,15 @@ from moto.server import ThreadedMotoServer
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from pipeline.config import Config
+from pipeline.commands.tick import tick
+from pipeline.config.project import Config
+from pipeline.config.sections import Storage
+from pipeline.encoding import to_parquet
 from pipeline.errors import StorageError, StoreUnavailable, WaitingForLabels
-from pipeline.progress import Voice
-from pipeline.sections import Storage
-from pipeline.storage import open_store
-from pipeline.tick import tick
-from pipeline.workspace import Workspace, round_key, to_parquet
+from pipeline.store.opening import open_store
+from pipeline.voice import Voice
+from pipeline.workspace.artefacts import Workspace
+from pipeline.workspace.keys import round_key
 from tests.support.mlflow_server import mlflow_server
 
 pytestmark = [pytest.mark.faults, pytest.mark.ray, pytest.mark.s3]

@@ -13,11 +13,11 @@ import pytest
 from fault_proxy import FaultProxy, Rule
 from mlflow_server import MlflowServer, mlflow_server
 
-from pipeline import tracking
-from pipeline.mlflow_session import RoundRecord
-from pipeline.storage import LocalStore
-from pipeline.tracking import Tracker, open_tracker
-from pipeline.tracking_database import TrackingUnavailable
+from pipeline.store.opening import LocalStore
+from pipeline.track import tracker as tracking
+from pipeline.track.database import TrackingUnavailable
+from pipeline.track.session import RoundRecord
+from pipeline.track.tracker import Tracker, open_tracker
 from tests.faults.ground import tracked
 from tests.pipeline.test_tracking import config_at
 

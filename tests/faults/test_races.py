@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import LeaseHeld
-from pipeline.lease import Guarded, Lease
-from pipeline.storage import Store
-from pipeline.workspace import Workspace
+from pipeline.store.opening import Store
+from pipeline.workspace.artefacts import Workspace
+from pipeline.workspace.lease import Guarded, Lease
 
 ROOT = Path(__file__).parents[2]
 RACES = 100
@@ -25,10 +25,10 @@ RACES = 100
 # Waits for "PLACE INSTANT", tries at that instant, tells its fence or "held", and leaves when the next line comes.
 RACER = """
 import sys, time
-from pipeline.sections import Storage
+from pipeline.config.sections import Storage
 from pipeline.errors import LeaseHeld
-from pipeline.storage import open_store
-from pipeline.lease import Lease
+from pipeline.store.opening import open_store
+from pipeline.workspace.lease import Lease
 print("here", flush=True)
 for line in sys.stdin:
     place, instant = line.split("\\t")
@@ -48,11 +48,11 @@ for line in sys.stdin:
 # Holds a short lease, and writes when it is told to.
 SLEEPER = """
 import sys
-from pipeline.sections import Storage
+from pipeline.config.sections import Storage
 from pipeline.errors import LeaseHeld
-from pipeline.lease import Guarded
-from pipeline.storage import open_store
-from pipeline.lease import Lease
+from pipeline.workspace.lease import Guarded
+from pipeline.store.opening import open_store
+from pipeline.workspace.lease import Lease
 store = open_store(sys.argv[1], Storage())
 try:
     with Lease(store, ttl_s=1.0) as lease:

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import demo_data
-from pipeline.config_file import load
+from pipeline.config.load import load
+from pipeline.pool import demo as demo_data
 from tests.e2e.conftest import QUICKSTART, Terminal
 from tests.labelstudio.conftest import LabelStudio
 

@@ -13,14 +13,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline import account as room
-from pipeline.account import Tally, clear_parts, overflow, part_key, write_part
-from pipeline.config import Config
-from pipeline.pool import digest_of
-from pipeline.snapshot import Snapshot, SnapshotWriter
-from pipeline.storage import LocalStore
+from pipeline.config.project import Config
+from pipeline.pool.shards import digest_of
+from pipeline.pool.snapshot import Snapshot, SnapshotWriter
+from pipeline.score import account as room
+from pipeline.score.account import Tally, clear_parts, overflow, write_part
+from pipeline.store.opening import LocalStore
 from pipeline.types import QUARANTINE, SCORED, SCORES, Listed
-from pipeline.workspace import Workspace
+from pipeline.workspace.artefacts import Workspace
+from pipeline.workspace.keys import part_key
 
 MakeConfig = Callable[..., Config]
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from pools import parquet, rows, tar
 
-from pipeline.asked_images import look_at
-from pipeline.config import Config
+from pipeline.config.project import Config
 from pipeline.errors import PoolError, StoreUnavailable
-from pipeline.pieces import Failure
-from pipeline.storage import Store
+from pipeline.pool.lookup import look_at
+from pipeline.pool.pieces import Failure
+from pipeline.store.opening import Store
 
 MakeConfig = Callable[..., Config]
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.assembler import ShardAssembler
+from pipeline.score.assembler import ShardAssembler
 from pipeline.types import SCORED
 
 

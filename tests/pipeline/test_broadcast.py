@@ -12,11 +12,11 @@ import pytest
 import torch
 
 import sisom
-from pipeline.broadcast import BankFile
-from pipeline.broadcast import own_folder as own
 from pipeline.errors import ArtefactDamaged, ArtefactMissing, SystemFault
-from pipeline.storage import LocalStore, Store
-from pipeline.workspace import Workspace
+from pipeline.score.broadcast import BankFile
+from pipeline.score.broadcast import own_folder as own
+from pipeline.store.opening import LocalStore, Store
+from pipeline.workspace.artefacts import Workspace
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +61,8 @@ def test_it_is_the_bank_that_was_stored(store: Store, bank: sisom.FeatureBank) -
 def test_it_is_fetched_once_and_by_its_digest(
     s3_bucket: str, bank: sisom.FeatureBank, own_folder: Path
 ) -> None:
-    from pipeline.sections import Storage
-    from pipeline.storage import open_store
+    from pipeline.config.sections import Storage
+    from pipeline.store.opening import open_store
 
     store = open_store(s3_bucket, Storage())
     file = stored(store, bank)
@@ -80,8 +80,8 @@ def test_it_is_fetched_once_and_by_its_digest(
 def test_another_bank_at_its_place_is_not_taken(
     s3_bucket: str, bank: sisom.FeatureBank, own_folder: Path
 ) -> None:
-    from pipeline.sections import Storage
-    from pipeline.storage import open_store
+    from pipeline.config.sections import Storage
+    from pipeline.store.opening import open_store
 
     store = open_store(s3_bucket, Storage())
     file = stored(store, bank)

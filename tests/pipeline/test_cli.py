@@ -22,11 +22,12 @@ import yaml
 from PIL import Image
 
 from pipeline import __version__, cli
-from pipeline.config_file import load, parse
+from pipeline.config.load import load, parse
 from pipeline.errors import LabelError
-from pipeline.lease import Lease
-from pipeline.storage import LocalStore
-from pipeline.workspace import open_workspace, round_key
+from pipeline.store.opening import LocalStore
+from pipeline.workspace.artefacts import open_workspace
+from pipeline.workspace.keys import round_key
+from pipeline.workspace.lease import Lease
 
 QUICKSTART = Path(__file__).parents[2] / "configs" / "quickstart.yaml"
 

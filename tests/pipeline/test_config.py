@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from pipeline.config import Config
-from pipeline.config_file import MAX_CONFIG_BYTES, dump, load, parse
-from pipeline.decode import Transform
+from pipeline.config.load import MAX_CONFIG_BYTES, dump, load, parse
+from pipeline.config.project import Config
 from pipeline.errors import ConfigError
+from pipeline.images.decode import Transform
 
 QUICKSTART = Path(__file__).parents[2] / "configs" / "quickstart.yaml"
 PLAIN = "workspace: w\ntaxonomy: [cat, dog]\npool: {uri: p}\noracle: {kind: simulated, truth: t}\n"

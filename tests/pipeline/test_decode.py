@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torchvision.transforms import v2
 
-from pipeline.decode import BadImage, Transform, decode, decode_batch
+from pipeline.images.decode import BadImage, Transform, decode, decode_batch
 
 SIDE = 4
 MOST = 1_000_000

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from corpus import encoded, photo, poisoned
 
-import pipeline.decode
-from pipeline.decode import Transform, decode_batch
-from pipeline.decode_apart import decode_apart
+import pipeline.images.decode
 from pipeline.errors import SystemFault
+from pipeline.images.decode import Transform, decode_batch
+from pipeline.images.decode_apart import decode_apart
 
 POISON = Path(__file__).parents[1] / "support" / "poison"
 TRANSFORM = Transform(16, 20, "bicubic", 1_000_000)
@@ -131,13 +131,13 @@ def test_the_child_runs_the_code_of_its_parent(tmp_path: Path) -> None:
     """A copy of the package, which the parent alone was told of, from another working directory."""
     home, elsewhere = tmp_path / "home", tmp_path / "elsewhere"
     elsewhere.mkdir()
-    shutil.copytree(Path(pipeline.decode.__file__).parent, home / "pipeline")
-    source = (home / "pipeline" / "decode.py").read_text()
-    (home / "pipeline" / "decode.py").write_text(source.replace("no bytes", "no bytes at all"))
+    shutil.copytree(Path(pipeline.images.decode.__file__).parents[1], home / "pipeline")
+    source = (home / "pipeline" / "images" / "decode.py").read_text()
+    (home / "pipeline" / "images" / "decode.py").write_text(source.replace("no bytes", "no bytes at all"))
     script = (
         f"import sys; sys.path.insert(0, {str(home)!r})\n"
-        "from pipeline.decode import Transform\n"
-        "from pipeline.decode_apart import decode_apart\n"
+        "from pipeline.images.decode import Transform\n"
+        "from pipeline.images.decode_apart import decode_apart\n"
         "print(*decode_apart([None], Transform(8, None, 'bilinear', 9), timeout_s=60).reasons)\n"
     )
     ran = subprocess.run([sys.executable, "-c", script], cwd=elsewhere, capture_output=True, text=True)

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 from corpus import MAX_PIXELS, Case, as_folder, as_parquet, as_tars, cases
 
-from pipeline.decode import Decoded, Transform, decode_batch
-from pipeline.decode_apart import decode_apart
+from pipeline.images.decode import Decoded, Transform, decode_batch
+from pipeline.images.decode_apart import decode_apart
 
 TRANSFORM = Transform(32, None, "bilinear", MAX_PIXELS)
 GROUPS = r"no bytes|not an image|too many pixels|too much metadata|unsupported mode|(truncated|broken) [A-Z]+"

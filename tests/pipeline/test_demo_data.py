@@ -13,12 +13,12 @@ import pytest
 from pools import images_by_id, shards_of
 from sklearn.datasets import load_digits
 
-from pipeline import demo_data
-from pipeline.config import Config
-from pipeline.decode import BadImage, Transform, decode
+from pipeline.config.project import Config
 from pipeline.errors import ConfigError
-from pipeline.oracle import read_truth
-from pipeline.storage import open_store
+from pipeline.images.decode import BadImage, Transform, decode
+from pipeline.labels.oracle import read_truth
+from pipeline.pool import demo as demo_data
+from pipeline.store.opening import open_store
 
 MakeConfig = Callable[..., Config]
 CONFIG = {"taxonomy": list(demo_data.KNOWN), "demo": "digits", "oracle": {"kind": "simulated"}}

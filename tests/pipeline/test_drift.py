@@ -13,14 +13,15 @@ import pytest
 from corpus import poisoned
 from PIL import Image
 
-from pipeline.config import Config
-from pipeline.drift import FEWEST, drift, growth
-from pipeline.pool import survey, units
-from pipeline.sections import Storage
-from pipeline.snapshot import SnapshotWriter
-from pipeline.storage import open_store
+from pipeline.commands.drift import FEWEST, drift, growth
+from pipeline.config.project import Config
+from pipeline.config.sections import Storage
+from pipeline.pool.shards import survey, units
+from pipeline.pool.snapshot import SnapshotWriter
+from pipeline.store.opening import open_store
 from pipeline.types import SCORES
-from pipeline.workspace import Workspace, round_key
+from pipeline.workspace.artefacts import Workspace
+from pipeline.workspace.keys import round_key
 from tests.support.scoring_lab import SIZE, TAXONOMY, Lab, config_of, image
 
 POISON = Path(__file__).parents[1] / "support" / "poison"
@@ -65,8 +66,8 @@ def project(tmp_path: Path, lab: Lab) -> tuple[Workspace, Config]:
 
 def scores(lab: Lab, images: list[bytes]) -> pa.Table:
     import sisom
-    from pipeline.decode import decode_batch
-    from pipeline.stages import Extractor
+    from pipeline.images.decode import decode_batch
+    from pipeline.model.extractor import Extractor
 
     pixels = decode_batch(images, config_of("unused").model.transform(10**6)).pixels
     found = sisom.score(lab.bank, Extractor(lab.network, "cpu", 16)(pixels))

@@ -15,18 +15,20 @@ import ray
 import torch
 from PIL import Image
 
-from pipeline import engine, evaluate
-from pipeline.config import Config
+from pipeline.cluster import joining as engine
+from pipeline.cluster.layout import Cluster
+from pipeline.config.project import Config
 from pipeline.errors import LabelError, PoolError
-from pipeline.stages import Network
-from sisom.models import build_model, save_weights
+from pipeline.learn import evaluate
+from pipeline.model.network import Network
+from sisom.network.models import build_model, save_weights
 from tests.support.scoring_lab import SIZE, TAXONOMY, config_of
 
 pytestmark = pytest.mark.ray
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[engine.Cluster]:
+def cluster() -> Iterator[Cluster]:
     yield engine.start(config_of("unused"))
     ray.shutdown()
 
@@ -50,7 +52,7 @@ def set_of(folder: Path, labels: list[str], **changes: Any) -> Config:
     return config_of("unused", test={"uri": str(folder / "test.parquet")}, **changes)
 
 
-def test_accuracy_by_class(tmp_path: Path, cluster: engine.Cluster, network: Network) -> None:
+def test_accuracy_by_class(tmp_path: Path, cluster: Cluster, network: Network) -> None:
     config = set_of(tmp_path, ["dog", "dog", "cat", "dog", "cow"])
     found = evaluate.test_accuracy(network, config, cluster)
     assert found == {
@@ -62,9 +64,7 @@ def test_accuracy_by_class(tmp_path: Path, cluster: engine.Cluster, network: Net
     }
 
 
-def test_a_class_that_has_not_joined_counts_apart(
-    tmp_path: Path, cluster: engine.Cluster, network: Network
-) -> None:
+def test_a_class_that_has_not_joined_counts_apart(tmp_path: Path, cluster: Cluster, network: Network) -> None:
     labels = ["dog", "dog", "cat", "dog", "owl", "bat", "owl", "owl"]
     closed = set_of(tmp_path, labels)
     with pytest.raises(LabelError, match="'owl'"):
@@ -76,9 +76,7 @@ def test_a_class_that_has_not_joined_counts_apart(
     assert found["per_class"] == {"cat": 0.0, "dog": 1.0}
 
 
-def test_nothing_of_a_known_class_is_refused(
-    tmp_path: Path, cluster: engine.Cluster, network: Network
-) -> None:
+def test_nothing_of_a_known_class_is_refused(tmp_path: Path, cluster: Cluster, network: Network) -> None:
     config = set_of(tmp_path, ["owl", "owl"], open_world={"promote_at": 5})
     with pytest.raises(PoolError, match="no readable image of a known class"):
         evaluate.test_accuracy(network, config, cluster)

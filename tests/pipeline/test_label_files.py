@@ -16,8 +16,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipeline.errors import LabelError
-from pipeline.label_files import QUESTIONS, READERS, TAKEN, WRITERS, Answer, to_csv
-from pipeline.label_studio import from_export, interface, to_tasks
+from pipeline.labels.forms import QUESTIONS, READERS, TAKEN, WRITERS, Answer, to_csv
+from pipeline.labels.label_studio import from_export, interface, to_tasks
 
 NOON = datetime(2026, 5, 11, 12, 30, 15, 250_000, tzinfo=UTC)
 ODD = [
@@ -165,7 +165,7 @@ def test_half_a_character_is_no_text() -> None:
 
 
 def test_a_small_file_that_unfolds_into_a_large_one_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.foreign_tables.MAX_HELD", 1 << 20)
+    monkeypatch.setattr("pipeline.labels.tables.MAX_HELD", 1 << 20)
     table = pa.table({"id": ["x" * 1000] * 5000, "label": ["cat"] * 5000})
     data = parquet(table)
     assert len(data) < 50_000

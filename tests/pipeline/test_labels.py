@@ -14,12 +14,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config import Config
+from pipeline.config.project import Config
 from pipeline.errors import LabelError
-from pipeline.labels import Labels, batches, check_batch, label_table, read_file, read_labels
-from pipeline.storage import Store
+from pipeline.labels.batches import batches, label_table, read_file, read_labels
+from pipeline.labels.checks import check_batch
+from pipeline.labels.tally import Labels
+from pipeline.store.opening import Store
 from pipeline.types import LABELS, Label
-from pipeline.workspace import Workspace
+from pipeline.workspace.artefacts import Workspace
 
 TAXONOMY = ("cat", "dog", "3")
 MakeConfig = Callable[..., Config]

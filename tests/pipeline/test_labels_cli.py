@@ -16,9 +16,10 @@ import yaml
 from pools import png
 
 from pipeline import cli
-from pipeline.config_file import load
+from pipeline.config.load import load
 from pipeline.types import QUERY
-from pipeline.workspace import open_workspace, round_key
+from pipeline.workspace.artefacts import open_workspace
+from pipeline.workspace.keys import round_key
 
 ODD = "odd\x1b[2J\u202eid"
 

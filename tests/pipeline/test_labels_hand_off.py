@@ -20,17 +20,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline.config import Config
+from pipeline.ask.selection import settled
+from pipeline.config.project import Config
 from pipeline.errors import LabelError, UserError
-from pipeline.label_files import QUESTIONS, READERS, WRITERS
-from pipeline.labels import Labels, batches, read_labels
-from pipeline.labels_in import take_in
-from pipeline.labels_out import ENDS, export
-from pipeline.pool import check_pool
-from pipeline.selection import settled
-from pipeline.storage import Store, open_store
+from pipeline.labels.batches import batches, read_labels
+from pipeline.labels.export_questions import ENDS, export
+from pipeline.labels.forms import QUESTIONS, READERS, WRITERS
+from pipeline.labels.import_answers import take_in
+from pipeline.labels.tally import Labels
+from pipeline.pool.shards import check_pool
+from pipeline.store.opening import Store, open_store
 from pipeline.types import QUERY, SCORES
-from pipeline.workspace import Workspace, open_workspace, round_key
+from pipeline.workspace.artefacts import Workspace, open_workspace
+from pipeline.workspace.keys import round_key
 
 MakeConfig = Callable[..., Config]
 TAXONOMY = ["cat", "dog", "=1+1", " a ", "x,y;z", "'q'", "unknown-class", "café"]

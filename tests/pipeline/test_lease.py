@@ -17,16 +17,16 @@ from typing import Any
 import psutil
 import pytest
 
-from pipeline import lease as lease_module
+from pipeline.encoding import to_json
 from pipeline.errors import LeaseHeld, StorageError, StoreUnavailable
-from pipeline.lease import LEASE, Lease, in_force
-from pipeline.storage import LocalStore, Store
-from pipeline.workspace import to_json
+from pipeline.store.opening import LocalStore, Store
+from pipeline.workspace import lease as lease_module
+from pipeline.workspace.lease import LEASE, Lease, in_force
 
 OWNER = """
 import sys
-from pipeline.storage import LocalStore
-from pipeline.lease import Lease
+from pipeline.store.local import LocalStore
+from pipeline.workspace.lease import Lease
 with Lease(LocalStore(sys.argv[1])):
     print("taken", flush=True)
     sys.stdin.readline()

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from pydantic import ByteSize, TypeAdapter
 
 import sisom
-from pipeline.config import Config
-from pipeline.engine import GROWTH, Cluster
+from pipeline.cluster.layout import GROWTH, Cluster
+from pipeline.config.project import Config
 from pipeline.errors import ConfigError, SystemFault
-from pipeline.memory import DRIVER, ENCODED, LEAST_IN_FLIGHT, MIB, MemoryPlan, foresee, plan_memory
-from sisom.models import build_model, save_weights
+from pipeline.score.memory import DRIVER, ENCODED, LEAST_IN_FLIGHT, MIB, MemoryPlan, foresee, plan_memory
+from sisom.network.models import build_model, save_weights
 
 MakeConfig = Callable[..., Config]
 

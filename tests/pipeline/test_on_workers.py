@@ -17,23 +17,27 @@ import torch
 from pools import parquet, png, rows, snapshot_of, tar
 
 import sisom
-from pipeline import account, listing, snapshot
-from pipeline.account import close_account, part_key, write_part
-from pipeline.broadcast import BankFile, Broadcast
-from pipeline.config import Config
-from pipeline.engine import Cluster, lay_out, working
+from pipeline.cluster.faults import working
+from pipeline.cluster.layout import Cluster, lay_out
+from pipeline.config.project import Config
+from pipeline.config.sections import Pool, Storage
 from pipeline.errors import AccountError, PoolError, QuarantineOverflow, StageFailed
-from pipeline.gallery import thumbnails
-from pipeline.listing import DUPLICATES, Listing, freeze, refusals
-from pipeline.pool import ids_of
-from pipeline.score_files import shards_of
-from pipeline.sections import Pool, Storage
-from pipeline.snapshot import Snapshot, load_shards
-from pipeline.stages import Extractor, Network
-from pipeline.storage import LocalStore, S3Store, Store, open_store
+from pipeline.model.extractor import Extractor
+from pipeline.model.network import Network
+from pipeline.pool import listing, snapshot
+from pipeline.pool.listing import DUPLICATES, Listing, freeze, refusals
+from pipeline.pool.shards import ids_of
+from pipeline.pool.snapshot import Snapshot, load_shards
+from pipeline.report.thumbnails import thumbnails
+from pipeline.score import account
+from pipeline.score.account import close_account, write_part
+from pipeline.score.broadcast import BankFile, Broadcast
+from pipeline.score.files import shards_of
+from pipeline.store.opening import LocalStore, S3Store, Store, open_store
 from pipeline.types import SCORED, SCORES
-from pipeline.workspace import Workspace
-from sisom.models import build_model, save_weights
+from pipeline.workspace.artefacts import Workspace
+from pipeline.workspace.keys import part_key
+from sisom.network.models import build_model, save_weights
 
 pytestmark = pytest.mark.ray
 

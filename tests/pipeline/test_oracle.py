@@ -9,12 +9,13 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from pipeline import oracle
-from pipeline.config import Config
+from pipeline.config.project import Config
+from pipeline.encoding import to_parquet
 from pipeline.errors import ConfigError, LabelError
-from pipeline.oracle import Truth, initial, read_truth, simulated
-from pipeline.storage import Store
-from pipeline.workspace import Workspace, to_parquet
+from pipeline.labels import oracle
+from pipeline.labels.oracle import Truth, initial, read_truth, simulated
+from pipeline.store.opening import Store
+from pipeline.workspace.artefacts import Workspace
 
 MakeConfig = Callable[..., Config]
 TRUTH = Truth(

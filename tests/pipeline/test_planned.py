@@ -8,10 +8,11 @@ from collections.abc import Callable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config import Config
-from pipeline.planned import as_planned, grown, latest, of_round
-from pipeline.storage import Store
-from pipeline.workspace import Workspace, round_key
+from pipeline.config.project import Config
+from pipeline.store.opening import Store
+from pipeline.workspace.artefacts import Workspace
+from pipeline.workspace.frozen import as_planned, grown, latest, of_round
+from pipeline.workspace.keys import round_key
 
 MakeConfig = Callable[..., Config]
 

@@ -15,13 +15,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.config import Config
-from pipeline.engine import Cluster, lay_out, start
+from pipeline.cluster.joining import start
+from pipeline.cluster.layout import Cluster, lay_out
+from pipeline.config.project import Config
+from pipeline.config.sections import Augment, Resources
 from pipeline.errors import ConfigError, SystemFault
-from pipeline.labeled import Pixels, held_out, labeled_table
-from pipeline.reading import DECODED
-from pipeline.sections import Augment, Resources
-from pipeline.train_loop import augmented, learning_rate, steps
+from pipeline.learn.rows import Pixels, labeled_table
+from pipeline.learn.schedule import augmented, learning_rate, steps
+from pipeline.learn.split import held_out
+from pipeline.pool.reading import DECODED
 from pipeline.types import LABELED
 
 # --------------------------------------------------------------------------------------------------- steps

@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pools import flat, groups_of, parquet, read, reading, rows, shards_of, tar
 
+from pipeline.config.sections import Pool, Storage
 from pipeline.errors import PoolError, StorageError
-from pipeline.pieces import Failure, Piece
-from pipeline.pool import check_pool, digest_of, form_of, ids_of, pieces, survey, units
-from pipeline.sections import Pool, Storage
-from pipeline.storage import Store
+from pipeline.pool.pieces import Failure, Piece
+from pipeline.pool.shards import check_pool, digest_of, form_of, ids_of, pieces, survey, units
+from pipeline.store.opening import Store
 from pipeline.types import Shard
 
 EMPTY = {"id": pa.array([], pa.string()), "image": pa.array([], pa.binary())}

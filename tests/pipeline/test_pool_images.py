@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from pools import groups_of, read, shards_of
 
-from pipeline.pieces import Failure
-from pipeline.pool import ids_of
-from pipeline.sections import Pool, Storage
-from pipeline.storage import LocalStore, S3Store, Store, open_store
+from pipeline.config.sections import Pool, Storage
+from pipeline.pool.pieces import Failure
+from pipeline.pool.shards import ids_of
+from pipeline.store.opening import LocalStore, S3Store, Store, open_store
 
 
 def keys_of(pool: Pool) -> list[list[str]]:

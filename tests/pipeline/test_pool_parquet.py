@@ -11,14 +11,14 @@ import pyarrow as pa
 import pytest
 from pools import groups_of, parquet, read, rows, shards_of
 
-from pipeline import pool_parquet
+from pipeline.config.sections import Pool, Storage
 from pipeline.errors import PoolError
-from pipeline.pieces import Failure
-from pipeline.pool import check_pool, ids_of
-from pipeline.pool_parquet import groups
-from pipeline.ranged import NEAR
-from pipeline.sections import Pool, Storage
-from pipeline.storage import LocalStore, S3Store, Store, open_store
+from pipeline.pool import parquet as pool_parquet
+from pipeline.pool.parquet import groups
+from pipeline.pool.pieces import Failure
+from pipeline.pool.shards import check_pool, ids_of
+from pipeline.store.opening import LocalStore, S3Store, Store, open_store
+from pipeline.store.ranged import NEAR
 
 EMPTY = {"id": pa.array([], pa.string()), "image": pa.array([], pa.binary())}
 

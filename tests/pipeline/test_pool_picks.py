@@ -14,28 +14,25 @@ import ray
 import torch
 
 import sisom
-from pipeline import engine, pool_picks
-from pipeline.account import clear_parts, clear_together, together_key
-from pipeline.config import Config
-from pipeline.decode import decode_batch
+from pipeline.ask import whole_pool as pool_picks
+from pipeline.ask.selection import CANDIDATES, informative_budget, query, scores_in, with_informative
+from pipeline.ask.whole_pool import Question, pick, spread
+from pipeline.cluster import joining as engine
+from pipeline.cluster.layout import lay_out
+from pipeline.config.choices import QueryPlan
+from pipeline.config.project import Config
 from pipeline.errors import ConfigError
-from pipeline.feature_rows import pack, unpack
-from pipeline.pool_picks import Question, pick, spread
-from pipeline.progress import Voice
-from pipeline.query_config import QueryPlan
-from pipeline.scoring import score_pool
-from pipeline.selection import (
-    CANDIDATES,
-    informative_budget,
-    query,
-    scores_in,
-    with_informative,
-)
-from pipeline.stages import Extractor
-from pipeline.storage import LocalStore
+from pipeline.images.decode import decode_batch
+from pipeline.model.extractor import Extractor
+from pipeline.score.account import clear_parts, clear_together
+from pipeline.score.feature_rows import pack, unpack
+from pipeline.score.job import score_pool
+from pipeline.store.opening import LocalStore
 from pipeline.types import TOGETHER
-from pipeline.workspace import Workspace
-from sisom.models import build_model, save_weights
+from pipeline.voice import Voice
+from pipeline.workspace.artefacts import Workspace
+from pipeline.workspace.keys import together_key
+from sisom.network.models import build_model, save_weights
 from sisom.selectors import GreedySelector, dropout_votes
 from tests.support.scoring_lab import Lab, config_of, image, small_pool
 
@@ -307,7 +304,7 @@ def test_networks_of_other_seeds_vote(started: None, lab: Lab, tmp_path: Path) -
 
 def test_a_pool_that_no_memory_holds_is_refused_before_training() -> None:
     cluster = replace(
-        engine.lay_out(Config.model_fields["resources"].default, [{"CPU": 4, "memory": 2**30}]), nodes=3
+        lay_out(Config.model_fields["resources"].default, [{"CPU": 4, "memory": 2**30}]), nodes=3
     )
     for name, nodes in (("coreset", 3), ("typiclust", 1)):
         config = config_of("unused", query={"strategy": name})

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pools import groups_of, read, shards_of, tar
 
-from pipeline.pieces import Failure
-from pipeline.pool import ids_of
-from pipeline.sections import Pool, Storage
-from pipeline.storage import LocalStore, S3Store, Store, open_store
+from pipeline.config.sections import Pool, Storage
+from pipeline.pool.pieces import Failure
+from pipeline.pool.shards import ids_of
+from pipeline.store.opening import LocalStore, S3Store, Store, open_store
 
 Rows = list[tuple[str, bytes | Failure | None]]
 

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sisom.metrics
-from pipeline.pool_view import BINS, PoolView, add, tally, view
+from pipeline.report.histogram import BINS, PoolView, add, tally, view
 from pipeline.types import SCORES
 
 Row = tuple[str, float, bool]

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import pytest
 from rich.console import Console
 
-from pipeline import progress
-from pipeline.progress import WINDOW_S, Pace, Voice
+from pipeline import voice as progress
+from pipeline.voice import WINDOW_S, Pace, Voice
 
 
 def voice(terminal: bool = False, width: int = 80) -> tuple[Voice, io.StringIO]:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import StoreUnavailable
-from pipeline.ranged import FAR, GAP, NEAR, PAGE, RangedFile
+from pipeline.store.ranged import FAR, GAP, NEAR, PAGE, RangedFile
 
 
 class Source:

@@ -12,15 +12,15 @@ import pyarrow as pa
 import pytest
 from pools import parquet, png, read, reading, shards_of, snapshot_of, tar
 
-from pipeline import reading as room
-from pipeline.decode import Transform
+from pipeline.config.sections import Pool
 from pipeline.errors import ArtefactMissing
-from pipeline.pieces import Failure
-from pipeline.reading import BATCH, DEATHS, ReadShards, read_labeled
-from pipeline.sections import Pool
-from pipeline.snapshot import Snapshot
-from pipeline.storage import LocalStore
-from pipeline.workspace import Workspace
+from pipeline.images.decode import Transform
+from pipeline.pool import reading as room
+from pipeline.pool.pieces import Failure
+from pipeline.pool.reading import BATCH, DEATHS, ReadShards, read_labeled
+from pipeline.pool.snapshot import Snapshot
+from pipeline.store.opening import LocalStore
+from pipeline.workspace.artefacts import Workspace
 
 SIZE = 4
 TRANSFORM = Transform(SIZE, None, "bilinear", 1000)
@@ -237,6 +237,6 @@ def test_a_shard_that_changed_goes_to_quarantine_whole(pool: Pool) -> None:
 
 def test_what_reads_needs_no_torch() -> None:
     """Readers start before the first image is scored, and on every node: torch would be most of their start."""
-    code = "import sys; import pipeline.read_tasks; print('torch' in sys.modules)"
+    code = "import sys; import pipeline.pool.read_tasks; print('torch' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "False"

@@ -13,9 +13,10 @@ import pytest
 from browser import Browser, opened
 from PIL import Image
 
-from pipeline.plots import plots
-from pipeline.report import GALLERY, render, thumbnail
-from pipeline.report_view import Histogram, QueryCard, ReportView, RoundLine
+from pipeline.images.thumbnail import thumbnail
+from pipeline.report.plots import plots
+from pipeline.report.round_page import GALLERY, render
+from pipeline.report.round_view import Histogram, QueryCard, ReportView, RoundLine
 
 PLOTS = {"learning_curve.png", "scores.png", "label_balance.png"}
 HOSTILE = "\"><script>window.pwned=1</script><img src=x onerror='window.pwned=1'>\u202e{{ 7 * 7 }}"

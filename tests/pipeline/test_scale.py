@@ -20,16 +20,16 @@ from corpus import Case, as_folder, as_parquet, as_tars, cases, poisoned
 from fault_proxy import FaultProxy, Rule
 from scoring_lab import Lab, config_of, files, image, outcome, small_pool
 
-from pipeline.broadcast import BankFile
-from pipeline.config import Config
+from pipeline.config.project import Config
+from pipeline.config.sections import Storage
 from pipeline.errors import QuarantineOverflow
-from pipeline.labeled import read_labeled
-from pipeline.pool import form_of
-from pipeline.progress import Voice
-from pipeline.scoring import score_pool
-from pipeline.sections import Storage
-from pipeline.storage import open_store
+from pipeline.learn.rows import read_labeled
+from pipeline.pool.shards import form_of
+from pipeline.score.broadcast import BankFile
+from pipeline.score.job import score_pool
+from pipeline.store.opening import open_store
 from pipeline.types import LABELED
+from pipeline.voice import Voice
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -151,7 +151,7 @@ def test_actors_blocks_and_arrival_change_no_byte(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     pool, want = reference
-    monkeypatch.setattr("pipeline.scoring.TASK_ROWS", task_rows)
+    monkeypatch.setattr("pipeline.score.job.TASK_ROWS", task_rows)
     job = lab.job(config_for(pool), tmp_path / "out")
     plan = replace(
         job.memory,
@@ -198,7 +198,7 @@ def test_killed_workers_change_no_byte(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     pool, want = reference
-    monkeypatch.setattr("pipeline.scoring.TASK_ROWS", 1)
+    monkeypatch.setattr("pipeline.score.job.TASK_ROWS", 1)
     job = lab.job(config_for(pool), tmp_path / "out")
     with killing(name, 2) as killed:
         score_pool(job, Voice())

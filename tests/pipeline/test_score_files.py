@@ -14,17 +14,17 @@ import pyarrow.parquet as pq
 import pytest
 import ray
 
-from pipeline import score_files
+from pipeline.ask.selection import COLUMNS, candidates, gather, query
+from pipeline.config.choices import QueryPlan
+from pipeline.config.sections import Storage
 from pipeline.errors import ArtefactDamaged
-from pipeline.oracle import KINDS, Truth
-from pipeline.pool_view import view_scores
-from pipeline.query_config import QueryPlan
-from pipeline.score_files import each_file
-from pipeline.sections import Storage
-from pipeline.selection import COLUMNS, candidates, gather, query
-from pipeline.storage import Store, open_store
+from pipeline.labels.oracle import KINDS, Truth
+from pipeline.report.histogram import view_scores
+from pipeline.score import files as score_files
+from pipeline.score.files import each_file
+from pipeline.store.opening import Store, open_store
 from pipeline.types import SCORES
-from pipeline.workspace import Workspace
+from pipeline.workspace.artefacts import Workspace
 
 ROOT = Path(__file__).parents[2]
 PREFIX = "rounds/000/"
@@ -110,12 +110,12 @@ def test_no_file_is_no_work(tmp_path: Path) -> None:
 WATCHED = """
 import sys
 import pyarrow as pa
-from pipeline.query_config import QueryPlan
-from pipeline.sections import Storage
-from pipeline.pool_view import tally
-from pipeline.selection import COLUMNS, candidates
-from pipeline.storage import Store, open_store
-from pipeline.workspace import Workspace
+from pipeline.config.choices import QueryPlan
+from pipeline.config.sections import Storage
+from pipeline.report.histogram import tally
+from pipeline.ask.selection import COLUMNS, candidates
+from pipeline.store.opening import Store, open_store
+from pipeline.workspace.artefacts import Workspace
 
 answered = pa.array([f"image-{i:09d}" for i in range(0, 5000, 5)])
 for folder in sys.argv[2:]:

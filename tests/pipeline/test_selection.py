@@ -14,9 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sisom
-from pipeline.errors import PoolError
-from pipeline.query_config import QueryPlan
-from pipeline.selection import (
+from pipeline.ask.selection import (
     CANDIDATES,
     COLUMNS,
     SPREAD,
@@ -26,6 +24,8 @@ from pipeline.selection import (
     novel_places,
     query,
 )
+from pipeline.config.choices import QueryPlan
+from pipeline.errors import PoolError
 from pipeline.types import QUERY, SCORES
 
 Row = dict[str, Any]

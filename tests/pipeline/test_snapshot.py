@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pools import snapshot_of
 
-from pipeline import snapshot as room
+from pipeline.config.sections import Pool
 from pipeline.errors import ArtefactDamaged
-from pipeline.sections import Pool
-from pipeline.snapshot import Changes, Snapshot, SnapshotWriter, listed_objects, load_shard, load_shards
-from pipeline.storage import LocalStore, Store
+from pipeline.pool import snapshot as room
+from pipeline.pool.snapshot import Changes, Snapshot, SnapshotWriter, listed_objects, load_shard, load_shards
+from pipeline.store.opening import LocalStore, Store
 from pipeline.types import SHARDS, SNAPSHOT, Listed
-from pipeline.workspace import Workspace
+from pipeline.workspace.artefacts import Workspace
 
 
 def image(name: str, etag: str = "e") -> Listed:

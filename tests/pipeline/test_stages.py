@@ -17,13 +17,15 @@ from PIL import Image
 from pools import reading, snapshot_of
 
 import sisom
-from pipeline.reading import ReadShards
-from pipeline.sections import Model, Pool
-from pipeline.stages import Extractor, Network, Scorer, normalise
-from pipeline.storage import LocalStore
+from pipeline.config.sections import Model, Pool
+from pipeline.model.extractor import Extractor
+from pipeline.model.network import Network, normalise
+from pipeline.pool.reading import ReadShards
+from pipeline.score.scorer import Scorer
+from pipeline.store.opening import LocalStore
 from pipeline.types import SCORED
-from pipeline.workspace import Workspace
-from sisom.models import build_model, save_weights
+from pipeline.workspace.artefacts import Workspace
+from sisom.network.models import build_model, save_weights
 
 MODEL = Model(name="resnet10_w16", image_size=8, layers=("layer2", "avgpool"))
 TAXONOMY = ("cat", "dog", "cow")

@@ -12,11 +12,14 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from pipeline.config import Config
+from pipeline.commands.status import SHOWN, status
+from pipeline.config.project import Config
+from pipeline.encoding import to_json
 from pipeline.errors import LabelError
-from pipeline.lease import LEASE, Lease
-from pipeline.status import SHOWN, STEPS, status
-from pipeline.workspace import Workspace, open_workspace, round_key, to_json
+from pipeline.rounds.steps import STEPS
+from pipeline.workspace.artefacts import Workspace, open_workspace
+from pipeline.workspace.keys import round_key
+from pipeline.workspace.lease import LEASE, Lease
 
 MakeConfig = Callable[..., Config]
 
@@ -115,7 +118,7 @@ def test_labels_that_do_not_fit_are_refused(config: Config, workspace: Workspace
 
 def test_status_needs_neither_ray_nor_mlflow_nor_torch(tmp_path: Path) -> None:
     code = (
-        "import sys; import pipeline.status;"
+        "import sys; import pipeline.commands.status;"
         "print([n for n in ('ray', 'mlflow', 'torch', 'sisom') if n in sys.modules])"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -8,10 +8,11 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from pipeline.config import Config
-from pipeline.stopping import reason_to_stop
-from pipeline.storage import Store
-from pipeline.workspace import Workspace, round_key
+from pipeline.config.project import Config
+from pipeline.rounds.stopping import reason_to_stop
+from pipeline.store.opening import Store
+from pipeline.workspace.artefacts import Workspace
+from pipeline.workspace.keys import round_key
 
 MakeConfig = Callable[..., Config]
 

@@ -22,11 +22,11 @@ from botocore.utils import parse_timestamp
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline import local_store
+from pipeline.config.sections import Storage
 from pipeline.errors import ArtefactMissing, ObjectChanged, StorageError, SystemFault, UserError
-from pipeline.s3_client import moment_of
-from pipeline.sections import Storage
-from pipeline.storage import LocalStore, Store, open_store
+from pipeline.store import local as local_store
+from pipeline.store.opening import LocalStore, Store, open_store
+from pipeline.store.s3_client import moment_of
 
 STRANGE_KEYS = [
     "a b",
@@ -497,7 +497,7 @@ ROOT = Path(__file__).parents[2]
 PEAKS = """
 import sys, tracemalloc
 from pipeline import local_store
-from pipeline.storage import LocalStore
+from pipeline.store.opening import LocalStore
 
 def peak(run):
     local_store.RUN = run

@@ -16,11 +16,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.config.sections import Storage
 from pipeline.errors import StorageError, StoreUnavailable
-from pipeline.s3_client import PATIENCE
-from pipeline.sections import Storage
-from pipeline.storage import Store, open_store
-from pipeline.store import Entry
+from pipeline.store.base import Entry
+from pipeline.store.opening import Store, open_store
+from pipeline.store.s3_client import PATIENCE
 
 pytestmark = pytest.mark.s3
 

@@ -14,20 +14,22 @@ import ray
 import torch
 
 import sisom
-from pipeline.account import clear_parts
-from pipeline.config import Config
-from pipeline.decode import decode_batch
+from pipeline.ask.selection import COLUMNS, candidates, priorities
+from pipeline.config.project import Config
 from pipeline.errors import ConfigError, LabelError
-from pipeline.labeled import folds
-from pipeline.loop import check_model
-from pipeline.progress import Voice
-from pipeline.scoring import score_pool
-from pipeline.selection import COLUMNS, candidates, priorities
-from pipeline.stages import Extractor, normalise
-from pipeline.storage import LocalStore
-from pipeline.strangeness import fit, keep_features, stored_detector
+from pipeline.images.decode import decode_batch
+from pipeline.learn.split import folds
+from pipeline.model.detector import fit
+from pipeline.model.extractor import Extractor
+from pipeline.model.network import normalise
+from pipeline.rounds.preflight import check_model
+from pipeline.rounds.stored import keep_features, stored_detector
+from pipeline.score.account import clear_parts
+from pipeline.score.job import score_pool
+from pipeline.store.opening import LocalStore
 from pipeline.types import SCORES
-from pipeline.workspace import Workspace
+from pipeline.voice import Voice
+from pipeline.workspace.artefacts import Workspace
 from tests.support.scoring_lab import SIZE, Lab, config_of, image, small_pool
 
 JUDGES = sorted(name for name in sisom.DETECTORS if name not in ("sisome", "sisom", "energy"))

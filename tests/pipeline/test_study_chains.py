@@ -10,13 +10,14 @@ import pytest
 import torch
 
 import sisom
-from pipeline.sections import Storage
-from pipeline.studies.active import prepared
-from pipeline.studies.active_config import ActiveStudy, Strategy
-from pipeline.studies.cells import Bench, Cell
-from pipeline.studies.chains import Stage, chain, first_round, initial_rows
-from pipeline.studies.config import load_study
-from pipeline.workspace import Workspace
+from pipeline.config.sections import Storage
+from pipeline.studies.active.chain import chain, first_round
+from pipeline.studies.active.config import ActiveStudy, Strategy
+from pipeline.studies.active.stage import Stage, initial_rows
+from pipeline.studies.active.study import prepared
+from pipeline.studies.kinds import load_study
+from pipeline.studies.lab.cells import Bench, Cell
+from pipeline.workspace.artefacts import Workspace
 
 CONFIG = Path(__file__).parents[2] / "configs" / "al_digits.yaml"
 SMALL = [

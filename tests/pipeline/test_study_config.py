@@ -8,9 +8,10 @@ import pytest
 import yaml
 
 from pipeline.errors import ConfigError
-from pipeline.studies.active_config import ActiveStudy
-from pipeline.studies.config import load_study
-from pipeline.studies.network_config import AblationStudy, OodStudy
+from pipeline.studies.ablation.config import AblationStudy
+from pipeline.studies.active.config import ActiveStudy
+from pipeline.studies.detection.config import OodStudy
+from pipeline.studies.kinds import load_study
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 STUDIES = sorted(p for p in CONFIGS.glob("*.yaml") if "study" in yaml.safe_load(p.read_text()))

@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pipeline.decode import Transform
+from pipeline.config.sections import Storage
 from pipeline.errors import ConfigError, PoolError
-from pipeline.sections import Storage
-from pipeline.studies.data import ChosenSet, open_set
-from pipeline.studies.image_sets import Sets, find_sets
+from pipeline.images.decode import Transform
+from pipeline.studies.image_sets.roles import Sets, find_sets
+from pipeline.studies.image_sets.sets import ChosenSet, open_set
 from pipeline.studies.sections import Data, ImageSet
 
 TRANSFORM = Transform(8, None, "bilinear", 10_000)

@@ -12,13 +12,16 @@ import pytest
 import torch
 from browser import Browser, opened
 
-from pipeline.studies import curve_report, curves, scoreboard
-from pipeline.studies.active_config import ActiveStudy
-from pipeline.studies.config import load_study
-from pipeline.studies.curves import Curve
-from pipeline.studies.outcome import SECONDS, Block
-from pipeline.studies.report import render
-from pipeline.studies.scoreboard import Line
+from pipeline.report.blocks import Block
+from pipeline.report.study_page import render
+from pipeline.studies.active import blocks as curve_report
+from pipeline.studies.active import curves
+from pipeline.studies.active.config import ActiveStudy
+from pipeline.studies.active.curves import Curve
+from pipeline.studies.kinds import load_study
+from pipeline.studies.lab import scoreboard
+from pipeline.studies.lab.scoreboard import Line
+from pipeline.studies.outcome import SECONDS
 
 HOSTILE = "\"><script>window.pwned=1</script><img src=x onerror='window.pwned=1'>\u202e{{ 7 * 7 }} $\\frac{"
 CONFIG = Path(__file__).parents[2] / "configs" / "openset_cifar10_small.yaml"

@@ -10,18 +10,18 @@ import pytest
 import torch
 
 import sisom
+from pipeline.config.sections import Augment, Model
 from pipeline.errors import ConfigError
-from pipeline.sections import Augment, Model
-from pipeline.studies.active_config import ActiveStudy, OpenSet
-from pipeline.studies.chains import Stage, initial_rows, round_seed
-from pipeline.studies.config import load_study
-from pipeline.studies.network_config import Search, Variant
-from pipeline.studies.networks import build, embed, fit, load, predict
-from pipeline.studies.open_set import accuracy, known_classes, passing, query_measures, threshold
+from pipeline.studies.ablation.config import Search, Variant
+from pipeline.studies.ablation.variants import fit as fit_variant
+from pipeline.studies.ablation.variants import prepare, slopes_of
+from pipeline.studies.active.config import ActiveStudy, OpenSet
+from pipeline.studies.active.open_set import accuracy, known_classes, passing, query_measures, threshold
+from pipeline.studies.active.stage import Stage, initial_rows, round_seed
+from pipeline.studies.kinds import load_study
+from pipeline.studies.lab.networks import build, embed, fit, load, predict
 from pipeline.studies.sections import Training
-from pipeline.studies.variants import fit as fit_variant
-from pipeline.studies.variants import prepare, slopes_of
-from sisom.models import save_weights
+from sisom.network.models import save_weights
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 

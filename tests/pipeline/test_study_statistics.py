@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pipeline.studies.statistics import (
+from pipeline.studies.active.statistics import (
     area,
     bands,
     budget_for,

@@ -10,16 +10,17 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from pipeline.config import Config
+from pipeline.ask.selection import settled
+from pipeline.commands.tick import reason_to_work
+from pipeline.config.project import Config
+from pipeline.config.sections import Stop
 from pipeline.errors import LabelError, WaitingForLabels
-from pipeline.labels import LABELS, read_labels
-from pipeline.sections import Stop
-from pipeline.selection import settled
-from pipeline.snapshot import SnapshotWriter
-from pipeline.storage import Store
-from pipeline.tick import reason_to_work
+from pipeline.labels.batches import LABELS, read_labels
+from pipeline.pool.snapshot import SnapshotWriter
+from pipeline.store.opening import Store
 from pipeline.types import QUERY, Listed
-from pipeline.workspace import Workspace, round_key
+from pipeline.workspace.artefacts import Workspace
+from pipeline.workspace.keys import round_key
 
 MakeConfig = Callable[..., Config]
 COMMITTED = datetime(2026, 1, 1, tzinfo=UTC)

@@ -22,14 +22,18 @@ import pytest
 from mlflow_server import mlflow_server
 from rich.console import Console
 
-from pipeline import mlflow_session, progress, tracking, tracking_database, tracking_keys
-from pipeline.config import Config
+from pipeline import voice as progress
+from pipeline.config.project import Config
 from pipeline.errors import StoreUnavailable, SystemFault, mask
-from pipeline.mlflow_session import RoundRecord
-from pipeline.storage import LocalStore, Store, open_store
-from pipeline.tracking import open_tracker
-from pipeline.tracking_database import DATABASE_KEY, TrackingUnavailable
-from pipeline.tracking_keys import MAX_KEY_CHARS, config_params, flat, key
+from pipeline.store.opening import LocalStore, Store, open_store
+from pipeline.track import database as tracking_database
+from pipeline.track import names as tracking_keys
+from pipeline.track import session as mlflow_session
+from pipeline.track import tracker as tracking
+from pipeline.track.database import DATABASE_KEY, TrackingUnavailable
+from pipeline.track.names import MAX_KEY_CHARS, config_params, flat, key
+from pipeline.track.session import RoundRecord
+from pipeline.track.tracker import open_tracker
 
 RECORD = RoundRecord(
     index=0,

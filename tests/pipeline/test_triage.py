@@ -12,12 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_curve
 
-from pipeline.labels import Labels, label_table
-from pipeline.sections import Storage
-from pipeline.storage import open_store
-from pipeline.triage import best_filter, grouped, tune_filter
+from pipeline.ask.far_filter import tune_filter
+from pipeline.ask.groups import grouped
+from pipeline.config.sections import Storage
+from pipeline.labels.batches import label_table
+from pipeline.labels.tally import Labels
+from pipeline.store.opening import open_store
 from pipeline.types import SCORES, Label, LabelStatus
-from pipeline.workspace import Workspace
+from pipeline.workspace.artefacts import Workspace
+from sisom.verdicts import best_filter
 
 
 def f32(*values: float) -> Any:

@@ -16,14 +16,15 @@ import torch
 from rich.console import Console
 
 import sisom
-from pipeline import train, tune
-from pipeline.config import Config
-from pipeline.engine import Cluster, lay_out
-from pipeline.labeled import LabeledSet
-from pipeline.progress import Voice
-from pipeline.reading import BROKEN, DECODED
-from pipeline.storage import LocalStore
-from pipeline.train import NOTES, forget_torn
+from pipeline.cluster.layout import Cluster, lay_out
+from pipeline.config.project import Config
+from pipeline.learn import slopes as tune
+from pipeline.learn import train
+from pipeline.learn.rows import LabeledSet
+from pipeline.learn.train import NOTES, forget_torn
+from pipeline.pool.reading import BROKEN, DECODED
+from pipeline.store.opening import LocalStore
+from pipeline.voice import Voice
 
 MakeConfig = Callable[..., Config]
 

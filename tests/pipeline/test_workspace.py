@@ -7,11 +7,13 @@ from collections.abc import Callable
 import pyarrow as pa
 import pytest
 
-from pipeline.config import Config
+from pipeline.config.project import Config
+from pipeline.encoding import to_json, to_parquet
 from pipeline.errors import ArtefactDamaged, ArtefactMissing, LeaseHeld, WorkspaceMismatch
-from pipeline.lease import Lease
-from pipeline.storage import Store
-from pipeline.workspace import PROJECT, Workspace, open_workspace, round_key, to_json, to_parquet
+from pipeline.store.opening import Store
+from pipeline.workspace.artefacts import PROJECT, Workspace, open_workspace
+from pipeline.workspace.keys import round_key
+from pipeline.workspace.lease import Lease
 
 MakeConfig = Callable[..., Config]
 

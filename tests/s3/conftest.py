@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.s3_client import PATIENCE
-from pipeline.s3_store import S3Store
-from pipeline.sections import Storage
+from pipeline.config.sections import Storage
+from pipeline.store.s3 import S3Store
+from pipeline.store.s3_client import PATIENCE
 from tests.support.fault_proxy import FaultProxy
 
 GATEWAY = bool(os.environ.get("SISOM_S3_ENDPOINT"))

@@ -7,9 +7,9 @@ import pickle
 import pytest
 from pydantic import ValidationError
 
+from pipeline.config.sections import Storage
 from pipeline.errors import StorageError
-from pipeline.s3_store import S3Store
-from pipeline.sections import Storage
+from pipeline.store.s3 import S3Store
 from tests.s3.conftest import GATEWAY
 
 signed = pytest.mark.skipif(not GATEWAY, reason="moto checks no signatures; make test-s3 does")

@@ -18,9 +18,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.config.sections import Storage
 from pipeline.errors import StoreUnavailable
-from pipeline.s3_store import S3Store
-from pipeline.sections import Storage
+from pipeline.store.s3 import S3Store
 from tests.s3.conftest import fill
 from tests.support.fault_proxy import FaultProxy, Kind, Rule
 

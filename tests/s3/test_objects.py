@@ -13,12 +13,12 @@ import pyarrow.fs
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import s3_store
-from pipeline.engine import storage_environment
+from pipeline.cluster.joining import storage_environment
+from pipeline.config.sections import Storage
 from pipeline.errors import ObjectChanged, StorageError
-from pipeline.s3_store import S3Store
-from pipeline.sections import Storage
-from pipeline.storage import open_store
+from pipeline.store import s3 as s3_store
+from pipeline.store.opening import open_store
+from pipeline.store.s3 import S3Store
 from tests.s3.conftest import fill
 from tests.support.fault_proxy import FaultProxy, Kind, Rule
 

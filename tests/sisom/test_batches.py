@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sisom import class_balanced, errors, fit_bank, greedy, score
-from sisom.enhance import enhance
+from sisom.bank.enhance import enhance
 
 SLOPES = {"a": 0.8, "b": 1.5}
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sisom import Features, average_ratio, errors, fit_bank, score
-from sisom.ratios import CEILING
+from sisom.bank.ratios import CEILING
 
 ZERO = torch.zeros(1, dtype=torch.int64)
 

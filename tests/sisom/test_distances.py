@@ -5,8 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sisom.distances import neighbors
-from sisom.gallery import Gallery
+from sisom.nearest.distances import neighbors
+from sisom.nearest.gallery import Gallery
 
 
 def world(seed, kind, rows=None):

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from sisom import LayerError, build_model, check_layers, errors, extract
-from sisom.taps import _Alias
+from sisom.network.taps import _Alias
 
 LAYERS = ("layer1", "layer2", "layer3", "avgpool")
 
@@ -135,7 +135,7 @@ def test_caller_state_is_restored():
 
 
 def test_train_mode_and_dropout_change_nothing():
-    from sisom.models import CifarResNet
+    from sisom.network.models import CifarResNet
 
     with torch.random.fork_rng(devices=[]):
         model = CifarResNet((1, 1), 8, 4, dropout=0.5)

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from sisom import build_model, extract
-from sisom.folding import folded
+from sisom.network.folding import folded
 
 LAYERS = ("layer1", "layer2", "layer3", "avgpool")
 
@@ -47,8 +47,8 @@ def test_every_batch_norm_of_a_residual_net_is_folded(name):
 def test_features_are_as_near_to_float64_as_without_folding(monkeypatch):
     model, x = worn(), images(8)
     found = extract(model, x, LAYERS).saliency.double()
-    monkeypatch.setattr("sisom.folding._BLOCKS", {})
-    monkeypatch.setattr("sisom.folding._SEQUENCES", ())
+    monkeypatch.setattr("sisom.network.folding._BLOCKS", {})
+    monkeypatch.setattr("sisom.network.folding._SEQUENCES", ())
     plain = extract(model, x, LAYERS).saliency.double()
     truth = extract(model.double(), x.double(), LAYERS).saliency.double()
     assert not torch.equal(found, plain)
@@ -109,7 +109,7 @@ def test_a_norm_that_runs_twice_or_has_no_statistics_stays():
 def test_a_folded_norm_can_still_be_read(monkeypatch):
     model, x = worn(), images(4)
     found = extract(model, x, ["layer2.0.bn1", "avgpool"])
-    monkeypatch.setattr("sisom.folding._BLOCKS", {})
+    monkeypatch.setattr("sisom.network.folding._BLOCKS", {})
     plain = extract(model, x, ["layer2.0.bn1", "avgpool"])
     scale = float(plain.saliency.abs().max())
     torch.testing.assert_close(found.saliency, plain.saliency, rtol=1e-4, atol=1e-5 * scale)

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from sisom.bank import energy_of
-from sisom.gallery import Gallery
-from sisom.ratios import anchor_table, average_and_deviation, ratios
+from sisom.bank.fit import energy_of
+from sisom.bank.ratios import anchor_table, average_and_deviation, ratios
+from sisom.nearest.gallery import Gallery
 from sisom.scoring import fuse
 
 POINTS = torch.tensor([[0.0, 0.0], [1.0, 0.0], [3.0, 0.0], [3.0, 4.0]])

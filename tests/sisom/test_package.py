@@ -9,7 +9,7 @@ import torch
 
 import sisom
 from sisom import MODELS, build_model, errors, load_weights, save_weights
-from sisom.models import grow_head
+from sisom.network.models import grow_head
 
 
 def test_exports_are_sorted_and_real():

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sisom import Features, average_ratio, errors, fit_bank, reduced_slopes, search_slopes, sweep_slopes
-from sisom.presets import PRESETS, sum_to_mean
+from sisom.bank.presets import PRESETS, sum_to_mean
 
 DIMS = (("w", 4), ("x", 3), ("y", 6), ("z", 5))
 GRID = {"w": [0.1, 1.0, 20.0], "x": [0.5, 3.0], "y": [0.01, 1.0, 4.0], "z": [1.0, 8.0]}

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from sisom import errors, fit_bank
-from sisom.subset import choose_rows, derived_radius, quotas
+from sisom.bank.subset import choose_rows, derived_radius, quotas
 
 METHODS = ["random", "radius", "kcenter"]
 

@@ -11,12 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from pipeline.pieces import Failure, Piece, Reading
-from pipeline.pool import Group, pieces, survey, units
-from pipeline.sections import Pool, Storage
-from pipeline.snapshot import Snapshot, SnapshotWriter
+from pipeline.config.sections import Pool, Storage
+from pipeline.pool.pieces import Failure, Piece, Reading
+from pipeline.pool.shards import Group, pieces, survey, units
+from pipeline.pool.snapshot import Snapshot, SnapshotWriter
 from pipeline.types import Shard
-from pipeline.workspace import Workspace
+from pipeline.workspace.artefacts import Workspace
 
 MAX_BYTES = 1 << 20
 

@@ -22,9 +22,9 @@ import ray
 from ray.cluster_utils import Cluster
 from scoring_lab import Lab, config_of, files
 
-from pipeline import scoring
-from pipeline.progress import Voice
-from pipeline.scoring import Account, score_pool
+from pipeline.score import job as scoring
+from pipeline.score.job import Account, score_pool
+from pipeline.voice import Voice
 
 
 def actors(nodes: Iterable[Any]) -> int:

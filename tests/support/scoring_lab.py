@@ -16,17 +16,18 @@ import torch
 from PIL import Image
 
 import sisom
-from pipeline import engine
-from pipeline.broadcast import BankFile
-from pipeline.config import Config
-from pipeline.listing import freeze
-from pipeline.scoring import Job, prepare
-from pipeline.sections import Storage
-from pipeline.stages import Extractor, Network
-from pipeline.storage import open_store
-from pipeline.strangeness import Fitted
-from pipeline.workspace import Workspace
-from sisom.models import build_model, save_weights
+from pipeline.cluster import joining as engine
+from pipeline.config.project import Config
+from pipeline.config.sections import Storage
+from pipeline.model.detector import Fitted
+from pipeline.model.extractor import Extractor
+from pipeline.model.network import Network
+from pipeline.pool.listing import freeze
+from pipeline.score.broadcast import BankFile
+from pipeline.score.job import Job, prepare
+from pipeline.store.opening import open_store
+from pipeline.workspace.artefacts import Workspace
+from sisom.network.models import build_model, save_weights
 
 SIZE = 16
 TAXONOMY = ["cat", "dog", "cow"]

@@ -1,0 +1,1 @@
+"""From score files to a query: what is asked, and why."""

@@ -1,0 +1,46 @@
+"""What tells novel from far."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from pipeline.ask.groups import FEWEST
+from pipeline.labels.tally import Labels
+from pipeline.score.files import each_file
+from pipeline.workspace.artefacts import Workspace
+from sisom.verdicts import best_filter
+
+
+def tune_filter(workspace: Workspace, prefix: str, labels: Labels) -> dict[str, Any]:
+    """The filter between novel and far, from the energies that this round gave to the answered images.
+
+    Returns:
+        `far_from`, the energy from which on a strange row is far, or None with too few answers; how many answers
+        there were of either side; and `youden`, true less false positive rate of the filter among them.
+    """
+    status, ids = labels.table["status"], labels.table["id"]
+    sides = {
+        "far": ids.filter(pc.equal(status, "out-of-world")).combine_chunks(),
+        "rest": ids.filter(pc.is_in(status, pa.array(["labeled", "unknown-class"]))).combine_chunks(),
+    }
+    found: dict[str, list[NDArray[np.float32]]] = {"far": [], "rest": []}
+    for part in each_file(_energies, workspace, prefix, ["id", "energy"], sides["far"], sides["rest"]):
+        for side, energies in zip(found, part, strict=True):
+            found[side].append(energies)
+    far, rest = (np.concatenate([*parts, np.empty(0, np.float32)]) for parts in found.values())
+    far_from, youden = (None, None) if min(len(far), len(rest)) < FEWEST else best_filter(far, rest)
+    return {"far_from": far_from, "far": len(far), "rest": len(rest), "youden": youden}
+
+
+def _energies(parts: Iterable[pa.Table], *sides: pa.Array) -> list[NDArray[np.float32]]:
+    found: list[list[NDArray[np.float32]]] = [[] for _ in sides]
+    for part in parts:
+        for ids, energies in zip(sides, found, strict=True):
+            energies.append(part.filter(pc.is_in(part["id"], value_set=ids))["energy"].to_numpy())
+    return [np.concatenate([*energies, np.empty(0, np.float32)]) for energies in found]

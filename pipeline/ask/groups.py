@@ -1,0 +1,115 @@
+"""The strange part of a pool: what tells novel from far, and which of the novel look alike.
+
+People's answers tune the filter: strange rows with an energy like that of images which they called out of this world
+are far. The novel are divided into groups by their features, so that one group does not eat the budget.
+"""
+
+from __future__ import annotations
+
+import itertools
+import operator
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray
+import torch
+from numpy.typing import NDArray
+
+from pipeline.cluster.layout import Cluster
+from pipeline.config.project import Config
+from pipeline.model.extractor import Extractor
+from pipeline.model.network import Network
+from pipeline.pool.lookup import pixels_of
+from pipeline.pool.snapshot import Snapshot
+
+MOST_GROUPS = 64  # of images that look alike: more tell nobody more, and take time
+FEW = 256  # images that the driver looks at itself
+FEWEST = 5  # answers of either side that a filter is tuned on
+
+
+def groups_of(
+    rows: pa.Table,
+    count: int,
+    snapshot: Snapshot,
+    network: Network,
+    config: Config,
+    cluster: Cluster,
+    *,
+    seed: int,
+) -> dict[str, int]:
+    """Divide images into groups that look alike to the network: k-means over directions of penultimate features.
+
+    Args:
+        rows: ids and their shards.
+        count: how many groups.
+        snapshot: of the pool.
+        network: the round's classifier.
+        config: how images are read; the batch size and threads of extraction.
+        cluster: where the features are extracted.
+        seed: of the first centers.
+
+    Returns:
+        The group of each id. An image that can't be read any more has none.
+    """
+    by_shard: dict[int, list[str]] = {}
+    for name, shard in sorted(zip(rows["id"].to_pylist(), rows["shard"].to_pylist(), strict=True)):
+        by_shard.setdefault(shard, []).append(name)
+    found = sorted(_embedded(by_shard, snapshot, network, config, cluster), key=operator.itemgetter(0))
+    if not found:
+        return {}
+    groups = grouped(np.stack([feature for _, feature in found]), count, seed=seed)
+    return {name: int(group) for (name, _), group in zip(found, groups, strict=True)}
+
+
+def _embedded(
+    by_shard: Mapping[int, Sequence[str]],
+    snapshot: Snapshot,
+    network: Network,
+    config: Config,
+    cluster: Cluster,
+) -> list[tuple[str, NDArray[np.float32]]]:
+    if cluster.device == "cpu" and sum(map(len, by_shard.values())) <= FEW:  # not worth a worker's start
+        kept = torch.get_num_threads()
+        try:
+            return _look(snapshot, by_shard, network, config, cluster.device)
+        finally:
+            torch.set_num_threads(kept)
+    look: Any = ray.remote(num_cpus=cluster.actor_cpus, num_gpus=cluster.actor_gpus)(_look)
+    shared, shards = ray.put(network), sorted(by_shard)
+    workers = min(cluster.max_actors, len(shards))
+    jobs = [
+        look.remote(snapshot, {n: by_shard[n] for n in shards[i::workers]}, shared, config, cluster.device)
+        for i in range(workers)
+    ]
+    return [pair for part in ray.get(jobs) for pair in part]
+
+
+def grouped(features: NDArray[np.float32], count: int, *, seed: int) -> NDArray[np.int64]:
+    """The k-means cluster of each of (n, p) features, by direction; on one thread, so that equal is equal."""
+    from sklearn.cluster import KMeans
+    from threadpoolctl import threadpool_limits
+
+    norms = np.linalg.norm(features, axis=1, keepdims=True)
+    directions = features.astype(np.float64) / np.where(norms > 0, norms, 1.0)
+    different = len(np.unique(directions, axis=0))
+    with threadpool_limits(1):
+        model = KMeans(min(count, different, MOST_GROUPS), n_init=1, random_state=seed).fit(directions)
+    return np.asarray(model.labels_, np.int64)
+
+
+def _look(
+    snapshot: Snapshot, wanted: Mapping[int, Sequence[str]], network: Network, config: Config, device: str
+) -> list[tuple[str, NDArray[np.float32]]]:
+    torch.set_num_threads(config.resources.threads)
+    size = config.scoring.batch_size
+    extract = Extractor(network, device, size)
+    found: list[tuple[str, NDArray[np.float32]]] = []
+    looked = pixels_of(snapshot, wanted, config)
+    while batch := list(itertools.islice(looked, size)):
+        good = [(name, pixels) for name, pixels in batch if not isinstance(pixels, str)]
+        if good:
+            features = extract(np.stack([pixels for _, pixels in good])).penultimate.cpu().numpy()
+            found += [(name, feature) for (name, _), feature in zip(good, features, strict=True)]
+    return found

@@ -1,0 +1,1 @@
+"""Ray: joining a cluster, laying work on its nodes, faults in sentences."""

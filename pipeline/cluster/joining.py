@@ -1,0 +1,124 @@
+"""Ray: starting or joining a cluster, and what of it each kind of work takes."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+from typing import Protocol
+
+import ray
+
+from pipeline.cluster.layout import Cluster, lay_out
+from pipeline.config.sections import Resources, Storage
+from pipeline.errors import SystemFault
+
+
+class Wishes(Protocol):
+    """What a config, of a project or of a study, asks of Ray."""
+
+    @property
+    def resources(self) -> Resources:
+        """What the work may take."""
+
+    @property
+    def storage(self) -> Storage:
+        """The endpoint that Ray's own filesystems need too."""
+
+
+def start(config: Wishes) -> Cluster:
+    """Join the cluster that RAY_ADDRESS names, as inside `ray job submit`; without one, start a local Ray.
+
+    Raises:
+        ConfigError: `resources.device: cuda` where the cluster has no GPU.
+    """
+    if not ray.is_initialized():
+        _join(config)
+    alive = [n["Resources"] for n in ray.nodes() if n["Alive"]]  # type: ignore[no-untyped-call]
+    return lay_out(config.resources, [node for node in alive if node.get("CPU", 0) >= 1] or alive)
+
+
+def storage_environment(storage: Storage) -> dict[str, str]:
+    """The variables by which the filesystems that Ray itself builds learn of our storage; never the credentials.
+
+    Without the two about checksums Arrow sends bodies of no stated length, which S3 takes and servers that are not
+    Amazon's may refuse: Ceph's gateway does, with status 411.
+    """
+    wanted = {
+        "AWS_ENDPOINT_URL": storage.endpoint or os.environ.get("AWS_ENDPOINT_URL"),
+        "AWS_DEFAULT_REGION": storage.region or os.environ.get("AWS_DEFAULT_REGION"),
+        "AWS_REQUEST_CHECKSUM_CALCULATION": os.environ.get(
+            "AWS_REQUEST_CHECKSUM_CALCULATION", "when_required"
+        ),
+        "AWS_RESPONSE_CHECKSUM_VALIDATION": os.environ.get(
+            "AWS_RESPONSE_CHECKSUM_VALIDATION", "when_required"
+        ),
+    }
+    return {name: value for name, value in wanted.items() if value}
+
+
+def _join(config: Wishes) -> None:
+    passed = storage_environment(config.storage)
+    os.environ.update(passed)
+    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")  # the command line has its own
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    # Tune would take Ctrl-C for "that is enough trials", and the round would go on with half a search.
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
+    # Nobody reads Tune's own logs, and a Ctrl-C that meets its TensorBoard writer would hang the process at its end.
+    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
+    _quiet()
+    if "RAY_ADDRESS" in os.environ:
+        try:
+            _reach(os.environ["RAY_ADDRESS"])
+            # What the job was submitted with reaches its workers anyway, and Ray takes no variable from both.
+            job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")).get("runtime_env") or {}
+            more = {n: value for n, value in passed.items() if n not in (job.get("env_vars") or {})}
+            ray.init(runtime_env={"env_vars": more} if more else None, log_to_driver=False)
+        except (ConnectionError, ValueError, OSError) as error:
+            raise SystemFault(
+                f"no Ray cluster answers at RAY_ADDRESS={os.environ['RAY_ADDRESS']!r} "
+                f"({' '.join(str(error).split())[:200]}); see `ray status` there and try again, or unset RAY_ADDRESS "
+                f"to work on this machine alone"
+            ) from error
+        return
+    local = {
+        "RAY_BACKEND_LOG_LEVEL": "fatal",
+        # Each report of a training worker waits for the controller's next look: look often. Inherited by the
+        # processes of this Ray and gone again from ours, since what Ray Train finds here it would hand to workers
+        # as a runtime environment of their own, and so start new processes where warm ones wait.
+        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+    }
+    added = {name: value for name, value in local.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        # "local" on purpose: without an address Ray joins any cluster once recorded on this machine.
+        ray.init(address="local", log_to_driver=False, logging_level=logging.WARNING, include_dashboard=False)
+    finally:
+        for name in added:
+            del os.environ[name]
+
+
+def _reach(address: str) -> None:
+    """Ray itself would try for many minutes where nobody listens."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdigit() and "://" not in address:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+
+
+def keep_secrets() -> None:
+    """Before Ray Tune is used: it hands AWS credentials to trials as a runtime environment, which lands in Ray's logs.
+
+    Trials find them as every other worker does.
+    """
+    from ray.tune.execution import class_cache
+
+    passed = class_cache.ENV_VARS_TO_PROPAGATE
+    class_cache.ENV_VARS_TO_PROPAGATE = {name for name in passed if not name.startswith("AWS_")}
+
+
+def _quiet() -> None:
+    """Leave the terminal to our own words: the engine's chatter of normal work is below a warning."""
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # our own sentence says what failed
+    for name in ("ray.train", "ray.tune", "ray._private.authentication", "optuna"):
+        logging.getLogger(name).setLevel(logging.ERROR)

@@ -1,0 +1,125 @@
+"""Out-of-distribution scores and verdicts for any images, with the network and bank of a committed round."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.cluster import joining as engine
+from pipeline.cluster.layout import Cluster
+from pipeline.config.choices import QueryPlan
+from pipeline.config.project import Config
+from pipeline.encoding import to_json
+from pipeline.errors import WorkspaceMismatch
+from pipeline.pool.listing import freeze
+from pipeline.pool.shards import check_pool
+from pipeline.pool.snapshot import Snapshot
+from pipeline.rounds.stored import bank_file, stored_bank, stored_detector, stored_network
+from pipeline.score import job as scoring
+from pipeline.score.account import clear_parts
+from pipeline.store.opening import open_store
+from pipeline.voice import Voice
+from pipeline.workspace.artefacts import Workspace, open_workspace
+from pipeline.workspace.frozen import of_round
+from pipeline.workspace.keys import round_key
+from pipeline.workspace.lease import Guarded, Lease
+
+
+def give_verdicts(
+    config: Config, pool_uri: str, out_uri: str, voice: Voice, *, index: int | None = None
+) -> dict[str, Any]:
+    """Score the images below `pool_uri` into `out_uri`: `scores/`, `quarantine/` and `summary.json`.
+
+    Running it again goes on where it stopped.
+
+    Args:
+        config: of the project whose round is used; its column names hold for this pool too.
+        pool_uri: Parquet files with ids and images.
+        out_uri: a folder or `s3://` prefix for the results.
+        voice: where progress is shown.
+        index: the round; the last committed one by default.
+
+    Returns:
+        The summary: counts, how many rows are out of distribution, threshold and digests.
+
+    Raises:
+        UserError: no such round, or `out_uri` holds the scores of something else.
+    """
+    project = open_workspace(config)
+    project.check(config)  # its layers, taxonomy and threshold belong to the round
+    chosen = project.committed_round(index)
+    taxonomy = of_round(project, config, chosen).taxonomy
+    other = config.model_copy(
+        update={
+            "taxonomy": taxonomy,
+            "query": QueryPlan(),  # nobody is asked: no priorities
+            "pool": config.pool.model_copy(update={"uri": pool_uri}),
+            "scoring": config.scoring.model_copy(update={"max_quarantined": 1.0}),  # report, don't refuse
+        }
+    )
+    check_pool(other.pool, other.storage)
+    out = Workspace(open_store(out_uri, config.storage))
+    plan = {
+        "pool": pool_uri,
+        "round": chosen,
+        "model_digest": project.digest(round_key(chosen, "model/model.safetensors")),
+        "bank_digest": project.digest(round_key(chosen, "bank.safetensors")),
+    }
+    if not out.exists("plan.json") and (found := next(iter(out.store.list()), None)) is not None:
+        raise WorkspaceMismatch(f"{out.store.url(found.key)} is there already; give --out an empty place")
+    if not out.store.put_if_absent("plan.json", to_json(plan)) and out.read_json("plan.json") != plan:
+        raise WorkspaceMismatch(
+            f"{out_uri} holds the scores of another pool or round; give --out another place"
+        )
+    with Lease(out.store) as lease:  # one writer here too
+        return _scored(project, Workspace(Guarded(out.store, lease)), other, plan, voice)
+
+
+def _scored(
+    project: Workspace, out: Workspace, config: Config, plan: Mapping[str, Any], voice: Voice
+) -> dict[str, Any]:
+    """Score what is not scored yet, and sum up; what is summed up is done."""
+    if out.exists("summary.json"):
+        voice.say(
+            f"{out.store.uri} holds the finished scores of this pool and round; a new --out scores it anew"
+        )
+        clear_parts(out, "")
+        done: dict[str, Any] = out.read_json("summary.json")
+        return done
+    chosen = plan["round"]
+    cluster = engine.start(config)
+    snapshot, duplicates = _listed(out, config, cluster, voice)
+    bank = stored_bank(project, chosen)
+    network = stored_network(project, chosen, config)
+    detector = stored_detector(project, chosen, network, config)
+    file = bank_file(project, chosen)
+    job = scoring.prepare(
+        out, "", snapshot, duplicates, network, bank, file, config, cluster, detector=detector
+    )
+    account = scoring.score_pool(job, voice)
+    strange = sum(pc.sum(table["is_ood"]).as_py() or 0 for table in out.tables("scores/", ["is_ood"]))
+    summary = {
+        "listed": account.listed,
+        "scored": account.scored,
+        "quarantined": account.quarantined,
+        "is_ood": strange,
+        "score": config.scoring.score,
+        "threshold": bank.threshold,
+        **{name: plan[name] for name in ("pool", "round", "model_digest", "bank_digest")},
+    }
+    out.write_json("summary.json", summary)
+    clear_parts(out, "")
+    return summary
+
+
+def _listed(out: Workspace, config: Config, cluster: Cluster, voice: Voice) -> tuple[Snapshot, pa.Table]:
+    """The listing that these scores are of: made once, and gone on with afterwards."""
+    if not out.exists("listing.json"):
+        listing = freeze(out, "", config, cluster)
+        out.write_table("duplicates.parquet", listing.duplicates)
+        out.write_json("listing.json", {"rows": listing.snapshot.rows, "digest": listing.snapshot.digest()})
+        voice.say(listing.told())
+    return Snapshot.read(out, ""), out.read_table("duplicates.parquet")

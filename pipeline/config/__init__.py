@@ -1,0 +1,1 @@
+"""Configuration: sections, choices from the catalogue, loading from YAML."""

@@ -1,0 +1,205 @@
+"""Reading configs: YAML that holds values alone, and errors that say where and what would be right.
+
+`load(path, overrides)` is the only way from a file to a `Config`; `read` and `as_model` are its two halves, for files
+that hold something else.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from pipeline.config.project import Config
+from pipeline.errors import ConfigError, nearest
+
+MAX_CONFIG_BYTES = 1 << 20
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML that refuses a key given twice, reads 1e-3 as a number, and a date as the text it is."""
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes what `_Loader` reads back."""
+
+
+def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+    seen: set[Any] = set()
+    for key_node, _ in node.value:
+        key = loader.construct_object(key_node, deep=True)
+        if not isinstance(key, str):
+            raise yaml.constructor.ConstructorError(
+                None, None, f"key {key!r} is not text", key_node.start_mark
+            )
+        if key in seen:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"key {key!r} stands here a second time", key_node.start_mark
+            )
+        seen.add(key)
+    return loader.construct_mapping(node, deep=True)
+
+
+# Only what JSON can say too: no dates, sets or binaries.
+_TAGS = [f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "float", "str", "seq")]
+_constructors: dict[Any, Any] = {tag: yaml.SafeLoader.yaml_constructors[tag] for tag in _TAGS}
+_constructors[None] = yaml.SafeLoader.construct_undefined
+_constructors["tag:yaml.org,2002:timestamp"] = yaml.SafeLoader.construct_yaml_str
+_constructors[yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG] = _mapping
+_Loader.yaml_constructors = _constructors
+for _side in (_Loader, _Dumper):
+    _side.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
+        list("-+0123456789"),
+    )
+
+
+def _parse(text: str, where: str) -> Any:
+    try:
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=_Loader)):
+            raise ConfigError(f"{where}: YAML aliases (*name) are not read here; write the value out")
+        return yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"{where}, line {mark.line + 1}, column {mark.column + 1}" if mark else where
+        raise ConfigError(f"{place}: {getattr(error, 'problem', None) or _line(error)}") from None
+    except ValueError as error:  # 5000 digits, or a tag that promises a number
+        raise ConfigError(f"{where}: not a number: {_line(error)}") from None
+    except RecursionError:
+        raise ConfigError(f"{where}: nested too deeply") from None
+
+
+def _override(data: dict[str, Any], assignment: str) -> None:
+    path, equals, text = assignment.partition("=")
+    keys = path.strip().split(".")
+    if not equals or not all(keys):
+        raise ConfigError(f"--set {assignment}: write it as key.path=value")
+    place = data
+    for key in keys[:-1]:
+        inner = place.setdefault(key, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"--set {assignment}: {key} holds a value, not a section")
+        place = inner
+    place[keys[-1]] = _parse(text, f"--set {path}")
+
+
+def _fields_at(root: type[BaseModel], path: Sequence[int | str]) -> list[str]:
+    """Names of the keys that the section at `path` knows."""
+    model: Any = root
+    for key in path:
+        if isinstance(key, int):  # an element of a list of `model`
+            continue
+        if not (isinstance(model, type) and issubclass(model, BaseModel)) or key not in model.model_fields:
+            return []
+        annotation = model.model_fields[str(key)].annotation
+        options = [annotation, *get_args(annotation)]
+        model = next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), None)
+    return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
+
+
+def _above(place: tuple[int | str, ...], other: tuple[int | str, ...]) -> bool:
+    return len(place) < len(other) and other[: len(place)] == place
+
+
+def _explain(error: ValidationError, root: type[BaseModel], where: str) -> ConfigError:
+    found: dict[tuple[int | str, ...], Any] = {}
+    for each in error.errors(include_url=False):
+        place = tuple(part for part in each["loc"] if not str(part).startswith(("constrained-", "dict[")))
+        found.setdefault(place, each)
+    # Where a value may be of two kinds, the fault of the kind that it nearly is lies deeper: that one is told.
+    faults = [place for place in found if not any(_above(place, other) for other in found)]
+    location, first = faults[0], found[faults[0]]
+    path = ".".join(str(part) for part in location)
+    value = first.get("input")
+    shown = f" (got {str(value)[:80]!r})" if not isinstance(value, dict | list) else ""
+    if first["type"] == "extra_forbidden":
+        text = f"{path}: unknown key; {nearest(str(location[-1]), _fields_at(root, location[:-1]))}"
+    elif first["type"] == "missing":
+        text = f"{path}: missing, and it has no default"
+    elif first["type"] == "value_error":
+        text = (f"{path}: " if path else "") + first["msg"].removeprefix("Value error, ")
+    elif first["type"] == "json_invalid":
+        text = "holds text that is not valid Unicode, or is nested too deeply"
+    elif first["type"] == "string_pattern_mismatch":
+        text = f"{path}: holds control characters{shown}"
+    else:
+        text = f"{path}: {first['msg'][0].lower()}{first['msg'][1:]}{shown}"
+    more = len(faults) - 1
+    result = ConfigError(f"{where}: {text}" + (f" (and {more} more)" if more else ""))
+    result.path = path
+    return result
+
+
+def parse(text: str, where: str, overrides: Sequence[str] = ()) -> Config:
+    """Read a config from YAML text.
+
+    Args:
+        text: the YAML.
+        where: how to call it in messages, usually its path.
+        overrides: `key.path=value` assignments, applied in order.
+
+    Raises:
+        ConfigError: an unknown key, a wrong type, an impossible value; the message says where.
+    """
+    return as_model(Config, _values(text, where, overrides), where)
+
+
+def as_model(model: type[M], data: dict[str, Any], where: str) -> M:
+    """The values of a file as a model of ours; raises `ConfigError` as `parse` does."""
+    try:
+        return model.model_validate_json(json.dumps(data))
+    except ValidationError as error:
+        raise _explain(error, model, where) from None
+    except (TypeError, ValueError) as error:  # a YAML date, a binary: nothing that JSON can say
+        raise ConfigError(f"{where}: {error}") from None
+
+
+def _values(text: str, where: str, overrides: Sequence[str]) -> dict[str, Any]:
+    data = _parse(text, where)
+    if not isinstance(data, dict):
+        raise ConfigError(f"{where}: expected `key: value` lines, got {type(data).__name__}")
+    for assignment in overrides:
+        _override(data, assignment)
+    return data
+
+
+def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a config file; see `parse`."""
+    return as_model(Config, read(path, overrides), str(path))
+
+
+def read(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The values of a YAML file with the overrides applied; raises `ConfigError`."""
+    file = Path(path)
+    try:
+        with file.open("rb") as opened:
+            data = opened.read(MAX_CONFIG_BYTES + 1)
+        if len(data) > MAX_CONFIG_BYTES:
+            raise ConfigError(f"{path}: too large for a config (at most {MAX_CONFIG_BYTES} bytes)")
+        text = data.decode()
+    except FileNotFoundError:
+        siblings = [p.name for p in file.parent.glob("*.yaml")] if file.parent.is_dir() else []
+        hint = f" ({nearest(file.name, siblings)})" if siblings else ""
+        raise ConfigError(f"{path}: no such file{hint}") from None
+    except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a null byte in the path
+        raise ConfigError(f"{path}: cannot be read: {error}") from None
+    return _values(text, str(path), overrides)
+
+
+def dump(config: Config) -> str:
+    """The resolved config as YAML, defaults included; `parse` gives an equal config back."""
+    data = config.model_dump(mode="json")
+    text: str = yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
+    return text
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200]

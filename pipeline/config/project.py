@@ -1,0 +1,151 @@
+"""What a run may be told: frozen models, one a section of the YAML, that refuse what they do not know.
+
+Values and catalogue names, never import paths. `config.load.load` reads one from a file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from pipeline.config.choices import QueryPlan, Scoring
+from pipeline.config.sections import (
+    Bank,
+    Model,
+    Name,
+    OpenWorld,
+    Oracle,
+    Pool,
+    Resources,
+    Section,
+    Slopes,
+    Stop,
+    Storage,
+    Test,
+    Tick,
+    Tracking,
+    Train,
+    Uri,
+)
+from pipeline.encoding import canonical
+from pipeline.errors import nearest
+
+MAX_CLASSES = 100_000
+
+
+class Config(Section):
+    """Everything one project needs to run."""
+
+    workspace: Uri
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    rounds: Annotated[int, Field(ge=1, le=999)] = 10
+    taxonomy: tuple[Name, ...]
+    demo: Literal["digits"] | None = None
+    pool: Pool
+    test: Test = Test()
+    oracle: Oracle = Oracle()
+    model: Model = Model()
+    train: Train = Train()
+    slopes: Slopes = Slopes()
+    bank: Bank = Bank()
+    scoring: Scoring = Scoring()
+    query: QueryPlan = QueryPlan()
+    open_world: OpenWorld = OpenWorld()
+    stop: Stop = Stop()
+    resources: Resources = Resources()
+    tick: Tick = Tick()
+    tracking: Tracking = Tracking()
+    storage: Storage = Storage()
+
+    @field_validator("taxonomy")
+    @classmethod
+    def _classes(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if not 2 <= len(names) <= MAX_CLASSES:
+            raise ValueError(f"needs 2 to {MAX_CLASSES} class names, got {len(names)}")
+        twice = sorted(name for name, times in Counter(names).items() if times > 1)
+        if twice:
+            raise ValueError(f"class names must differ; twice: {', '.join(twice[:5])}")
+        return names
+
+    @model_validator(mode="after")
+    def _whole(self) -> Config:
+        if self.demo is None and self.oracle.kind == "simulated" and self.oracle.truth is None:
+            raise ValueError("oracle.kind: simulated needs oracle.truth, a table of id, label, kind")
+        if self.demo is None and self.oracle.kind == "people" and self.oracle.initial is None:
+            raise ValueError("oracle.kind: people needs oracle.initial, a table of id, label to start from")
+        for where, table in (("slopes.default", self.slopes.default), ("slopes.grid", self.slopes.grid)):
+            if isinstance(table, Mapping):
+                for layer in table:
+                    if layer not in self.model.layers:
+                        self._check_layers()
+                        hint = nearest(layer, self.model.layers)
+                        raise ValueError(f"{where}: {layer!r} is not one of model.layers; {hint}")
+        missing = [layer for layer in self.model.layers if layer not in self.slope_defaults()]
+        if missing:
+            self._check_layers()
+            raise ValueError(f"slopes.default: no slope for {', '.join(missing)}")
+        if not self._streams():
+            raise ValueError(
+                f"query.strategy: {self.query.strategy!r} is a detector, and scoring.score is another one, "
+                f"{self.scoring.score!r}"
+            )
+        if self.slopes.search == "grid" and set(self.slopes.grid) != set(self.model.layers):
+            raise ValueError("slopes.grid: needs a list for each of model.layers")
+        return self
+
+    def _streams(self) -> bool:
+        """Whether the query's strategy is a selector, or the very detector that scores the pool."""
+        import sisom
+
+        return self.query.strategy in (*sisom.SELECTORS, self.scoring.score)
+
+    @property
+    def extra_columns(self) -> tuple[str, ...]:
+        """What score files hold beside the bank's scores."""
+        wanted = {"strangeness": not self.scoring.from_bank, "priority": self.query.ranking is not None}
+        return tuple(name for name, asked in wanted.items() if asked)
+
+    def _check_layers(self) -> None:
+        """Where slopes and layers disagree, a layer that the model does not have explains it best."""
+        import sisom
+
+        try:
+            sisom.check_layers(sisom.build_model(self.model.name, 2, seed=0), self.model.layers)
+        except sisom.errors.LayerError as error:
+            raise ValueError(f"model.layers: {error}") from None
+
+    @property
+    def test_uri(self) -> str | None:
+        """The held-out set; the demo's lies beside its pool unless the config says otherwise."""
+        return self.test.uri or (_beside(self.pool.uri, "test") if self.demo else None)
+
+    @property
+    def truth_uri(self) -> str | None:
+        """The simulated oracle's truths; the demo's lie beside its pool unless the config says otherwise."""
+        return self.oracle.truth or (_beside(self.pool.uri, "truth") if self.demo else None)
+
+    def slope_defaults(self) -> dict[str, float]:
+        """The slope of each layer before any search."""
+        default = self.slopes.default
+        return dict(default) if isinstance(default, dict) else dict.fromkeys(self.model.layers, default)
+
+    def identity(self) -> dict[str, Any]:
+        """What makes a workspace this project's: all but where it is, how long it runs and what it runs on."""
+        free: dict[str, Any] = dict.fromkeys(
+            ("workspace", "rounds", "stop", "resources", "tick", "tracking", "storage"), True
+        )
+        # May be raised once a round has stopped at it: it decides whether to go on, not what comes out.
+        return self.model_dump(mode="json", exclude=free | {"scoring": {"max_quarantined"}})
+
+    def digest(self) -> str:
+        """SHA-256 of `identity()` in canonical JSON."""
+        return hashlib.sha256(canonical(self.identity())).hexdigest()
+
+
+def _beside(uri: str, name: str) -> str:
+    head, _, _ = uri.rstrip("/").rpartition("/")
+    return f"{head}/{name}" if head else name

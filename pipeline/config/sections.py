@@ -1,0 +1,228 @@
+"""The config's sections: frozen models that refuse what they do not know. `choices` has those of the catalogue."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, field_validator, model_validator
+
+from pipeline.errors import nearest
+from pipeline.images.decode import Interpolation, Transform
+
+_CLEAN = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$"  # no line breaks or terminal codes in names that are shown
+Name = Annotated[str, Field(min_length=1, max_length=512, pattern=_CLEAN)]
+Uri = Annotated[str, Field(min_length=1, max_length=4096, pattern=_CLEAN)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+
+
+class Section(BaseModel):
+    """A frozen piece of the config that refuses unknown keys and wrong types."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Pool(Section):
+    """Where the unlabeled images are: Parquet with one row an image, tars of images, or image objects.
+
+    `images_per_shard` is how many image objects are read, scored and accounted for together. `tar_ids` says what
+    names an image of a tar: its member name, or the tar's key before it where member names repeat.
+    """
+
+    uri: Uri
+    id_column: Name = "id"
+    image_column: Name = "image"
+    images_per_shard: Annotated[int, Field(ge=1, le=100_000)] = 1024
+    tar_ids: Literal["member", "path"] = "member"
+
+
+class Test(Section):
+    """The held-out labeled images that evaluation alone reads: Parquet with `label_column` added."""
+
+    uri: Uri | None = None
+    label_column: Name = "label"
+
+
+class Oracle(Section):
+    """Who answers: `simulated` from a table of truths (id, label, kind), or `people` by label files."""
+
+    kind: Literal["simulated", "people"] = "people"
+    truth: Uri | None = None
+    initial_per_class: Annotated[int, Field(ge=1)] = 10
+    initial: Uri | None = None
+
+
+class Model(Section):
+    """The classifier, the layers whose saliencies make the feature space, and what becomes of an image before."""
+
+    name: Name = "cifar_resnet18"
+    layers: tuple[Name, ...] = ("layer1", "layer2", "layer3", "avgpool")
+    image_size: Annotated[int, Field(ge=8, le=1024)] = 32
+    resize: Annotated[int, Field(ge=8, le=2048)] | None = None
+    interpolation: Interpolation = "bilinear"
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[Positive, Positive, Positive] = (0.25, 0.25, 0.25)
+
+    @field_validator("name")
+    @classmethod
+    def _in_catalogue(cls, name: str) -> str:
+        import sisom  # on use: light workers read configs, and need no torch for it
+
+        if name not in sisom.MODELS:
+            raise ValueError(f"unknown model {name!r}; {nearest(name, sisom.MODELS)}")
+        return name
+
+    @field_validator("layers")
+    @classmethod
+    def _distinct(cls, layers: tuple[str, ...]) -> tuple[str, ...]:
+        if not layers or len(set(layers)) != len(layers):
+            raise ValueError("name at least one layer, each once")
+        return layers
+
+    @model_validator(mode="after")
+    def _covers(self) -> Model:
+        if self.resize is not None and self.resize < self.image_size:
+            raise ValueError(f"resize ({self.resize}) must not be below image_size ({self.image_size})")
+        return self
+
+    def transform(self, max_pixels: int) -> Transform:
+        """How images are decoded for this model; `max_pixels` is the largest that is taken."""
+        return Transform(self.image_size, self.resize, self.interpolation, max_pixels)
+
+
+class Augment(Section):
+    """Random crops after padding by `pad` pixels, and mirroring with probability one half."""
+
+    pad: Annotated[int, Field(ge=0, le=64)] = 4
+    flip: bool = True
+
+
+class Train(Section):
+    """How a round retrains the classifier."""
+
+    start: Literal["fresh", "last"] = "fresh"
+    epochs: Annotated[int, Field(ge=1)] = 200
+    batch_size: Annotated[int, Field(ge=2)] = 128
+    lr: Positive = 0.1
+    momentum: Share = 0.9
+    weight_decay: Annotated[float, Field(ge=0.0)] = 5e-4
+    held_out: Annotated[float, Field(ge=0.0, le=0.5)] = 0.1
+    augment: Augment = Augment()
+    precision: Literal["fp32", "bf16"] = "fp32"
+    num_workers: Annotated[int, Field(ge=1)] = 1
+    checkpoint_every: Annotated[int, Field(ge=1)] = 10
+    retries: Annotated[int, Field(ge=0)] = 2
+
+
+class Slopes(Section):
+    """The sigmoid steepness, one a layer: `default` without a search, else searched from there."""
+
+    search: Literal["optuna", "grid", "none"] = "optuna"
+    default: Positive | dict[str, Positive] = 1.0
+    trials: Annotated[int, Field(ge=1, le=10_000)] = 32
+    parallel: Annotated[int, Field(ge=1, le=1000)] = 4
+    low: Positive = 1e-3
+    high: Positive = 1e5
+    grid: dict[str, tuple[Positive, ...]] = {}
+
+    @model_validator(mode="after")
+    def _range(self) -> Slopes:
+        if self.low >= self.high:
+            raise ValueError(f"low ({self.low:g}) must be below high ({self.high:g})")
+        if self.search == "grid" and not self.grid:
+            raise ValueError("search: grid needs `grid`, a list of slopes a layer")
+        return self
+
+
+class Bank(Section):
+    """How the labeled features become the bank."""
+
+    subset: Annotated[float, Field(gt=0.0, le=1.0)] = 0.05
+    subset_method: Name = "random"
+    outer: Literal["sample", "anchor"] = "sample"
+    fusion: Literal["zscore", "raw"] = "zscore"
+    rank: Literal[1, 2] = 1
+
+
+class OpenWorld(Section):
+    """How the classes grow: a proposed class joins when `promote_at` answers name it; None keeps them closed."""
+
+    promote_at: Annotated[int, Field(ge=2)] | None = None
+
+
+class Stop(Section):
+    """When there have been rounds enough, beside `rounds`; looked at before each round.
+
+    `labels` is the budget of answers, `accuracy` a target (on the test set, or held out without one), `plateau` how
+    many rounds may bring no gain beyond noise, `hours` the working time of all rounds.
+    """
+
+    labels: Annotated[int, Field(ge=1)] | None = None
+    accuracy: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
+    plateau: Annotated[int, Field(ge=1)] | None = None
+    hours: Positive | None = None
+
+
+class Resources(Section):
+    """What the work may take. `auto` takes a GPU where the cluster has one.
+
+    `actors` is the most scoring actors, by default one a CPU or a GPU's share, of nodes that come later too; the pool
+    may shrink to `min_actors` and grows again as CPUs allow. `memory` is of a node, such as "8GiB", by default what Ray
+    finds. A bank that would fill more than `bank_share` of a node's object store is mapped from a file instead. Scoring
+    that makes no progress for `no_progress_s` seconds is started anew.
+    """
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    actors: Annotated[int, Field(ge=1)] | None = None
+    min_actors: Annotated[int, Field(ge=1)] = 1
+    threads: Annotated[int, Field(ge=1)] = 1
+    gpu_share: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    memory: ByteSize | None = None
+    bank_share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.25
+    no_progress_s: Annotated[float, Field(ge=10.0)] = 900.0
+
+
+class Tick(Section):
+    """When a scheduled step has reason to start a round.
+
+    `answered` is the share of the open query that must be answered; after `wait_h` hours any answer does. With no
+    question open, a pool that has grown by `pool_growth`, or a round older than `max_age_h` hours, is reason enough,
+    and so are new images whose scores differ from the last round's: a two-sample Kolmogorov-Smirnov test of up to
+    `drift_images` of them with a p-value below `drift_p`.
+    """
+
+    answered: Share = 1.0
+    wait_h: Positive | None = None
+    pool_growth: Positive = 0.1
+    drift_p: Annotated[float, Field(gt=0.0, lt=1.0)] | None = 1e-4
+    drift_images: Annotated[int, Field(ge=20, le=10_000)] = 200
+    max_age_h: Positive | None = None
+
+
+class Tracking(Section):
+    """MLflow. Without a `uri` the store lies inside the workspace."""
+
+    uri: Uri | None = None
+    experiment: Name = "sisom"
+
+
+class Storage(Section):
+    """An S3 endpoint, and where credentials are found: references, never the secrets themselves.
+
+    Without `access_key_env` and `secret_key_env`, names of environment variables, the standard AWS ways hold;
+    `anonymous` (or `AWS_NO_SIGN_REQUEST`) sends requests without any.
+    """
+
+    endpoint: Uri | None = None
+    region: Name | None = None
+    anonymous: bool = False
+    access_key_env: Name | None = None
+    secret_key_env: Name | None = None
+
+    @model_validator(mode="after")
+    def _one_way_in(self) -> Storage:
+        if (self.access_key_env is None) != (self.secret_key_env is None):
+            raise ValueError("access_key_env and secret_key_env need each other")
+        if self.anonymous and self.access_key_env is not None:
+            raise ValueError("anonymous requests take no access_key_env and secret_key_env")
+        return self

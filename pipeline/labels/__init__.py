@@ -1,0 +1,1 @@
+"""Labels: what people say, checked and counted; questions out, answers in."""

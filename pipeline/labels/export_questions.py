@@ -1,0 +1,186 @@
+"""`sisom labels export`: a round's questions as a file that people or Label Studio can answer.
+
+Nothing is written into the workspace, and nothing is overwritten: a file that is there may hold somebody's work.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pyarrow as pa
+
+from pipeline.config.project import Config
+from pipeline.errors import UserError
+from pipeline.images.thumbnail import thumbnail
+from pipeline.labels.batches import batches, read_labels
+from pipeline.labels.forms import QUESTIONS, WRITERS
+from pipeline.labels.label_studio import interface, to_tasks
+from pipeline.labels.tables import MAX_BYTES
+from pipeline.pool.lookup import look_at
+from pipeline.pool.pieces import Failure
+from pipeline.pool.shards import form_of
+from pipeline.store.opening import Store, open_store
+from pipeline.store.s3_client import presigned
+from pipeline.workspace.artefacts import Workspace, open_workspace
+from pipeline.workspace.frozen import latest
+from pipeline.workspace.keys import round_key
+
+ENDS: Final[Mapping[str, str]] = {
+    "csv": ".csv",
+    "parquet": ".parquet",
+    "jsonl": ".jsonl",
+    "label-studio": ".json",
+}
+MAX_HOURS: Final = 168  # what S3 grants a signed link
+_SIDE: Final = 256  # pixels of an embedded image, for people to tell classes apart
+
+
+def fingerprint(image: bytes) -> str:
+    """What names the version of an image that a question was about."""
+    return f"sha256:{hashlib.sha256(image).hexdigest()}"
+
+
+def export(
+    config: Config,
+    form: str,
+    out: str,
+    *,
+    index: int | None = None,
+    images: str | None = None,
+    hours: int = MAX_HOURS,
+    everything: bool = False,
+) -> dict[str, Any]:
+    """Write a committed round's questions to a new file.
+
+    Args:
+        config: of the project.
+        form: one of `ENDS`.
+        out: path or URI of the file, which must not exist; its name ends as `ENDS` says.
+        index: the round; the last one by default.
+        images: `uri`, `presigned` or `embedded`; by default `uri` for a table about image objects, else `embedded`.
+        hours: how long presigned links hold; they let everybody read who has them.
+        everything: also questions that are answered already.
+
+    Returns:
+        How many questions were written, how many have an answer already, how many of earlier rounds are open, the
+        ids whose image can't be shown with the reason, and where the files are.
+
+    Raises:
+        UserError: no such round, a file that exists, a wrong end, images that can't be had in this way.
+        StoreUnavailable: storage does not answer.
+    """
+    store, names = _place(form, out, config)
+    workspace = open_workspace(config)
+    workspace.check(config)
+    chosen = workspace.committed_round(index)
+    config = latest(workspace, config)
+    answered = read_labels(workspace, batches(workspace), config.taxonomy).answered()
+    query = workspace.read_table(round_key(chosen, "query.parquet")).to_pylist()
+    rows = [row for row in query if everything or row["id"] not in answered]
+    shown, gone = _look(rows, config, images or _sensible(form, rows), hours)
+    if sum(len(columns["image"]) for columns in shown.values()) > MAX_BYTES:
+        raise UserError(
+            f"{len(shown)} embedded images make a file too large to be read back; use --images uri"
+        )
+    asked = [{**row, "round": chosen, **shown[row["id"]]} for row in rows if row["id"] in shown]
+    table = pa.Table.from_pylist(asked, schema=QUESTIONS)
+    contents = (
+        [to_tasks(table), interface(config.taxonomy)] if form == "label-studio" else [WRITERS[form](table)]
+    )
+    for name, data in zip(names, contents, strict=True):
+        if not store.put_if_absent(name, data):
+            raise _exists(store.url(name))
+    return {
+        "round": chosen,
+        "questions": len(asked),
+        "answered": sum(row["id"] in answered for row in query),
+        "open_before": _open_before(workspace, chosen, answered.union(row["id"] for row in query)),
+        "without_image": gone,
+        "files": [store.url(name) for name in names],
+    }
+
+
+def _open_before(workspace: Workspace, index: int, others: frozenset[str]) -> dict[int, int]:
+    """How many questions of each earlier round are open and not among the others."""
+    found = {}
+    for earlier in range(index):
+        asked = workspace.read_table(round_key(earlier, "query.parquet"), ["id"])["id"].to_pylist()
+        if left := len(set(asked) - others):
+            found[earlier] = left
+    return found
+
+
+def _place(form: str, out: str, config: Config) -> tuple[Store, list[str]]:
+    """The store and the keys of files that are not there yet."""
+    scheme, separator, path = out.rpartition("://")
+    folder, slash, name = path.rpartition("/")
+    stem = name.removesuffix(ENDS[form])
+    if not stem or not name.endswith(ENDS[form]):
+        raise UserError(f"{out}: name it *{ENDS[form]}; `sisom labels import` goes by the end")
+    store = open_store(f"{scheme}{separator}{folder}{slash}" or ".", config.storage)
+    names = [name, f"{stem}.xml"] if form == "label-studio" else [name]
+    for key in names:
+        if store.exists(key):
+            raise _exists(store.url(key))
+    return store, names
+
+
+def _exists(uri: str) -> UserError:
+    return UserError(f"{uri} exists already and may hold answers; give another name")
+
+
+def _sensible(form: str, rows: Sequence[Mapping[str, Any]]) -> str:
+    objects = all(form_of(row["uri"]) == "image" for row in rows)
+    return "uri" if objects and form != "label-studio" else "embedded"
+
+
+@dataclass(frozen=True)
+class _Look:
+    """Takes an image's fingerprint and, where it is to be embedded, its thumbnail as a data URI."""
+
+    embed: bool
+    max_pixels: int
+
+    def __call__(self, data: bytes) -> dict[str, str] | Failure:
+        found = {"fingerprint": fingerprint(data)}
+        if self.embed:
+            png = thumbnail(data, side=_SIDE, max_pixels=self.max_pixels)
+            if png is None:
+                return Failure("cannot be drawn")
+            found["image"] = "data:image/png;base64," + base64.b64encode(png).decode()
+        return found
+
+
+def _look(
+    rows: Sequence[Mapping[str, Any]], config: Config, images: str, hours: int
+) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
+    """By id: the columns `image` and `fingerprint`, or why the image can't be shown."""
+    link = _link(images, hours, config)
+    wanted: dict[str, list[str]] = {}
+    for row in rows:
+        if link is not None and form_of(row["uri"]) != "image":
+            raise UserError(
+                f"--images {images}: {row['uri']} is no image but holds many; use --images embedded"
+            )
+        wanted.setdefault(row["uri"], []).append(row["id"])
+    uris = {row["id"]: row["uri"] for row in rows}
+    shown, gone = {}, {}
+    for name, found in look_at(wanted, config, _Look(link is None, config.scoring.max_pixels)):
+        if isinstance(found, Failure):
+            gone[name] = found.reason
+        else:
+            shown[name] = found if link is None else {**found, "image": link(uris[name])}
+    return shown, gone
+
+
+def _link(images: str, hours: int, config: Config) -> Callable[[str], str] | None:
+    """What makes a link of an image object's URI; None where images are embedded."""
+    if images == "embedded":
+        return None
+    if images == "uri":
+        return str
+    return lambda uri: presigned(uri, config.storage, hours * 3600)

@@ -1,0 +1,237 @@
+"""`sisom labels import`: answers back into the workspace, every row checked, as one new batch or not at all.
+
+No lease is taken: a batch is one object, written whole and never changed, and a round that runs has frozen which
+batches it learns from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.config.project import Config
+from pipeline.encoding import canonical, to_parquet
+from pipeline.labels.answers import Hints, Note, Row, read_rows
+from pipeline.labels.batches import batches, read_batches
+from pipeline.labels.export_questions import fingerprint
+from pipeline.labels.tally import Labels, last_answers
+from pipeline.pool.lookup import look_at
+from pipeline.pool.pieces import Failure
+from pipeline.types import LABELS
+from pipeline.workspace.artefacts import Workspace, open_workspace
+from pipeline.workspace.frozen import latest
+from pipeline.workspace.keys import PREFIX, round_key
+
+_NUMBER: Final = re.compile(rf"{PREFIX}(\d{{3}})-")
+
+
+def take_in(
+    config: Config, files: Sequence[str], *, annotator: str = "", partial: bool = False, dry_run: bool = False
+) -> dict[str, Any]:
+    """Read answered files, check every row, and put what is new into the workspace as one batch.
+
+    Args:
+        config: of the project.
+        files: paths or URIs; the end of a name says the form: .csv, .parquet, .jsonl, or .json of Label Studio.
+        annotator: who answered, where a row doesn't say.
+        partial: take the good rows though others are refused; otherwise nothing is written then.
+        dry_run: only look.
+
+    Returns:
+        How many rows were taken, known already or left open; `refused` rows and why; `remarks` on rows that make no
+        difference; where annotators `disagree`, and what becomes of it; the `batch` and whether it was `written`.
+
+    Raises:
+        LabelError: a file that can't be read at all.
+        UserError: no round has asked anything yet.
+        StoreUnavailable: storage does not answer.
+    """
+    workspace = open_workspace(config)
+    workspace.check(config)
+    workspace.committed_round(None)
+    config = latest(workspace, config)
+    earlier = pa.concat_tables(
+        [LABELS.empty_table(), *read_batches(workspace, batches(workspace), config.taxonomy)]
+    )
+    asked = _asked(workspace)
+    refused: list[Note] = []
+    remarks: list[Note] = []
+
+    rows, left_open = read_rows(files, config, annotator, refused)
+    rows = _asked_about(workspace, rows, asked, refused)
+    rows, known = _new(rows, earlier, refused, remarks)
+    rows = _of_this_image(rows, asked, config, refused)
+
+    taken = sorted(rows, key=lambda row: (row.id, row.annotator)) if partial or not refused else []
+    batch = pa.Table.from_pylist([vars(row) for row in taken], schema=LABELS)
+    key = _next_key(workspace, batch) if taken else None
+    if key is not None and not dry_run:
+        workspace.store.put_if_absent(key, to_parquet(batch))
+    return {
+        "files": list(files),
+        "taken": len(taken),
+        "known": known,
+        "open": left_open,
+        "refused": refused,
+        "remarks": remarks,
+        "disagree": _disagreements(earlier, batch),
+        "batch": None if key is None else workspace.store.url(key),
+        "written": key is not None and not dry_run,
+    }
+
+
+def _asked(workspace: Workspace) -> dict[str, str]:
+    """The URI of each id that a committed round has asked about."""
+    found: dict[str, str] = {}
+    for index in range(workspace.committed()):
+        query = workspace.read_table(round_key(index, "query.parquet"), ["id", "uri"])
+        found |= dict(zip(query["id"].to_pylist(), query["uri"].to_pylist(), strict=True))
+    return found
+
+
+# ---------------------------------------------------------------------------------------------- the checks
+
+
+def _asked_about(
+    workspace: Workspace, rows: Sequence[Row], asked: Mapping[str, str], refused: list[Note]
+) -> list[Row]:
+    strange = {row.id for row in rows} - set(asked)
+    pool = _in_pool(workspace, strange) if strange else frozenset()
+    hint = Hints()
+    for row in rows:
+        if row.id in pool:
+            refused.append(row.note("no committed round has asked about it"))
+        elif row.id in strange:
+            refused.append(row.note(f"unknown id; {hint(row.id[:200], asked)}"))
+    return [row for row in rows if row.id in asked]
+
+
+def _in_pool(workspace: Workspace, ids: Collection[str]) -> frozenset[str]:
+    """Those of some ids that the last committed round has scored; memory of one row group."""
+    wanted = pa.array(sorted(ids), pa.string())
+    prefix = round_key(workspace.committed_round(None), "scores/")
+    found: set[str] = set()
+    for key in workspace.keys(prefix):
+        for part in workspace.row_groups(key, ["id"]):
+            found.update(part["id"].filter(pc.is_in(part["id"], value_set=wanted)).to_pylist())
+    return frozenset(found)
+
+
+def _new(
+    rows: Sequence[Row], earlier: pa.Table, refused: list[Note], remarks: list[Note]
+) -> tuple[list[Row], int]:
+    """What is new: one row of each annotator about each id, and how many rows are known."""
+    ids = pa.array(sorted({row.id for row in rows}), pa.string())
+    mine = earlier.filter(pc.is_in(earlier["id"], value_set=ids))
+    stored = list(zip(*(mine[name].to_pylist() for name in LABELS.names), strict=True))
+    held = frozenset(stored)
+    standing = {
+        (name, annotator): stored[place]
+        for name, votes in last_answers(mine).items()
+        for annotator, place in votes.items()
+    }
+    overruled = held - set(standing.values())
+    by_author: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        by_author.setdefault((row.id, row.annotator), []).append(row)
+        if row.stored in overruled:
+            remarks.append(
+                row.note("said before and overruled since; to say it again, give a later time in 'at'")
+            )
+    kept: list[Row] = []
+    known = 0
+    for author, said in by_author.items():
+        fresh = [row for row in said if row.stored not in held]
+        known += len(said) - len(fresh)
+        times = [row.at for row in said] + [standing[author][-1] if author in standing else None]
+        newest = max((at for at in times if at is not None), default=None)
+        kept += _agreed([row for row in fresh if not _late(row, newest, remarks)], refused, remarks)
+    return kept, known
+
+
+def _late(row: Row, newest: datetime | None, remarks: list[Note]) -> bool:
+    """Whether the annotator has said something later; who gives no time says it now."""
+    late = row.at is not None and newest is not None and row.at < newest
+    if late:
+        remarks.append(row.note("the same annotator has answered later"))
+    return late
+
+
+def _agreed(rows: Sequence[Row], refused: list[Note], remarks: list[Note]) -> list[Row]:
+    """The first of an annotator's rows about an id if they agree, none of them if they don't."""
+    firsts: dict[tuple[Any, ...], Row] = {}
+    for row in rows:
+        firsts.setdefault(row.said, row)
+    if len(firsts) > 1:
+        who = repr(rows[0].annotator) if rows[0].annotator else "somebody without a name"
+        for row in rows:
+            other = next(first for said, first in firsts.items() if said != row.said)
+            mine, theirs = _said(row.status, row.label), _said(other.status, other.label)
+            refused.append(row.note(f"{who} says {mine} here, and {theirs} in {other.place}"))
+        return []
+    remarks += [row.note(f"says what {rows[0].place} says already") for row in rows[1:]]
+    return list(rows[:1])
+
+
+def _of_this_image(
+    rows: Sequence[Row], asked: Mapping[str, str], config: Config, refused: list[Note]
+) -> list[Row]:
+    """The rows whose image is the one that was shown; of those without a fingerprint nobody can say."""
+    wanted: dict[str, list[str]] = {}
+    for name in {row.id: None for row in rows if row.fingerprint is not None}:
+        wanted.setdefault(asked[name], []).append(name)
+    now = dict(look_at(wanted, config, fingerprint))
+    kept = []
+    for row in rows:
+        found = now.get(row.id)
+        if row.fingerprint is None or found == row.fingerprint:
+            kept.append(row)
+        elif isinstance(found, Failure):
+            refused.append(row.note(f"its image is not as it was shown: {found.reason}"))
+        else:
+            refused.append(row.note("its image has changed since it was shown"))
+    return kept
+
+
+# ------------------------------------------------------------------------------------------------- the batch
+
+
+def _next_key(workspace: Workspace, batch: pa.Table) -> str:
+    """Where a batch goes: behind all that are there, before those that answer a later round."""
+    rows = [[v.astimezone(UTC).isoformat() if isinstance(v, datetime) else v for v in row.values()]
+            for row in batch.to_pylist()]  # fmt: skip
+    digest = hashlib.sha256(canonical(rows)).hexdigest()[:16]
+    keys = [key for key in batches(workspace) if _NUMBER.match(key)]
+    last = max(keys, default="")
+    found = _NUMBER.match(last)
+    number = max(workspace.committed(), int(found[1]) if found else 0)
+    turn = sum(key.startswith(f"{PREFIX}{number:03d}-import-") for key in keys)
+    key = f"{PREFIX}{number:03d}-import-{turn:04d}-{digest}.parquet"
+    return key if key > last else f"{PREFIX}{number + 1:03d}-import-0000-{digest}.parquet"
+
+
+def _disagreements(earlier: pa.Table, batch: pa.Table) -> list[dict[str, Any]]:
+    """The ids of a batch about which annotators differ, what each says, and what it comes to."""
+    ids = pc.unique(batch["id"])
+    rows = pa.concat_tables([earlier.filter(pc.is_in(earlier["id"], value_set=ids)), batch])
+    said = [_said(*pair) for pair in zip(rows["status"].to_pylist(), rows["label"].to_pylist(), strict=True)]
+    stand = Labels.of([rows])
+    names = (stand.table[name].to_pylist() for name in ("id", "status", "label"))
+    outcome = {name: _said(status, label) for name, status, label in zip(*names, strict=True)}
+    found = []
+    for name, votes in sorted(last_answers(rows).items()):
+        answers = {annotator: said[place] for annotator, place in sorted(votes.items())}
+        if len(set(answers.values())) > 1:
+            came_to = outcome.get(name, "a tie: it counts as not answered")
+            found.append({"id": name, "answers": answers, "outcome": came_to})
+    return found
+
+
+def _said(status: str, label: str | None) -> str:
+    return repr(label) if status == "labeled" else status if label is None else f"{status} {label!r}"

@@ -1,0 +1,155 @@
+"""Label Studio: questions as its tasks with the model's choice as a prediction, and its exports as answers.
+
+The labeling interface has three controls: `label`, a class of the taxonomy; `status`, for images of no such class;
+`proposed`, a name for a class that is missing. Both of its JSON exports are read, the full one and JSON_MIN; of an
+annotation that was skipped only the full one tells.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+from xml.sax.saxutils import quoteattr
+
+import pyarrow as pa
+
+from pipeline.errors import LabelError
+from pipeline.labels.forms import Answer, not_plain, read_json
+from pipeline.types import LABELS
+
+LISTED = 30  # classes shown as buttons; more of them are searched for in a list
+_STATUSES: Final = ("unknown-class", "out-of-world")  # to skip, Label Studio has a button of its own
+_CONTROLS: Final = ("label", "status", "proposed")
+
+
+def to_tasks(table: pa.Table) -> bytes:
+    """`QUESTIONS` rows as tasks to import; the id is `image_id`, since `id` is Label Studio's own."""
+    tasks = []
+    for row in table.to_pylist():
+        data = {"image_id": row["id"], **{k: v for k, v in row.items() if k not in LABELS.names}}
+        task: dict[str, Any] = {"data": data}
+        if row["predicted"] is not None:
+            choice = _choice("label", row["predicted"])
+            task["predictions"] = [{"model_version": f"round-{row['round']:03d}", "result": [choice]}]
+        tasks.append(task)
+    return json.dumps(tasks, ensure_ascii=False, indent=1).encode()
+
+
+def _choice(control: str, value: str) -> dict[str, Any]:
+    return {"from_name": control, "to_name": "image", "type": "choices", "value": {"choices": [value]}}
+
+
+def interface(taxonomy: Sequence[str]) -> bytes:
+    """The labeling interface, as XML to paste into a project's settings or give to its API."""
+    look = ' layout="select"' if len(taxonomy) > LISTED else ' showInline="true"'
+    lines = [
+        "<View>",
+        '  <Image name="image" value="$image" zoom="true"/>',
+        f'  <Choices name="label" toName="image" choice="single-radio"{look}>',
+        *(f"    <Choice value={quoteattr(name)}/>" for name in taxonomy),
+        "  </Choices>",
+        '  <Choices name="status" toName="image" choice="single-radio" showInline="true">',
+        *(f"    <Choice value={quoteattr(name)}/>" for name in _STATUSES),
+        "  </Choices>",
+        '  <TextArea name="proposed" toName="image" maxSubmissions="1" rows="1"',
+        '            placeholder="a name for the class that is missing"/>',
+        "</View>",
+        "",
+    ]
+    return "\n".join(lines).encode()
+
+
+def from_export(data: bytes, place: str) -> Iterator[Answer]:
+    """The annotations of an export, numbered by their tasks; tasks without any give none.
+
+    Raises:
+        LabelError: not an export of Label Studio, or of tasks that are not ours.
+    """
+    tasks = read_json(data, place)
+    if not isinstance(tasks, list):
+        raise LabelError(f"{place}: an export of Label Studio is a list of tasks")
+    for number, task in enumerate(tasks, start=1):
+        if not isinstance(task, dict):
+            raise LabelError(f"{place}, task {number}: not a JSON object")
+        where = f"task {number}"
+        whole = task.get("data")
+        fields = whole if isinstance(whole, dict) else task
+        if "image_id" not in fields:
+            raise LabelError(f"{place}, {where}: no 'image_id'; export tasks that `sisom labels export` made")
+        known = {"id": fields["image_id"], "fingerprint": fields.get("fingerprint")}
+        found = _annotations(task, where) if fields is whole else [_flat(task, where)]
+        for answer in found:
+            values = {**known, **answer.values}
+            yield Answer(answer.where, values, answer.problem or not_plain(values))
+
+
+def _annotations(task: Mapping[str, Any], where: str) -> Iterator[Answer]:
+    found = task.get("annotations", [])
+    if not isinstance(found, list):
+        yield Answer(where, {}, "its annotations are no list")
+        return
+    for number, annotation in enumerate(found, start=1):
+        place = where if len(found) == 1 else f"{where}, annotation {number}"
+        if not isinstance(annotation, dict) or not isinstance(annotation.get("result", []), list):
+            yield Answer(place, {}, "an annotation without a list of results")
+            continue
+        controls, others = _clicked(annotation.get("result", []))
+        answer = _answer(place, controls, annotation, annotation.get("completed_by"))
+        if annotation.get("was_cancelled") is True:
+            yield Answer(place, {**answer.values, "label": None, "status": "skipped"})
+        elif others and not controls:
+            names = ", ".join(sorted(others))[:100]
+            yield Answer(place, answer.values, f"results of {names} alone, no 'label'")
+        else:
+            yield answer
+
+
+def _clicked(results: Sequence[Any]) -> tuple[dict[str, list[Any]], set[str]]:
+    """What was chosen by our controls, and the names of others."""
+    controls: dict[str, list[Any]] = {}
+    others = set()
+    for part in results:
+        name = part.get("from_name") if isinstance(part, dict) else None
+        value = part.get("value") if isinstance(part, dict) else None
+        if name in _CONTROLS and isinstance(value, dict):
+            chosen = value.get("text" if name == "proposed" else "choices")
+            controls.setdefault(str(name), []).extend(chosen if isinstance(chosen, list) else [chosen])
+        else:
+            others.add(str(name))
+    return controls, others
+
+
+def _flat(task: Mapping[str, Any], where: str) -> Answer:
+    """A row of JSON_MIN: one choice is text, several are an object or a list."""
+    controls = {}
+    for name in _CONTROLS:
+        value = task.get(name)
+        if isinstance(value, dict):
+            value = value.get("text" if name == "proposed" else "choices")
+        if value is not None and value != "":
+            controls[name] = value if isinstance(value, list) else [value]
+    return _answer(where, controls, task, task.get("annotator"))
+
+
+def _answer(where: str, controls: Mapping[str, Sequence[Any]], made: Mapping[str, Any], who: Any) -> Answer:
+    at = made.get("updated_at") or made.get("created_at")
+    values: dict[str, Any] = {"label": None, "status": None, "annotator": _annotator(who), "at": at}
+    several = [name for name, chosen in controls.items() if len(chosen) > 1]
+    if several:
+        return Answer(where, values, f"{several[0]}: more than one choice")
+    said = {name: chosen[0] for name, chosen in controls.items() if chosen}
+    values |= {"label": said.get("label"), "status": said.get("status")}
+    if "proposed" in said:
+        if "label" in said:
+            return Answer(where, values, "names a class and proposes another one; leave one of them empty")
+        # A name alone says that the class is missing.
+        values |= {"label": said["proposed"], "status": said.get("status", "unknown-class")}
+    return Answer(where, values)
+
+
+def _annotator(who: Any) -> str | None:
+    """An address where the export gives one; else the number, which is another person's in another installation."""
+    if isinstance(who, dict):
+        who = who.get("email") or who.get("id")
+    return f"label-studio:{who}" if isinstance(who, int) else None if who is None else str(who)

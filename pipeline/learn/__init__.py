@@ -1,0 +1,1 @@
+"""From labeled rows to a trained network, its slopes and its accuracy."""

@@ -1,0 +1,94 @@
+"""How good a round's classifier is: accuracy on the held-out test set.
+
+Where classes may join, the test set may hold images of classes that have not joined yet. They count apart: no
+classifier can name a class that it was never shown.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import ray
+import torch
+
+from pipeline.cluster.layout import Cluster
+from pipeline.config.project import Config
+from pipeline.config.sections import Pool
+from pipeline.errors import LabelError, PoolError, nearest
+from pipeline.images.decode import BadImage, decode
+from pipeline.model.network import Network, normalise
+from pipeline.pool.parquet import groups
+from pipeline.store.opening import open_store
+from pipeline.types import Listed
+
+
+def test_accuracy(network: Network, config: Config, cluster: Cluster) -> dict[str, Any] | None:
+    """Share of the held-out test images whose class is predicted; None without a test set.
+
+    Returns:
+        `accuracy` over the `images` of classes in the taxonomy, `per_class`, and `open_accuracy`, over the test set
+        with its `undiscovered` images, which nothing can get right.
+
+    Raises:
+        PoolError: a missing column. LabelError: a label outside a taxonomy that is closed.
+    """
+    if config.test_uri is None:
+        return None
+    source = Pool(uri=config.test_uri, id_column=config.pool.id_column, image_column=config.pool.image_column)
+    found = list(groups(source, config.storage))
+    run = ray.remote(num_cpus=cluster.actor_cpus, num_gpus=cluster.actor_gpus)(_predict)
+    shared = ray.put(network)
+    tables = ray.get([run.remote(item, source, config, shared, cluster.device) for item in found])
+    truth = np.concatenate([truth for truth, _ in tables])
+    predicted = np.concatenate([predicted for _, predicted in tables])
+    known = truth >= 0
+    if not known.any():
+        raise PoolError(f"test.uri: {config.test_uri} holds no readable image of a known class")
+    right = truth == predicted
+    per_class = {
+        name: float(right[truth == i].mean()) for i, name in enumerate(config.taxonomy) if (truth == i).any()
+    }
+    return {
+        "accuracy": float(right[known].mean()),
+        "images": int(known.sum()),
+        "per_class": per_class,
+        "open_accuracy": float(right.mean()),
+        "undiscovered": int((~known).sum()),
+    }
+
+
+def _predict(item: Listed, source: Pool, config: Config, network: Network, device: str) -> tuple[Any, Any]:
+    torch.set_num_threads(config.resources.threads)
+    with open_store(item.uri, config.storage).open("") as file:
+        table = pq.ParquetFile(file).read_row_group(item.row_group)
+    if config.test.label_column not in table.column_names:
+        raise PoolError(
+            f"test.label_column: {item.uri} has no column {config.test.label_column!r}; "
+            f"{nearest(config.test.label_column, table.column_names)}"
+        )
+    numbers = {name: i for i, name in enumerate(config.taxonomy)}
+    transform = config.model.transform(config.scoring.max_pixels)
+    pixels, truth = [], []
+    for data, label in zip(
+        table[source.image_column].to_pylist(), table[config.test.label_column].to_pylist(), strict=True
+    ):
+        if str(label) not in numbers and config.open_world.promote_at is None:
+            raise LabelError(
+                f"test.uri: {item.uri} has label {label!r}, which is not in the taxonomy; "
+                f"{nearest(str(label), config.taxonomy)}"
+            )
+        try:
+            pixels.append(decode(data, transform))
+            truth.append(numbers.get(str(label), -1))
+        except BadImage:
+            continue
+    predicted: list[int] = []
+    net = network.build(device)
+    size = config.scoring.batch_size
+    with torch.inference_mode():
+        for start in range(0, len(pixels), size):
+            batch = torch.from_numpy(np.stack(pixels[start : start + size])).to(device)
+            predicted += net(normalise(batch, network.model)).argmax(1).cpu().tolist()
+    return np.asarray(truth, np.int64), np.asarray(predicted, np.int64)

@@ -1,0 +1,156 @@
+"""The labeled rows: found in the pool by id, read and decoded on workers, kept in Ray's object store.
+
+Only the rows that carry labels are read, and they stay where they were decoded: training workers and embedding
+tasks look at the same shared blocks, and the driver holds references.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import ray
+import torch
+from numpy.typing import NDArray
+
+from pipeline.cluster.faults import working
+from pipeline.cluster.layout import Cluster
+from pipeline.config.project import Config
+from pipeline.errors import LabelError
+from pipeline.learn.split import held_out
+from pipeline.pool import read_tasks
+from pipeline.pool.listing import Listing
+from pipeline.pool.reading import BROKEN, DECODED
+from pipeline.pool.snapshot import Snapshot
+from pipeline.types import LABELED
+
+# ----------------------------------------------------------------------------------------------- locating
+
+
+def places_of(
+    ids: Sequence[str], listing: Listing, config: Config, *, strict: bool
+) -> dict[str, tuple[int, int]]:
+    """(shard, row) of the labeled ids that the listing found.
+
+    Raises:
+        LabelError: with `strict`, an id that is not in the pool; otherwise, that none of them is.
+    """
+    missing = sorted(set(ids) - set(listing.found))
+    if missing and (strict or len(missing) == len(set(ids))):
+        raise LabelError(
+            f"{len(missing)} labeled ids are not in the pool {config.pool.uri}, the first is {missing[0]!r}"
+        )
+    return listing.found
+
+
+# ------------------------------------------------------------------------------------------------ reading
+
+
+@dataclass(frozen=True)
+class LabeledSet:
+    """Decoded labeled rows as references to shared blocks that workers are filling, or have filled."""
+
+    blocks: tuple[Any, ...]  # ObjectRefs of `DECODED` tables
+    _broken: tuple[Any, ...]  # ObjectRefs of `BROKEN` tables
+    _asked: int
+
+    @cached_property
+    def broken(self) -> pa.Table:
+        """The labeled rows that could not be decoded; waits for the reading to end."""
+        with working("reading the labeled images"):
+            return pa.concat_tables([BROKEN.empty_table(), *ray.get(list(self._broken))])
+
+    @property
+    def rows(self) -> int:
+        """How many rows were decoded; waits for the reading to end."""
+        return self._asked - int(self.broken.num_rows)
+
+
+def read_labeled(labeled: pa.Table, snapshot: Snapshot, config: Config, cluster: Cluster) -> LabeledSet:
+    """Start to stream the rows of a `LABELED` table out of the pool, decoded, into the object store.
+
+    Only the shards that hold such rows are read, a task each. Returns at once.
+    """
+    by_shard: dict[int, list[dict[str, Any]]] = {}
+    for row in labeled.to_pylist():
+        by_shard.setdefault(row["shard"], []).append(row)
+    read: Any = ray.remote(num_cpus=cluster.task_cpus, num_returns=2)(read_tasks.read_rows)
+    pairs = [read.remote(snapshot.take([number]), rows, config) for number, rows in sorted(by_shard.items())]
+    return LabeledSet(tuple(pair[0] for pair in pairs), tuple(pair[1] for pair in pairs), labeled.num_rows)
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """Labeled rows in the order of their ids, as views of shared blocks: rows are copied only when taken."""
+
+    ids: tuple[str, ...]
+    targets: NDArray[np.int64]
+    held_out: NDArray[np.bool_]
+    _views: tuple[NDArray[np.uint8], ...]
+    _places: NDArray[np.int64]  # (n, 2): block, row
+
+    @classmethod
+    def of(cls, blocks: Sequence[pa.Table], size: int) -> Pixels:
+        """Order the rows of `DECODED` tables by id; the order of the blocks does not matter."""
+        views: list[NDArray[np.uint8]] = []
+        places: list[tuple[int, int]] = []
+        for block in blocks:
+            for chunk in block["pixels"].chunks:
+                places += [(len(views), row) for row in range(len(chunk))]
+                views.append(_view(chunk, size))
+        ids, targets, held = _columns(blocks)
+        order = sorted(range(len(ids)), key=lambda i: ids[i])
+        return cls(
+            tuple(ids[i] for i in order),
+            targets[order],
+            held[order],
+            tuple(views),
+            np.asarray(places, np.int64).reshape(-1, 2)[order],
+        )
+
+    def take(self, rows: NDArray[np.int64]) -> torch.Tensor:
+        """(len(rows), 3, s, s) uint8."""
+        found = [self._views[block][row] for block, row in self._places[rows]]
+        size = self._views[0].shape[-1] if self._views else 1
+        return torch.from_numpy(np.stack(found) if found else np.empty((0, 3, size, size), np.uint8))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def _columns(blocks: Sequence[pa.Table]) -> tuple[list[str], NDArray[np.int64], NDArray[np.bool_]]:
+    table = pa.concat_tables([block.select(DECODED.names[:3]) for block in (DECODED.empty_table(), *blocks)])
+    held = np.asarray(table["held_out"].to_pylist(), np.bool_)
+    return table["id"].to_pylist(), table["target"].to_numpy().astype(np.int64), held
+
+
+def _view(chunk: pa.LargeBinaryArray, size: int) -> NDArray[np.uint8]:
+    """(n, 3, s, s) pixels as a view of the Arrow buffer: values of one length lie without gaps."""
+    _, offsets, data = chunk.buffers()
+    if not len(chunk):
+        return np.empty((0, 3, size, size), np.uint8)
+    ends = np.frombuffer(offsets, np.int64)[chunk.offset : chunk.offset + len(chunk) + 1]
+    return np.frombuffer(data, np.uint8)[ends[0] : ends[-1]].reshape(-1, 3, size, size)
+
+
+# ---------------------------------------------------------------------------------------------- embedding
+
+
+def labeled_table(
+    labels: Sequence[tuple[str, int]], places: Mapping[str, tuple[int, int]], share: float, seed: int
+) -> pa.Table:
+    """The rows that carry labels, (id, class), by id, with their places and the validation split: a frozen input."""
+    names = [name for name, _ in sorted(labels)]
+    classes = np.asarray([number for _, number in sorted(labels)], np.int32)
+    columns = {
+        "id": names,
+        "target": classes,
+        "held_out": held_out(classes, names, share, seed),
+        "shard": [places[name][0] for name in names],
+        "row": [places[name][1] for name in names],
+    }
+    return pa.table(columns, schema=LABELED)

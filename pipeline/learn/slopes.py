@@ -1,0 +1,204 @@
+"""Searching the slopes with Ray Tune: each trial tries one slope a layer and reports r_avg.
+
+The labeled set's saliencies go once into the object store. The objective is the library's `average_ratio`, the
+paper's: alpha* = argmin r_avg(alpha), leave-one-out over the labeled rows with their true labels.
+
+A finished trial leaves its result as a file of its own. A search that was cut off is proposed again from the
+beginning, which gives the same proposals, and only what has no file is computed: Ray Tune's own restoring would
+unpickle what lies in the storage, and knows no more of a trial than its last checkpoint of the whole search.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+import ray.tune
+import torch
+
+import sisom
+from pipeline.cluster.joining import keep_secrets
+from pipeline.cluster.layout import Cluster
+from pipeline.config.project import Config
+from pipeline.config.sections import Bank
+from pipeline.encoding import canonical
+from pipeline.errors import StageFailed
+from pipeline.store.opening import Store, open_store
+from pipeline.voice import Voice
+
+RETRIES = 3  # of a trial whose process died
+
+
+def search(
+    features: sisom.Features,
+    targets: torch.Tensor,
+    config: Config,
+    cluster: Cluster,
+    *,
+    storage_path: str,
+    name: str,
+    seed: int,
+    voice: Voice,
+) -> dict[str, Any]:
+    """Find the slopes for this round's feature space.
+
+    Args:
+        features: of the labeled rows.
+        targets: (n,) int64, their true classes.
+        config: the run's config.
+        cluster: where the trials run.
+        storage_path: where Ray Tune keeps its trials, a path or `s3://` URI.
+        name: of the search below `storage_path`; one of the same name and inputs goes on where it stopped.
+        seed: of Optuna's proposals.
+        voice: told how many trials were finished before.
+
+    Returns:
+        What `slopes.json` records: `slopes` by layer, `r_avg` of them, `default_r_avg`, `method`, `trials` (slopes
+        and r_avg of each, in a fixed order), and `note`, which says why a search was skipped.
+    """
+    default = config.slope_defaults()
+    found: dict[str, Any] = {
+        "slopes": default, "r_avg": None, "default_r_avg": None, "method": config.slopes.search,
+        "trials": [], "note": None,
+    }  # fmt: skip
+    try:
+        found["r_avg"] = found["default_r_avg"] = _r_avg(features, targets, default, config.bank)
+    except sisom.errors.TooFewLabels as error:
+        return found | {"note": f"search skipped: {error}"}
+    if config.slopes.search == "none":
+        return found | {"note": "no search was asked for: the default slopes stand"}
+    finished = _Finished(open_store(f"{storage_path}/{name}-finished", config.storage))
+    known = finished.read()
+    if known:
+        voice.say(f"    slopes: {len(known)} trials were finished before")
+    trials = _trials(features, targets, config, cluster, storage_path, name, seed, finished, known)
+    found["trials"] = trials
+    # Ties to the smaller slopes, that is to the smaller saturation. The default stands unless it is beaten.
+    best = min(trials, key=lambda trial: (trial["r_avg"], sum(trial["slopes"].values())))
+    if best["r_avg"] < found["default_r_avg"]:
+        return found | {"slopes": best["slopes"], "r_avg": best["r_avg"]}
+    return found | {"note": "no trial beat the default slopes"}
+
+
+def _r_avg(features: sisom.Features, targets: torch.Tensor, slopes: Mapping[str, float], bank: Bank) -> float:
+    return sisom.average_ratio(features, targets, slopes, outer=bank.outer, rank=bank.rank)
+
+
+@dataclass(frozen=True)
+class _Finished:
+    """The results of finished trials, each under the digest of its slopes."""
+
+    store: Store
+
+    def read(self) -> dict[str, float]:
+        """r_avg by key."""
+        return {entry.key: json.loads(self.store.get(entry.key))["r_avg"] for entry in self.store.list()}
+
+    def write(self, slopes: Mapping[str, float], r_avg: float) -> None:
+        """Leave a result; of two equal trials the first stays."""
+        data = json.dumps({"slopes": dict(slopes), "r_avg": r_avg}, sort_keys=True).encode()
+        self.store.put_if_absent(self.key(slopes), data)
+
+    @staticmethod
+    def key(slopes: Mapping[str, float]) -> str:
+        """Where the result of these slopes lies."""
+        return f"{hashlib.sha256(canonical(dict(slopes))).hexdigest()[:16]}.json"
+
+
+def _trials(
+    features: sisom.Features,
+    targets: torch.Tensor,
+    config: Config,
+    cluster: Cluster,
+    storage_path: str,
+    name: str,
+    seed: int,
+    finished: _Finished,
+    known: Mapping[str, float],
+) -> list[dict[str, Any]]:
+    slopes = config.slopes
+    space: dict[str, Any]
+    if slopes.search == "grid":
+        space = {layer: ray.tune.grid_search(list(slopes.grid[layer])) for layer in config.model.layers}
+        algorithm, samples = None, 1
+    else:
+        space = {layer: ray.tune.loguniform(slopes.low, slopes.high) for layer in config.model.layers}
+        import optuna
+        from ray.tune.search import ConcurrencyLimiter  # here: every trial's process imports this module
+        from ray.tune.search.optuna import OptunaSearch
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        searcher = OptunaSearch(seed=seed, points_to_evaluate=[_within(config)])
+        # In whole batches: what Optuna proposes may not depend on which trial happened to end first.
+        algorithm, samples = (
+            ConcurrencyLimiter(searcher, max_concurrent=slopes.parallel, batch=True),
+            slopes.trials,
+        )
+    keep_secrets()
+    trial = ray.tune.with_parameters(  # into the object store once, whatever the number of trials
+        _trial,
+        arrays=features.to_arrays(),
+        layer_dims=features.layer_dims,
+        targets=targets.numpy(),
+        bank=config.bank,
+        finished=finished,
+        known=dict(known),
+    )
+    results = ray.tune.Tuner(
+        ray.tune.with_resources(trial, {"CPU": min(1.0, cluster.cpus / (slopes.parallel + 1))}),
+        param_space=space,
+        tune_config=ray.tune.TuneConfig(
+            metric="r_avg",
+            mode="min",
+            search_alg=algorithm,
+            num_samples=samples,
+            max_concurrent_trials=None if algorithm else slopes.parallel,
+            reuse_actors=True,
+        ),
+        run_config=ray.tune.RunConfig(
+            name=name,
+            storage_path=storage_path,
+            failure_config=ray.tune.FailureConfig(max_failures=RETRIES),
+            verbose=0,
+        ),
+    ).fit()
+    if results.errors:
+        failed = StageFailed(f"{len(results.errors)} trials of the slope search failed: {results.errors[0]}")
+        failed.stage = "slopes"
+        raise failed
+    trials = []
+    for i in range(len(results)):
+        found, metrics = results[i].config or {}, results[i].metrics or {}
+        slopes_of = {layer: float(found[layer]) for layer in config.model.layers}
+        trials.append({"slopes": slopes_of, "r_avg": float(metrics["r_avg"])})
+    return sorted(trials, key=lambda trial: (trial["r_avg"], sorted(trial["slopes"].items())))
+
+
+def _within(config: Config) -> dict[str, float]:
+    """The default slopes, moved into the searched range."""
+    low, high = config.slopes.low, config.slopes.high
+    return {layer: min(max(slope, low), high) for layer, slope in config.slope_defaults().items()}
+
+
+def _trial(
+    space: dict[str, float],
+    *,
+    arrays: Any,
+    layer_dims: Any,
+    targets: Any,
+    bank: Bank,
+    finished: _Finished,
+    known: Mapping[str, float],
+) -> None:
+    slopes = {layer: float(space[layer]) for layer in sorted(space)}
+    found = known.get(finished.key(slopes))
+    if found is None:
+        torch.set_num_threads(1)
+        features = sisom.Features.from_arrays(arrays, layer_dims)
+        found = _r_avg(features, torch.as_tensor(targets.copy()), slopes, bank)
+        finished.write(slopes, found)
+    ray.tune.report({"r_avg": found})

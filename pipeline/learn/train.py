@@ -1,0 +1,200 @@
+"""Training a round's classifier with Ray Train.
+
+Every worker sees the labeled rows as shared blocks in the object store; what it does with them is `worker.train_loop`.
+A run goes on from its last checkpoint whatever has died: a worker, the actor that watches over them, or the driver.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.train
+import ray.train.torch
+from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
+from ray.util.placement_group import PlacementGroup
+
+from pipeline.cluster.layout import Cluster
+from pipeline.config.project import Config
+from pipeline.errors import ArtefactMissing, ConfigError, StageFailed
+from pipeline.learn.rows import LabeledSet
+from pipeline.learn.worker import train_loop
+from pipeline.store.opening import Store, open_store
+
+# Where Ray Train notes the checkpoints of a run that it may go on from.
+NOTES = "checkpoint_manager_snapshot.json"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained network: safetensors weights, and how training went.
+
+    `record` has best_epoch, epochs, held_out_accuracy, held_out_loss, resumed_from, rows and curve.
+    """
+
+    weights: bytes
+    record: Mapping[str, Any]
+
+    @property
+    def images(self) -> int:
+        """How often an image was trained on by this attempt, apart from what an earlier one had done."""
+        count: int = self.record["rows"] * (self.record["epochs"] - self.record["resumed_from"])
+        return count
+
+
+def train(
+    labeled: LabeledSet,
+    start: bytes | None,
+    config: Config,
+    cluster: Cluster,
+    *,
+    storage_path: str,
+    name: str,
+    seed: int,
+    threads: int,
+) -> Trained:
+    """Train on the labeled rows and keep the epoch that is best on the held-out ones.
+
+    Args:
+        labeled: the decoded rows.
+        start: weights to start from, of as many classes or fewer, or None for a fresh start.
+        config: the run's config.
+        cluster: where it runs.
+        storage_path: where Ray Train keeps its checkpoints, a path or `s3://` URI.
+        name: of the run below `storage_path`; a run of the same name goes on where it stopped.
+        seed: of the weights, the order and the augmentation.
+        threads: of each worker on a CPU; part of what makes results equal to the bit.
+
+    Raises:
+        StageFailed: training failed after `train.retries` restarts.
+    """
+    workers = config.train.num_workers
+    cpus = min(threads, cluster.node_cpus)  # a round planned on a larger machine goes on here, more slowly
+    if workers * cpus > cluster.cpus:
+        raise ConfigError(
+            f"train.num_workers: {workers} workers with {cpus} CPUs each, but the Ray cluster has {cluster.cpus}"
+        )
+    if workers * cpus > cluster.cpus - 1:  # the workers will hold every CPU that reading needs
+        ray.wait(list(labeled.blocks), num_returns=len(labeled.blocks))
+    settings = {
+        "blocks": list(labeled.blocks),
+        "start": start,
+        "model": config.model,
+        "train": config.train,
+        "num_classes": len(config.taxonomy),
+        "seed": seed,
+        "threads": threads,
+    }
+    gpu = cluster.device == "cuda"
+    if gpu and cluster.gpus < workers:
+        raise ConfigError(
+            f"train.num_workers: {workers} workers, but the Ray cluster has {cluster.gpus} GPUs"
+        )
+    trainer = _Trainer(
+        train_loop,
+        train_loop_config=settings,
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=workers,
+            use_gpu=gpu,
+            resources_per_worker={"CPU": cpus} | ({"GPU": 1} if gpu else {}),
+        ),
+        run_config=ray.train.RunConfig(
+            name=name,
+            storage_path=storage_path,
+            failure_config=ray.train.FailureConfig(max_failures=config.train.retries),
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=1),
+        ),
+    )
+    try:
+        with _our_interrupt():
+            result = _fit(trainer, config.train.retries, open_store(f"{storage_path}/{name}", config.storage))
+    except (ray.train.TrainingFailedError, ray.exceptions.RayActorError) as error:
+        last = str(error).strip().splitlines()[-1]
+        raise _failed(f"training failed after {config.train.retries} retries: {last}") from error
+    assert result.checkpoint is not None  # the last epoch always leaves one
+    with result.checkpoint.as_directory() as folder:
+        record = json.loads(Path(folder, "record.json").read_text())
+        if not math.isfinite(record.pop("last_loss")):
+            raise _failed(
+                f"training diverged: the loss is no number any more; in a new workspace, lower train.lr "
+                f"({config.train.lr:g})"
+            )
+        return Trained(Path(folder, "best.safetensors").read_bytes(), record)
+
+
+class _Trainer(ray.train.torch.TorchTrainer):
+    """Ray Train's, without a guard that asks the dashboard.
+
+    A Ray of our own has no dashboard, and the guard would wait 12 seconds for it at the end of every training. It
+    gives back what a dead training has reserved; here all of that ends with the driver, or with `_free_reserved`.
+    """
+
+    def _create_default_callbacks(self) -> list[Any]:
+        callbacks: list[Any] = super()._create_default_callbacks()  # type: ignore[misc]
+        if "RAY_ADDRESS" in os.environ:
+            return callbacks
+        return [one for one in callbacks if not isinstance(one, PlacementGroupCleanerCallback)]
+
+
+def _fit(trainer: ray.train.torch.TorchTrainer, retries: int, run: Store) -> ray.train.Result:
+    """Train. Ray Train itself starts workers anew, but nobody does so for the actor that watches over them."""
+    for _ in range(retries):
+        forget_torn(run)
+        with suppress(ray.exceptions.RayActorError):
+            return trainer.fit()
+        _free_reserved()
+    forget_torn(run)
+    return trainer.fit()
+
+
+def _free_reserved() -> None:
+    """Give back the CPUs that a dead run of this job has reserved; Ray Train's way to do so needs the dashboard."""
+    job = ray.get_runtime_context().get_job_id()
+    for name, found in ray.util.placement_group_table().items():
+        if name.endswith(job) and found["state"] != "REMOVED":  # such an id ends in that of its job
+            group = PlacementGroup(ray.PlacementGroupID.from_hex(name))
+            ray.util.remove_placement_group(group)
+
+
+def forget_torn(run: Store) -> None:
+    """Remove Ray Train's notes on a run if they are torn, so that training begins anew.
+
+    They are overwritten in place: a process that is killed in between leaves a file that would stop every later
+    start. The checkpoints alone cannot be trusted, since a torn one looks like a whole one.
+    """
+    try:
+        json.loads(run.get(NOTES))
+    except ArtefactMissing:
+        return
+    except ValueError:
+        run.delete(NOTES)
+
+
+def _failed(text: str) -> StageFailed:
+    failed = StageFailed(text)
+    failed.stage = "train"
+    return failed
+
+
+@contextmanager
+def _our_interrupt() -> Iterator[None]:
+    """Ray Train takes over Ctrl-C, ends the process with success on it, and never gives it back."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    ours = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit:
+        raise KeyboardInterrupt from None
+    finally:
+        signal.signal(signal.SIGINT, ours)

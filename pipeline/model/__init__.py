@@ -1,0 +1,1 @@
+"""A trained network as a value, and what it makes of pixels."""

@@ -1,0 +1,1 @@
+"""The pool: listing, sharding and reading of images in a bucket."""

@@ -1,0 +1,257 @@
+"""Listing a pool into a snapshot: the driver streams keys, workers look into the objects.
+
+Memory in the driver: the objects in flight, and a row a shard. Ids never come to the driver but for those that are
+labeled or stand twice.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import ray
+from numpy.typing import NDArray
+
+from pipeline.cluster.faults import working
+from pipeline.cluster.layout import Cluster
+from pipeline.config.project import Config
+from pipeline.errors import PoolError
+from pipeline.pool.shards import Unit, ids_of, survey, units
+from pipeline.pool.snapshot import Changes, Snapshot, SnapshotWriter, listed_objects, load_shard
+from pipeline.types import Listed
+from pipeline.workspace.artefacts import Workspace
+
+TASK_OBJECTS = 1024  # image objects a task looks at together, or
+TASK_FILES = 8  # files
+BUCKET_ROWS = 16_000_000  # ids compared in one task: 128 MB of hashes
+MOST_REPEATS = 1_000_000
+
+DUPLICATES = pa.schema(
+    [("shard", pa.int32()), ("row", pa.int32()), ("id", pa.string()), ("first", pa.string())]
+)
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What listing found beside the snapshot itself."""
+
+    snapshot: Snapshot
+    found: dict[str, tuple[int, int]]  # (shard, row) of each wanted id that is there
+    duplicates: pa.Table  # `DUPLICATES` rows: ids that stood in the pool before
+    other: int  # objects of no known form
+    changes: dict[str, int] | None  # new, changed and vanished objects since the earlier listing
+
+    def told(self) -> str:
+        """The listing in a line."""
+        text = f"{self.snapshot.rows} images in {len(self.snapshot)} shards"
+        if self.changes is not None:
+            counts = ", ".join(f"{count} {name}" for name, count in self.changes.items() if count)
+            text += f"; objects since the last round: {counts or 'unchanged'}"
+        if self.other:
+            text += f"; {self.other} objects that are no .parquet, .tar or image"
+        return text + (f"; {self.duplicates.num_rows} ids stand twice" if self.duplicates.num_rows else "")
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What a task saw: per shard what it lists and the digest of its ids, and the places of wanted ids."""
+
+    shards: list[tuple[tuple[Listed, ...], str]]
+    wanted: list[tuple[str, int, int]]  # id, shard among these, row
+
+
+@working("listing the pool")
+def freeze(
+    workspace: Workspace,
+    prefix: str,
+    config: Config,
+    cluster: Cluster,
+    wanted: Sequence[str] = (),
+    earlier: str | None = None,
+) -> Listing:
+    """List the pool of a config below `prefix`, and find wanted ids and ids that stand twice.
+
+    Args:
+        workspace: where the snapshot goes.
+        prefix: of its keys.
+        config: pool, storage and `scoring.max_quarantined`, which limits how many ids may stand twice.
+        cluster: what the work runs on.
+        wanted: ids whose places are needed.
+        earlier: prefix of an earlier snapshot to compare with.
+
+    Raises:
+        PoolError: nothing there, a column is missing, or too many ids stand twice.
+        StorageError: the URI may not be read.
+        StageFailed: workers were lost, more often than Ray tries again.
+    """
+    writer = SnapshotWriter(workspace, prefix)
+    changes = Changes(listed_objects(workspace, earlier)) if earlier is not None else None
+    shared = ray.put(pa.array(sorted(set(wanted)), pa.string()))
+    look: Any = ray.remote(num_cpus=cluster.task_cpus, num_returns=2)(_look)
+    pending: deque[Any] = deque()
+    found: dict[str, tuple[int, int]] = {}
+    hashes: list[Any] = []
+    other = 0
+
+    def collect() -> None:
+        seen: _Found = ray.get(pending.popleft())
+        if changes is not None:
+            for listed, _ in seen.shards:
+                for item in listed:
+                    changes.see(item.uri, item.etag)
+        numbers = [writer.add(listed, digest) for listed, digest in seen.shards]
+        for name, shard, row in seen.wanted:
+            found.setdefault(name, (numbers[shard], row))  # of ids that stand twice, the first counts
+
+    for together in _tasks(units(config.pool, config.storage)):
+        other += sum(unit.form == "other" for unit in together)
+        known = [unit for unit in together if unit.form != "other"]
+        if known:
+            seen, ids = look.remote(known, shared, config.pool, config.storage)
+            pending.append(seen)
+            hashes.append(ids)
+        while len(pending) > 2 * cluster.cpus:
+            collect()
+    while pending:
+        collect()
+    if changes is not None:
+        changes.end()
+    snapshot = writer.close()
+    if not len(snapshot):
+        raise PoolError(f"pool.uri: {config.pool.uri} holds no rows")
+    counts = None if changes is None else {n: getattr(changes, n) for n in ("new", "changed", "vanished")}
+    return Listing(snapshot, found, _duplicates(snapshot, hashes, config, cluster), other, counts)
+
+
+def _tasks(listed: Iterable[Unit]) -> Iterator[list[Unit]]:
+    together: list[Unit] = []
+    files = objects = 0
+    for unit in listed:
+        together.append(unit)
+        files += unit.form != "image"
+        objects += len(unit.objects)
+        if files == TASK_FILES or objects >= TASK_OBJECTS:
+            yield together
+            together, files, objects = [], 0, 0
+    if together:
+        yield together
+
+
+def _look(
+    together: Sequence[Unit], wanted: pa.StringArray, pool: Any, storage: Any
+) -> tuple[_Found, NDArray[np.uint64]]:
+    """On a worker: look into objects; gives what was found and a hash of every id, in order."""
+    shards: list[tuple[tuple[Listed, ...], str]] = []
+    places: list[tuple[str, int, int]] = []
+    hashes = [np.empty(0, np.uint64)]
+    with ThreadPoolExecutor(TASK_FILES, thread_name_prefix="survey") as threads:
+        # A tar's headers are waited for one after another; of Parquet files, the ids of many at once are too much.
+        side_by_side = all(unit.form != "parquet" for unit in together)
+        found = (threads.map if side_by_side else map)(lambda unit: survey(unit, pool, storage), together)
+        for group in itertools.chain.from_iterable(found):
+            if len(wanted):
+                rows = np.flatnonzero(pc.is_in(group.ids, value_set=wanted).to_numpy(zero_copy_only=False))
+                places += [(group.ids[int(row)].as_py(), len(shards), int(row)) for row in rows]
+            shards.append((group.listed, group.digest))
+            hashes.append(pd.util.hash_array(group.ids.to_numpy(zero_copy_only=False), categorize=False))
+    return _Found(shards, places), np.concatenate(hashes)
+
+
+# ---------------------------------------------------------------------------------------------- duplicates
+
+
+def _duplicates(snapshot: Snapshot, hashes: Sequence[Any], config: Config, cluster: Cluster) -> pa.Table:
+    """The rows whose id stands in the pool before, found by hashes on workers and confirmed by the ids themselves."""
+    buckets = -(-snapshot.rows // BUCKET_ROWS)
+    repeats = ray.remote(num_cpus=cluster.task_cpus)(_repeats)
+    answers = ray.get([repeats.remote(hashes, bucket, buckets, MOST_REPEATS) for bucket in range(buckets)])
+    suspects = np.sort(np.concatenate([places for _, places in answers]))
+    first: dict[str, str] = {}
+    found: list[dict[str, Any]] = []
+    for shard, row, name, at in _named(snapshot, suspects, config, cluster):
+        if name in first:
+            found.append({"shard": shard, "row": row, "id": name, "first": first[name], "at": at})
+        else:
+            first[name] = at
+    all_named = sum(count for count, _ in answers) == len(suspects)
+    if found and not (all_named and len(found) <= config.scoring.max_quarantined * snapshot.rows):
+        one = found[0]
+        hint = "; pool.tar_ids: path puts the tar's key before them" if ".tar" in one["at"] else ""
+        raise PoolError(
+            f"{len(found)}{'' if all_named else ' and more'} of {snapshot.rows} ids stand in the pool before, "
+            f"more than scoring.max_quarantined ({config.scoring.max_quarantined:g}) or {MOST_REPEATS} tolerate; "
+            f"{one['id']!r} stands in {one['first']} and in {one['at']}; ids must be unique{hint}"
+        )
+    return pa.Table.from_pylist(found, schema=DUPLICATES)
+
+
+def _repeats(hashes: Sequence[Any], bucket: int, buckets: int, most: int) -> tuple[int, NDArray[np.int64]]:
+    """On a worker: how many hashes of one bucket occur more than once, and the places of these.
+
+    Of more than `most`, the places of one hash: enough to refuse the pool with an example.
+    """
+    values, places = [np.empty(0, np.uint64)], [np.empty(0, np.int64)]
+    start = 0
+    for ref in hashes:
+        part = ray.get(ref)
+        chosen = np.flatnonzero(part % np.uint64(buckets) == bucket)
+        values.append(part[chosen])
+        places.append(chosen + start)
+        start += len(part)
+    value = np.concatenate(values)
+    place = np.concatenate(places)
+    _, inverse, counts = np.unique(value, return_inverse=True, return_counts=True)
+    again = np.flatnonzero(counts[inverse] > 1)
+    if len(again) > most:
+        return len(again), np.sort(place[value == value[again[0]]])[: max(most, 2)]
+    return len(again), np.sort(place[again])
+
+
+def _named(
+    snapshot: Snapshot, suspects: NDArray[np.int64], config: Config, cluster: Cluster
+) -> Iterator[tuple[int, int, str, str]]:
+    """(shard, row, id, where it is) of rows by their places in the whole listing, in that order."""
+    if not len(suspects):
+        return
+    rows = snapshot.table["rows"].to_numpy()
+    ends = np.cumsum(rows)
+    places = np.searchsorted(ends, suspects, side="right")
+    within = np.split(suspects - (ends - rows)[places], np.flatnonzero(np.diff(places)) + 1)
+    read = ray.remote(num_cpus=cluster.task_cpus)(_names_at)
+    wanted = snapshot.take(np.unique(places)).table.to_pylist()
+    answers = [
+        read.remote(snapshot.workspace, snapshot.prefix, shard["part"], shard["shard"], chosen, config)
+        for shard, chosen in zip(wanted, within, strict=True)
+    ]
+    for shard, chosen, answer in zip(wanted, within, answers, strict=True):
+        where, names = ray.get(answer)
+        for row, name, at in zip(chosen.tolist(), names, where, strict=True):
+            yield shard["shard"], row, name, at
+
+
+def _names_at(
+    workspace: Workspace, prefix: str, part: int, number: int, rows: NDArray[np.int64], config: Config
+) -> tuple[list[str], list[str]]:
+    """On a worker: where some rows of a shard are, for people, and their ids."""
+    shard = load_shard(workspace, prefix, part, number)
+    names = ids_of(shard, config.pool, config.storage)
+    one = len(shard.listed) == 1
+    where = [f"{shard.place} row {row}" if one else shard.listed[row].uri for row in rows.tolist()]
+    return where, [names[row] for row in rows.tolist()]
+
+
+def refusals(duplicates: pa.Table) -> dict[int, dict[int, str]]:
+    """Why rows of shards are not scored: {shard: {row: reason}}."""
+    found: dict[int, dict[int, str]] = {}
+    for row in duplicates.to_pylist():
+        reason = f"duplicate id: it stands first in {row['first']}"
+        found.setdefault(row["shard"], {})[row["row"]] = reason
+    return found

@@ -1,0 +1,90 @@
+"""Image objects under a prefix: the id is the key below the pool's URI; bytes are fetched by many threads at once."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import pyarrow as pa
+
+from pipeline.config.sections import Pool, Storage
+from pipeline.errors import PipelineError
+from pipeline.pool.pieces import Failure, Piece, Reading, failure_of, key_below, too_big
+from pipeline.store.base import Store
+from pipeline.store.opening import open_store
+from pipeline.types import Listed, Shard
+
+THREADS = 16  # fetching waits for the network, not for a processor
+_WINDOW = 64  # objects
+
+
+def survey(
+    objects: Sequence[Listed], pool: Pool, storage: Storage
+) -> Iterator[tuple[tuple[Listed, ...], pa.StringArray]]:
+    """One shard of all of them; nothing is read, a key says it all."""
+    store = open_store(pool.uri, storage)
+    yield tuple(objects), pa.array([_id(store, item.uri) for item in objects], pa.string())
+
+
+def _id(store: Store, uri: str) -> str:
+    return key_below(store, uri) or uri.rpartition("/")[2]
+
+
+def ids_of(shard: Shard, pool: Pool, storage: Storage) -> list[str]:
+    """The ids of a shard's rows."""
+    store = open_store(pool.uri, storage)
+    return [_id(store, item.uri) for item in shard.listed]
+
+
+def pieces(shard: Shard, reading: Reading, wanted: Collection[int] | None = None) -> Iterator[Piece]:
+    """The images of a shard, the next ones being fetched while these are used."""
+    store = open_store(reading.pool.uri, reading.storage)
+    rows = [row for row in range(len(shard.listed)) if wanted is None or row in wanted]
+    with ThreadPoolExecutor(THREADS, thread_name_prefix="fetch") as threads:
+
+        def start(window: Sequence[int]) -> list[Future[bytes | Failure]]:
+            return [threads.submit(_fetch, store, shard.listed[row], reading) for row in window]
+
+        begun: deque[tuple[Sequence[int], list[Future[bytes | Failure]]]] = deque()
+        try:
+            for window in _windows(rows, shard.listed, reading.budget // 2):
+                begun.append((window, start(window)))
+                if len(begun) == 2:
+                    yield _piece(store, shard, *begun.popleft())
+            while begun:
+                yield _piece(store, shard, *begun.popleft())
+        finally:
+            threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _piece(
+    store: Store, shard: Shard, rows: Sequence[int], fetched: Sequence[Future[bytes | Failure]]
+) -> Piece:
+    uris = [shard.listed[row].uri for row in rows]
+    return Piece(list(rows), [_id(store, uri) for uri in uris], uris, [future.result() for future in fetched])
+
+
+def _windows(rows: Sequence[int], listed: Sequence[Listed], budget: int) -> Iterator[Sequence[int]]:
+    """Runs of rows that fit into the budget together, at least one row each."""
+    first = size = 0
+    for i, row in enumerate(rows):
+        if i > first and (size + listed[row].size > budget or i - first == _WINDOW):
+            yield rows[first:i]
+            first, size = i, 0
+        size += listed[row].size
+    if rows:
+        yield rows[first:]
+
+
+def _fetch(store: Store, item: Listed, reading: Reading) -> bytes | Failure:
+    refused = too_big(item.size, reading)
+    if refused:
+        return refused
+    try:
+        key = key_below(store, item.uri)
+        if not key:
+            return bytes(store.open("", etag=item.etag, size=item.size).read())
+        return store.get(key, etag=item.etag)
+    except PipelineError as error:
+        return failure_of(error)

@@ -1,0 +1,214 @@
+"""Parquet files with one row an image: a shard is a row group, the id is a column."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.config.sections import Pool, Storage
+from pipeline.errors import ArtefactMissing, ObjectChanged, PipelineError, PoolError, nearest
+from pipeline.pool.pieces import (
+    Failure,
+    Piece,
+    Reading,
+    failure_of,
+    key_below,
+    named,
+    open_listed,
+    places,
+    shown,
+    too_big,
+)
+from pipeline.store.opening import open_store
+from pipeline.types import Listed, Shard
+
+_READ_AHEAD = 4 << 20  # bytes of a column chunk at a time: a row group may be larger than memory
+_MOST_ROWS = 1024
+_MOST_FOOTERS = 8  # kept: row groups are read in their order, so the last one is the one that is wanted again
+# A footer of noise holds texts of noise too.
+_BROKEN: Final = (pa.ArrowException, OSError, ValueError, OverflowError)
+_GONE: Final = (ArtefactMissing, ObjectChanged)  # a pool may be written to while it is listed
+
+
+def survey(
+    objects: Sequence[Listed], pool: Pool, storage: Storage
+) -> Iterator[tuple[tuple[Listed, ...], pa.StringArray]]:
+    """A shard for each row group that has rows. A file that can't be read is a shard of one row, its key."""
+    for item in objects:
+        try:
+            with open_listed(item, pool, storage) as file:
+                parquet = _opened(file, item)
+                check_columns(parquet.schema_arrow, pool, item.uri)
+                for group, rows in enumerate(_counts(parquet, item)):
+                    if rows:
+                        found = replace(item, row_group=group, rows=rows)
+                        yield (found,), _ids(parquet, found, pool)
+        except (*_BROKEN, *_GONE):
+            yield (item,), pa.array([_whole(item, pool, storage)], pa.string())
+
+
+def look(item: Listed, pool: Pool, storage: Storage) -> bool:
+    """Whether a file has rows, or can't be read, by its footer alone; `PoolError` for missing columns."""
+    try:
+        with open_listed(item, pool, storage) as file:
+            parquet = pq.ParquetFile(file)
+            check_columns(parquet.schema_arrow, pool, item.uri)
+            return bool(parquet.metadata.num_rows)
+    except (*_BROKEN, *_GONE):
+        return True
+
+
+def groups(pool: Pool, storage: Storage) -> Iterator[Listed]:
+    """The row groups of a source that must be Parquet and whole, such as a test set; only footers are read.
+
+    Raises:
+        PoolError: a file that is not Parquet, a missing or mistyped column.
+        StorageError: the URI may not be read.
+    """
+    store = open_store(pool.uri, storage)
+    for entry in store.list():
+        if entry.key and not entry.key.endswith(".parquet"):
+            continue
+        item = Listed(store.url(entry.key), None, 1, entry.size, entry.etag)
+        try:
+            with store.open(entry.key, size=entry.size) as file:
+                parquet = pq.ParquetFile(file)
+                check_columns(parquet.schema_arrow, pool, item.uri)
+                rows = _counts(parquet, item)
+        except _BROKEN as error:
+            raise PoolError(f"{item.uri}: not a Parquet file: {shown(error)}") from None
+        yield from (replace(item, row_group=i, rows=count) for i, count in enumerate(rows) if count)
+
+
+_footers: dict[tuple[str, str, int], pq.FileMetaData] = {}  # of this process, by version, oldest first
+_keeping = threading.Lock()
+
+
+def _opened(file: pa.NativeFile, item: Listed, **how: Any) -> pq.ParquetFile:
+    """A Parquet file whose footer is read once, however many of its row groups this process reads."""
+    version = (item.uri, item.etag, item.size)
+    parquet = pq.ParquetFile(file, metadata=_footers.get(version), **how)
+    with _keeping:
+        _footers.pop(version, None)
+        _footers[version] = parquet.metadata
+        while len(_footers) > _MOST_FOOTERS:
+            del _footers[next(iter(_footers))]
+    return parquet
+
+
+def _counts(parquet: pq.ParquetFile, item: Listed) -> list[int]:
+    """The rows of each row group; refuses what only a damaged footer would say."""
+    found = [parquet.metadata.row_group(group).num_rows for group in range(parquet.num_row_groups)]
+    if any(not 0 <= rows <= item.size for rows in found):
+        raise pa.ArrowInvalid(f"row groups of {max(found, key=abs)} rows in {item.size} bytes")
+    return found
+
+
+def _ids(parquet: pq.ParquetFile, item: Listed, pool: Pool) -> pa.StringArray:
+    place = f"{item.uri}#{item.row_group}"
+    try:
+        table = parquet.read_row_group(item.row_group, columns=[pool.id_column], use_threads=False)
+        ids = named(table[pool.id_column], place)
+        if len(ids) == item.rows:
+            return ids
+    except _BROKEN:
+        pass
+    return pa.array(places(place, 0, item.rows), pa.string())
+
+
+def check_columns(schema: pa.Schema, pool: Pool, uri: str) -> None:
+    """Refuse a file that lacks the configured columns or holds other types in them."""
+    for key, name in (("pool.id_column", pool.id_column), ("pool.image_column", pool.image_column)):
+        if name not in schema.names:
+            raise PoolError(f"{key}: {uri} has no column {name!r}; {nearest(name, schema.names)}")
+        if schema.names.count(name) > 1:
+            raise PoolError(f"{key}: {uri} has {schema.names.count(name)} columns {name!r}")
+    types = pa.types
+    kind = schema.field(pool.image_column).type
+    if not (types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind)):
+        raise PoolError(
+            f"pool.image_column: {pool.image_column!r} in {uri} is {kind}, expected encoded bytes"
+        )
+    kind = schema.field(pool.id_column).type
+    text = types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
+    if not (text or types.is_integer(kind)):
+        raise PoolError(f"pool.id_column: {pool.id_column!r} in {uri} is {kind}, expected text or integers")
+
+
+def pieces(shard: Shard, reading: Reading, wanted: Collection[int] | None = None) -> Iterator[Piece]:
+    """The rows of a row group. From where it turns out to be broken, every row comes with the reason."""
+    (item,) = shard.listed
+    done = 0
+    try:
+        for piece in _read(item, reading):
+            done += len(piece.ids)
+            yield piece.only(wanted)
+    except (PipelineError, *_BROKEN) as error:
+        failure = failure_of(error)
+    else:
+        if done == item.rows:
+            return
+        failure = Failure("changed since the pool was listed")
+    ids = ids_of(shard, reading.pool, reading.storage)[done:]
+    rest = list(range(done, item.rows))
+    yield Piece(rest, ids, [item.uri] * len(ids), [failure] * len(ids)).only(wanted)
+
+
+def _read(item: Listed, reading: Reading) -> Iterator[Piece]:
+    pool = reading.pool
+    with open_listed(item, pool, reading.storage) as file:
+        parquet = _opened(file, item, buffer_size=_READ_AHEAD)
+        check_columns(parquet.schema_arrow, pool, item.uri)
+        counts = _counts(parquet, item)
+        if item.row_group is None:  # broken when it was listed, so it would have raised by now
+            return
+        if item.rows not in counts[item.row_group : item.row_group + 1]:
+            return
+        start = 0
+        for batch in parquet.iter_batches(
+            _chunk(parquet, item.row_group, reading.budget),
+            row_groups=[item.row_group],
+            columns=[pool.id_column, pool.image_column],
+            use_threads=False,
+        ):
+            ids = named(batch.column(pool.id_column), f"{item.uri}#{item.row_group}", start).to_pylist()
+            images = [_bounded(data, reading) for data in batch.column(pool.image_column).to_pylist()]
+            yield Piece(list(range(start, start + len(ids))), ids, [item.uri] * len(ids), images)
+            start += len(ids)
+
+
+def _bounded(data: bytes | None, reading: Reading) -> bytes | Failure | None:
+    return (data and too_big(len(data), reading)) or data
+
+
+def _chunk(parquet: pq.ParquetFile, group: int, budget: int) -> int:
+    """How many rows fit into the budget, going by their mean size."""
+    # Not of its columns: pyarrow aborts the process where one of these is damaged.
+    meta = parquet.metadata.row_group(group)
+    return max(1, min(_MOST_ROWS, int(budget * meta.num_rows // max(meta.total_byte_size, 1))))
+
+
+def ids_of(shard: Shard, pool: Pool, storage: Storage) -> list[str]:
+    """The ids of a row group; where they can't be read, the rows' places."""
+    (item,) = shard.listed
+    if item.row_group is None:
+        return [_whole(item, pool, storage)]
+    try:
+        with open_listed(item, pool, storage) as file:
+            parquet = _opened(file, item)
+            if item.rows in _counts(parquet, item)[item.row_group : item.row_group + 1]:
+                found: list[str] = _ids(parquet, item, pool).to_pylist()
+                return found
+    except (PipelineError, *_BROKEN):
+        pass
+    return places(f"{item.uri}#{item.row_group}", 0, item.rows)
+
+
+def _whole(item: Listed, pool: Pool, storage: Storage) -> str:
+    """The id of a file that can't be read: its key."""
+    return key_below(open_store(pool.uri, storage), item.uri) or item.uri

@@ -1,0 +1,120 @@
+"""What comes out of a shard while it is read: a bounded run of rows, each with its bytes or why there are none."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.config.sections import Pool, Storage
+from pipeline.errors import ArtefactMissing, ObjectChanged, PipelineError, StoreUnavailable
+from pipeline.store.base import Store
+from pipeline.store.opening import open_store
+from pipeline.types import Listed
+
+IMAGE_ENDS: Final = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+MAX_SHOWN: Final = 200  # characters of somebody else's message
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a row has no bytes. `attempts` is how often it was tried: more than one where the system was at fault."""
+
+    reason: str
+    attempts: int = 1
+    stage: str = "read"
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some rows of a shard in ascending order: place in the shard, id, URI, and bytes or why there are none."""
+
+    rows: list[int]
+    ids: list[str]
+    uris: list[str]
+    images: list[bytes | Failure | None]
+
+    def only(self, wanted: Collection[int] | None) -> Piece:
+        """The wanted rows of it; None stands for all."""
+        if wanted is None:
+            return self
+        kept = [i for i, row in enumerate(self.rows) if row in wanted]
+        return Piece(
+            [self.rows[i] for i in kept],
+            [self.ids[i] for i in kept],
+            [self.uris[i] for i in kept],
+            [self.images[i] for i in kept],
+        )
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How shards are read: column names, access, how many bytes an image, and all that are held, may have.
+
+    An image that takes longer than `hang_s` seconds to decode has hung its decoder, where that is looked for.
+    """
+
+    pool: Pool
+    storage: Storage
+    max_bytes: int
+    budget: int = 64 << 20
+    hang_s: float = 60.0
+
+
+def failure_of(error: BaseException) -> Failure:
+    """Why something could not be read, in words that are the same every time."""
+    if isinstance(error, ObjectChanged):
+        return Failure("changed since the pool was listed")
+    if isinstance(error, ArtefactMissing):
+        return Failure("vanished since the pool was listed")
+    if isinstance(error, StoreUnavailable):
+        return Failure("storage did not answer", max(error.attempts, 1))
+    if isinstance(error, PipelineError):
+        return Failure(f"refused: {shown(error)}")
+    return Failure(f"broken: {shown(error)}")
+
+
+def shown(error: BaseException) -> str:
+    """One bounded line of an error's text."""
+    return " ".join(str(error).split())[:MAX_SHOWN]
+
+
+def too_big(size: int, reading: Reading) -> Failure | None:
+    """Refuse an image whose encoded size says that it is none."""
+    if size > reading.max_bytes:
+        return Failure(f"too big: {size} bytes, more than scoring.max_bytes ({reading.max_bytes})")
+    return None
+
+
+def key_below(store: Store, uri: str) -> str:
+    """The key of a listed URI in the store that listed it; empty where the store is that one object."""
+    root = store.url("")
+    return uri[len(root) :].removeprefix("/") if uri.startswith(root) else uri
+
+
+def open_listed(item: Listed, pool: Pool, storage: Storage, *, sparse: bool = False) -> pa.NativeFile:
+    """An object of the pool for random access, in the version that was listed; `sparse` if little of it is wanted."""
+    store = open_store(pool.uri, storage)
+    return store.open(key_below(store, item.uri), etag=item.etag, size=item.size, sparse=sparse)
+
+
+def named(ids: pa.Array | pa.ChunkedArray, place: str, start: int = 0) -> pa.StringArray:
+    """Ids as text; a row without one gets its place as one, so that it can be accounted for.
+
+    Raises:
+        ArrowInvalid: an id is no UTF-8.
+    """
+    text = ids.cast(pa.string())
+    text.validate(full=True)
+    if text.null_count or pc.any(pc.equal(text, "")).as_py():
+        names = [name or f"{place}:{start + i}" for i, name in enumerate(text.to_pylist())]
+        return pa.array(names, pa.string())
+    return text.combine_chunks() if isinstance(text, pa.ChunkedArray) else text
+
+
+def places(place: str, start: int, stop: int) -> list[str]:
+    """Ids for rows whose own can't be had."""
+    return [f"{place}:{row}" for row in range(start, stop)]

@@ -1,0 +1,171 @@
+"""The pool: which objects it has, which of them make a shard together, and how rows come out of a shard.
+
+Three forms, told apart by the ends of keys and free to lie side by side: Parquet (a shard is a row group), tars of
+images as WebDataset has them (a shard is a tar), and image objects (a shard is a run of them in the order of
+their keys). Each form is a room of its own with the same two functions, `survey` and `pieces`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Final, Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.config.sections import Pool, Storage
+from pipeline.errors import PoolError, nearest
+from pipeline.pool import objects as pool_images
+from pipeline.pool import parquet as pool_parquet
+from pipeline.pool import tars as pool_tars
+from pipeline.pool.pieces import IMAGE_ENDS, Piece, Reading
+from pipeline.store.base import Entry
+from pipeline.store.opening import open_store
+from pipeline.types import Listed, Shard
+
+Form = Literal["parquet", "tar", "image", "other"]
+
+_LOOKED_AT: Final = 100  # objects that are named when nothing else is there
+_FORMS: Final = {"parquet": pool_parquet, "tar": pool_tars, "image": pool_images}
+
+
+def form_of(key: str) -> Form:
+    """What the end of a key says that an object is."""
+    end = key.lower()
+    if end.endswith(".parquet"):
+        return "parquet"
+    if end.endswith(".tar"):
+        return "tar"
+    return "image" if end.endswith(IMAGE_ENDS) else "other"
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Objects that are surveyed together: a Parquet file, a tar, or the images of one shard."""
+
+    form: Form
+    objects: tuple[Listed, ...]
+
+
+def units(pool: Pool, storage: Storage) -> Iterator[Unit]:
+    """List the pool in the order of its keys, streamed: memory of one unit.
+
+    Objects of no known form come as units of form "other", so that they can be counted.
+
+    Raises:
+        StorageError: the URI may not be read.
+    """
+    store = open_store(pool.uri, storage)
+    images: list[Listed] = []
+    for entry in store.list():
+        found = Listed(store.url(entry.key), None, 1, entry.size, entry.etag)
+        form = _form(entry, pool)
+        if form == "image":
+            images.append(found)
+        # Files of another form end a run of images, so that the snapshot keeps the order of the keys.
+        if images and (len(images) == pool.images_per_shard or form in ("parquet", "tar")):
+            yield Unit("image", tuple(images))
+            images = []
+        if form != "image":
+            yield Unit(form, (found,))
+    if images:
+        yield Unit("image", tuple(images))
+
+
+def _form(entry: Entry, pool: Pool) -> Form:
+    form = form_of(entry.key or pool.uri)
+    # A URI that names one object says by that what it is, whatever its name; Parquet is what tables are.
+    return "parquet" if form == "other" and not entry.key else form
+
+
+@dataclass(frozen=True)
+class Group:
+    """What a survey found: something that becomes a shard, and the ids of its rows."""
+
+    listed: tuple[Listed, ...]
+    ids: pa.StringArray
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the ids, whatever their order."""
+        return digest_of(self.ids)
+
+
+def digest_of(ids: pa.StringArray) -> str:
+    """SHA-256 of a set of ids, each as often as it stands there, whatever their order."""
+    in_order = ids.take(pc.array_sort_indices(ids)).to_pylist()
+    return hashlib.sha256("\0".join(in_order).encode()).hexdigest()
+
+
+def survey(unit: Unit, pool: Pool, storage: Storage) -> list[Group]:
+    """Look into a unit's objects, without reading images: the shards in it, and the ids of their rows.
+
+    What can't be read because its bytes are broken is one row, so that it is accounted for.
+
+    Raises:
+        PoolError: a Parquet file lacks a column, or holds other types in it.
+        StoreUnavailable: storage does not answer.
+    """
+    if unit.form == "other":
+        return []
+    return [Group(listed, ids) for listed, ids in _FORMS[unit.form].survey(unit.objects, pool, storage)]
+
+
+def pieces(shard: Shard, reading: Reading, wanted: Collection[int] | None = None) -> Iterator[Piece]:
+    """The rows of a shard in order, or the wanted ones, a bounded number of bytes at a time.
+
+    Each row comes once, an unreadable one with its failure. Raises nothing that is the data's or the storage's
+    fault.
+    """
+    found: Iterator[Piece] = _form_of(shard).pieces(shard, reading, wanted)
+    return found
+
+
+def check_pool(pool: Pool, storage: Storage) -> None:
+    """Refuse, without listing it all, a pool in which nothing can be found.
+
+    Raises:
+        PoolError: nothing there, or a first Parquet file that lacks a column.
+        StorageError: the URI may not be read.
+    """
+    others: list[str] = []
+    for unit in units(pool, storage):
+        if unit.form == "parquet":
+            if not pool_parquet.look(unit.objects[0], pool, storage):
+                continue
+            return
+        if unit.form != "other":
+            return
+        if len(others) < _LOOKED_AT:
+            others.append(unit.objects[0].uri)
+    raise PoolError(f"pool.uri: {pool.uri} {_why_empty(pool, storage, others)}")
+
+
+def _why_empty(pool: Pool, storage: Storage, others: Sequence[str]) -> str:
+    """What is wrong with a pool in which nothing was found, and what may have been meant."""
+    store = open_store(pool.uri, storage)
+    if next(store.list(), None) is not None:
+        if not others:
+            return "holds Parquet files without rows"
+        name = others[0].rpartition("/")[2]
+        return f"holds no .parquet, .tar or image, but {name!r} and others"
+    local = Path(store.uri)
+    if "://" in store.uri or local.exists():
+        return "is empty" if local.exists() else "does not exist or is empty"
+    siblings = [path.name for path in local.parent.iterdir()] if local.parent.is_dir() else []
+    return "does not exist" + (f"; {nearest(local.name, siblings)}" if siblings else "")
+
+
+def ids_of(shard: Shard, pool: Pool, storage: Storage) -> list[str]:
+    """The ids of a shard's rows; images are not read. Rows whose ids can't be read have their places instead."""
+    found: list[str] = _form_of(shard).ids_of(shard, pool, storage)
+    return found
+
+
+def _form_of(shard: Shard) -> ModuleType:
+    form = form_of(shard.listed[0].uri)
+    return _FORMS["parquet" if form == "other" else form]

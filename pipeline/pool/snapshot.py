@@ -1,0 +1,184 @@
+"""The frozen listing of a pool: Parquet parts under `pool/`, and one row a shard in `shards.parquet`.
+
+A part holds whole shards, so a worker finds a shard's objects in one part; the driver holds the rows of
+`shards.parquet` alone, a thousandth of the pool.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import operator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from pipeline.types import SHARDS, SNAPSHOT, Listed, Shard
+from pipeline.workspace.artefacts import Workspace
+from pipeline.workspace.keys import shards_key
+
+PART_ROWS = 65_536
+_GROUP_ROWS = 4096  # of a part: what a worker reads to find one shard
+
+
+def part_key(prefix: str, part: int) -> str:
+    """Key of a part of the listing."""
+    return f"{prefix}pool/{part:05d}.parquet"
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A frozen listing; `table` holds `SHARDS` rows, all of them or some."""
+
+    workspace: Workspace
+    prefix: str
+    table: pa.Table
+
+    @classmethod
+    def read(cls, workspace: Workspace, prefix: str) -> Snapshot:
+        """The listing below a prefix."""
+        return cls(workspace, prefix, workspace.read_table(shards_key(prefix)))
+
+    @property
+    def numbers(self) -> NDArray[np.int32]:
+        """The shards' numbers."""
+        found: NDArray[np.int32] = self.table["shard"].to_numpy()
+        return found
+
+    @property
+    def rows(self) -> int:
+        """How many images are listed."""
+        return int(self.table["rows"].to_numpy().sum())
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    def take(self, places: Sequence[int] | NDArray[Any]) -> Snapshot:
+        """Some of the shards, by their places in `table`."""
+        return Snapshot(self.workspace, self.prefix, self.table.take(pa.array(places, pa.int64())))
+
+    def digest(self) -> str:
+        """SHA-256 over the listing, each part of it and the shards' ids."""
+        parts = sorted(set(self.table["part"].to_pylist()))
+        keys = [*(part_key(self.prefix, part) for part in parts), shards_key(self.prefix)]
+        return hashlib.sha256("".join(self.workspace.digest(key) for key in keys).encode()).hexdigest()
+
+
+def load_shards(workspace: Workspace, prefix: str, table: pa.Table) -> Iterator[Shard]:
+    """The shards of `SHARDS` rows with the objects they list; of each part, only what holds them is read."""
+    rows = zip(table["part"].to_pylist(), table["shard"].to_pylist(), strict=True)
+    for part, run in itertools.groupby(rows, key=operator.itemgetter(0)):
+        numbers = [number for _, number in run]
+        listed: dict[int, list[Listed]] = {number: [] for number in numbers}
+        for row in _entries(workspace, part_key(prefix, part), numbers).to_pylist():
+            listed[row.pop("shard")].append(Listed(**row))
+        for number in numbers:
+            yield Shard(number, tuple(listed[number]))
+
+
+def load_shard(workspace: Workspace, prefix: str, part: int, number: int) -> Shard:
+    """One shard with the objects it lists."""
+    (shard,) = load_shards(workspace, prefix, pa.table({"part": [part], "shard": [number]}))
+    return shard
+
+
+def _entries(workspace: Workspace, key: str, numbers: Sequence[int]) -> pa.Table:
+    """The `SNAPSHOT` rows of some shards of a part, found by the row groups' statistics."""
+    low, high = min(numbers), max(numbers)
+    with workspace.undamaged(key), workspace.store.open(key) as file:
+        parquet = pq.ParquetFile(file)
+        meta = parquet.metadata
+        spans = [meta.row_group(i).column(0).statistics for i in range(meta.num_row_groups)]
+        groups = [i for i, span in enumerate(spans) if span.min <= high and span.max >= low]
+        table = parquet.read_row_groups(groups, use_threads=False)
+    return table.filter(pc.is_in(table["shard"], value_set=pa.array(numbers, pa.int32())))
+
+
+class SnapshotWriter:
+    """Writes a listing as it streams in: memory of one part, and of a row a shard."""
+
+    def __init__(self, workspace: Workspace, prefix: str) -> None:
+        self._workspace = workspace
+        self._prefix = prefix
+        self._pending: list[dict[str, Any]] = []
+        self._part = 0
+        self._shards: dict[str, list[Any]] = {name: [] for name in SHARDS.names}
+
+    def add(self, listed: Sequence[Listed], ids: str) -> int:
+        """Append a shard; gives its number."""
+        number = len(self._shards["shard"])
+        if self._pending and len(self._pending) + len(listed) > PART_ROWS:
+            self._flush()
+        self._pending += [{"shard": number, **vars(item)} for item in listed]
+        row = (number, self._part, sum(item.rows for item in listed), ids)
+        for name, value in zip(SHARDS.names, row, strict=True):
+            self._shards[name].append(value)
+        return number
+
+    def close(self) -> Snapshot:
+        """Write what is left, the table of shards last."""
+        self._flush()
+        for key in self._workspace.keys(f"{self._prefix}pool/"):  # of an attempt that listed more
+            if key >= part_key(self._prefix, self._part):
+                self._workspace.store.delete(key)
+        table = pa.table(self._shards, schema=SHARDS)
+        self._workspace.write_table(shards_key(self._prefix), table)
+        return Snapshot(self._workspace, self._prefix, table)
+
+    def _flush(self) -> None:
+        if self._pending:
+            table = pa.Table.from_pylist(self._pending, schema=SNAPSHOT)
+            self._workspace.write_table(part_key(self._prefix, self._part), table, row_group_size=_GROUP_ROWS)
+            self._part += 1
+            self._pending = []
+
+
+def listed_objects(workspace: Workspace, prefix: str) -> Iterator[tuple[str, str]]:
+    """(uri, etag) of each object of a listing, in its order; memory of one part."""
+    last = None
+    for table in workspace.tables(f"{prefix}pool/", ["uri", "etag"]):
+        for uri, etag in zip(table["uri"].to_pylist(), table["etag"].to_pylist(), strict=True):
+            if uri != last:
+                yield uri, etag
+            last = uri
+
+
+@dataclass
+class Changes:
+    """How the objects of a listing differ from those of an earlier one, both in the order of their keys."""
+
+    earlier: Iterator[tuple[str, str]]
+    new: int = 0
+    changed: int = 0
+    vanished: int = 0
+
+    def __post_init__(self) -> None:
+        self._next = next(self.earlier, None)
+        self._last: str | None = None
+
+    def see(self, uri: str, etag: str) -> None:
+        """The next object of the later listing, or the last one again: a Parquet file has many shards."""
+        if uri == self._last:
+            return
+        self._last = uri
+        key = uri.encode()
+        while self._next is not None and self._next[0].encode() < key:
+            self.vanished += 1
+            self._next = next(self.earlier, None)
+        if self._next is not None and self._next[0] == uri:
+            self.changed += self._next[1] != etag
+            self._next = next(self.earlier, None)
+        else:
+            self.new += 1
+
+    def end(self) -> None:
+        """The later listing is through."""
+        while self._next is not None:
+            self.vanished += 1
+            self._next = next(self.earlier, None)

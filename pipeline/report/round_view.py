@@ -1,0 +1,73 @@
+"""What a report shows, as values: `round_page` draws the page from them and `plots` the pictures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+TOP_CLASSES = 24  # of a long taxonomy
+
+
+@dataclass(frozen=True)
+class RoundLine:
+    """One round of the learning curve."""
+
+    index: int
+    labeled_total: int
+    test_accuracy: float | None = None
+    r_avg: float | None = None
+    ood_auroc: float | None = None
+    ood_fpr95: float | None = None
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Counts between `edges`, one row a group: `pool`, or `known`, `unknown` and `far` where truth exists."""
+
+    edges: tuple[float, ...]
+    counts: Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class QueryCard:
+    """One image that was asked about; `answer` once somebody has answered, `thumbnail` as PNG."""
+
+    rank: int
+    id: str
+    score: float | None
+    predicted: str | None
+    reason: str
+    answer: str | None = None
+    thumbnail: bytes | None = None
+
+
+@dataclass(frozen=True)
+class ReportView:
+    """All that a report shows. `metrics` is the round's metrics.json; what it lacks is shown as a dash."""
+
+    project: str
+    index: int
+    rounds: tuple[RoundLine, ...] = ()
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    score: str = "sisome"
+    threshold: float | None = None
+    histogram: Histogram | None = None
+    query: tuple[QueryCard, ...] = ()
+    labels: Mapping[str, int] = field(default_factory=dict)
+    other_answers: Mapping[str, int] = field(default_factory=dict)
+    quarantine: tuple[tuple[str, str, int], ...] = ()
+    slopes: Mapping[str, float] = field(default_factory=dict)
+    slopes_note: str | None = None
+    default_r_avg: float | None = None
+
+
+def is_number(value: object) -> bool:
+    """Whether there is a number to show."""
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def total(histogram: Histogram | None) -> int:
+    """All counts of a histogram."""
+    return sum(sum(row) for row in histogram.counts.values()) if histogram else 0

@@ -1,0 +1,47 @@
+"""Thumbnails of queried images, made on workers from the shards that hold them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import ray
+
+from pipeline.cluster.faults import working
+from pipeline.config.project import Config
+from pipeline.images.thumbnail import thumbnail
+from pipeline.pool.pieces import Failure, Reading
+from pipeline.pool.shards import ids_of, pieces
+from pipeline.pool.snapshot import Snapshot, load_shards
+from pipeline.score.files import shards_of
+
+MOST = 60  # a gallery that a person would look through
+
+
+@working("drawing thumbnails")
+def thumbnails(query: Sequence[Mapping[str, Any]], snapshot: Snapshot, config: Config) -> dict[str, bytes]:
+    """PNG thumbnails by id of the first `MOST` queried rows; an image that cannot be drawn is left out.
+
+    Where an image lies is read from the score files: of the pool itself, only the shards that hold queried images.
+    """
+    asked = {row["id"]: row["uri"] for row in query[:MOST]}
+    held = shards_of(snapshot.workspace, snapshot.prefix, asked)
+    make = ray.remote(num_cpus=0.25)(_make)
+    places = [(place, number) for place, number in enumerate(snapshot.numbers.tolist()) if number in held]
+    jobs = [make.remote(snapshot.take([place]), held[number], config) for place, number in places]
+    return {name: png for found in ray.get(jobs) for name, png in found.items()}
+
+
+def _make(one: Snapshot, ids: frozenset[str], config: Config) -> dict[str, bytes]:
+    (shard,) = load_shards(one.workspace, one.prefix, one.table)
+    names = ids_of(shard, config.pool, config.storage)
+    wanted = {row for row, name in enumerate(names) if name in ids}
+    reading = Reading(config.pool, config.storage, config.scoring.max_bytes)
+    made = {}
+    for piece in pieces(shard, reading, wanted) if wanted else ():
+        for name, data in zip(piece.ids, piece.images, strict=True):
+            if data is not None and not isinstance(data, Failure):
+                png = thumbnail(data, max_pixels=config.scoring.max_pixels)
+                if png is not None:
+                    made[name] = png
+    return made

@@ -1,0 +1,1 @@
+"""One round from top to bottom, and rounds one after another."""

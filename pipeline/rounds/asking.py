@@ -1,0 +1,111 @@
+"""The steps of a round that look at the pool: score all of it, select the best few, ask about them."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pyarrow as pa
+
+import sisom
+from pipeline.ask import groups as triage
+from pipeline.ask import selection
+from pipeline.ask import whole_pool as pool_picks
+from pipeline.ask.far_filter import tune_filter
+from pipeline.labels import oracle
+from pipeline.rounds.stored import bank_file, stored_bank, stored_detector, stored_network
+from pipeline.rounds.work import Work
+from pipeline.score import job as scoring
+from pipeline.score.account import clear_parts, clear_together
+from pipeline.workspace.keys import DUPLICATES_KEY, answers_key
+
+
+def score(work: Work) -> None:
+    """Score the whole pool and account for every row of it."""
+    if work.done("account.json"):
+        clear_parts(work.workspace, work.key(""))  # what a run that died here has left
+        return
+    account: scoring.Account | None = None
+    with work.timed("score", lambda: account.images if account else 0):
+        live = partial(work.project.tracker.progress, work.index)
+        account = scoring.score_pool(_scoring_job(work), work.project.voice, live)
+        counts = {name: getattr(account, name) for name in ("listed", "scored", "quarantined")}
+        work.workspace.write_json(work.key("account.json"), counts)
+    clear_parts(work.workspace, work.key(""))
+
+
+def _scoring_job(work: Work) -> scoring.Job:
+    bank = stored_bank(work.workspace, work.index)
+    file = bank_file(work.workspace, work.index)
+    duplicates = work.workspace.read_table(work.key(DUPLICATES_KEY))
+    return scoring.prepare(
+        work.workspace,
+        work.key(""),
+        work.snapshot,
+        duplicates,
+        work.network,
+        bank,
+        file,
+        work.config,
+        work.cluster,
+        detector=stored_detector(work.workspace, work.index, work.network, work.config),
+        members=(
+            stored_network(work.workspace, work.index, work.config, member)
+            for member in range(1, work.config.query.networks)
+        ),
+        seed=work.plan["seed"],
+    )
+
+
+def select(work: Work) -> None:
+    """Choose the rows that are worth asking about, as the query's strategy and budgets want them."""
+    if work.done("query.parquet"):
+        clear_together(work.workspace, work.key(""))  # what a run that died here has left
+        return
+    with work.timed("select"):
+        workspace, plan, seed = work.workspace, work.query_plan, work.plan["seed"]
+        found = tune_filter(workspace, work.key(""), work.labels)
+        workspace.write_json(work.key("triage.json"), found)
+        far_from = found["far_from"]
+        answered = selection.settled(workspace, work.index, work.labels)
+        extra = work.config.extra_columns
+        kept = selection.gather(workspace, work.key(""), answered, plan, far_from, seed=seed, extra=extra)
+        if plan.together and (budget := selection.informative_budget(kept, plan, far_from)):
+            kept = selection.with_informative(kept, _together(work, answered, budget))
+        novel = selection.novel_places(kept, plan, far_from)
+        groups = None
+        if novel.num_rows:
+            groups = triage.groups_of(
+                novel, selection.novel_budget(plan, far_from), work.snapshot, work.network, work.config,
+                work.cluster, seed=seed,
+            )  # fmt: skip
+        workspace.write_table(work.key("query.parquet"), selection.query(kept, plan, far_from, groups))
+    clear_together(work.workspace, work.key(""))
+
+
+def _together(work: Work, answered: frozenset[str], budget: int) -> pa.Table:
+    """The informative rows, picked by a strategy that looks at them together."""
+    rows = work.embedded
+    question = pool_picks.Question(
+        workspace=work.workspace,
+        prefix=work.key(""),
+        answered=answered,
+        plan=work.query_plan,
+        head=sisom.Head.of(work.network.build("cpu")),
+        taxonomy=work.config.taxonomy,
+        slopes=work.workspace.read_json(work.key("slopes.json"))["slopes"],
+        labeled=sisom.Labeled(rows.features, rows.targets, len(work.config.taxonomy)),
+        seed=work.plan["seed"],
+        threads=work.plan["scoring"]["threads"],
+    )
+    shards = work.snapshot.numbers.tolist()
+    return pool_picks.pick(question, shards, budget, work.cluster, rows=work.snapshot.rows)
+
+
+def ask(work: Work) -> None:
+    """Let the simulated oracle answer at once; people answer in their own time."""
+    key = answers_key(work.index)
+    if work.config.oracle.kind == "simulated" and not work.workspace.exists(key):
+        assert work.truth is not None
+        ids = work.workspace.read_table(work.key("query.parquet"), ["id"])["id"].to_pylist()
+        propose = work.config.open_world.promote_at is not None
+        work.workspace.write_table(key, oracle.simulated(work.truth, ids, propose=propose))

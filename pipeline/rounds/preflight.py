@@ -1,0 +1,126 @@
+"""The user's mistakes, before anything starts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+import sisom
+from pipeline.config.project import Config
+from pipeline.config.sections import Pool
+from pipeline.errors import ConfigError, LabelError, PoolError, UserError, nearest
+from pipeline.labels import oracle
+from pipeline.labels.batches import batches, read_labels
+from pipeline.model.detector import detector_for
+from pipeline.pool import demo as demo_data
+from pipeline.pool.parquet import groups
+from pipeline.pool.shards import check_pool
+from pipeline.store.opening import open_store
+from pipeline.types import Listed
+from pipeline.voice import Voice
+from pipeline.workspace.artefacts import open_workspace
+from pipeline.workspace.frozen import latest
+from pipeline.workspace.keys import PREFIX
+from sisom.bank.subset import SUBSETS
+
+
+def preflight(config: Config, voice: Voice) -> None:
+    """Find the user's mistakes before anything expensive starts; makes the demo's data where they are missing.
+
+    Raises:
+        ConfigError: a layer that the model does not have, an unknown subset method.
+        PoolError, StorageError: a pool or test set that is not there, is empty, or lacks a column.
+        LabelError: labels or truths that do not fit the taxonomy.
+    """
+    check_model(config)
+    if config.demo is not None:
+        _check_demo(config)
+        if demo_data.ensure(config):
+            voice.say(f"made the demo's pool of handwritten digits at {config.pool.uri}")
+    check_pool(config.pool, config.storage)
+    _check_test(config)
+    if config.truth_uri is not None:
+        oracle.read_truth(config)
+    workspace = open_workspace(config)
+    if workspace.exists(f"{PREFIX}000-initial.parquet"):
+        read_labels(workspace, batches(workspace), latest(workspace, config).taxonomy)
+    else:
+        oracle.initial(config)
+
+
+def check_model(config: Config) -> None:
+    """Refuse names that only the model itself can know to be wrong."""
+    model = sisom.build_model(config.model.name, len(config.taxonomy), seed=0)
+    try:
+        sisom.check_layers(model, config.model.layers)
+    except sisom.errors.LayerError as error:
+        wrong = ConfigError(f"model.layers: {error}")
+        wrong.path = "model.layers"
+        raise wrong from None
+    check_detector(config, model)
+    if config.bank.subset_method not in SUBSETS:
+        hint = nearest(config.bank.subset_method, SUBSETS)
+        raise ConfigError(f"bank.subset_method: unknown method {config.bank.subset_method!r}; {hint}")
+
+
+def check_detector(config: Config, model: torch.nn.Module) -> None:
+    """Refuse options that only the detector itself can know to be wrong."""
+    if not config.scoring.from_bank:
+        try:
+            scoring = config.scoring
+            detector_for(scoring.score, scoring.options, config.model, sisom.Head.of(model))
+        except (sisom.errors.InputError, TypeError) as error:
+            raise ConfigError(f"scoring.options: {error}") from None
+
+
+def _check_demo(config: Config) -> None:
+    if config.taxonomy != demo_data.KNOWN:
+        raise ConfigError(
+            f"taxonomy: the digits demo needs {list(demo_data.KNOWN)}, got {list(config.taxonomy)}"
+        )
+
+
+def _check_test(config: Config) -> None:
+    if config.test_uri is None:
+        return
+    pool = config.pool
+    known = frozenset(config.taxonomy)
+    name = config.test.label_column
+    source = Pool(uri=config.test_uri, id_column=pool.id_column, image_column=pool.image_column)
+    files = {item.uri for item in _listed(source, config, "test.uri")}
+    for uri in sorted(files):
+        with _readable(uri), open_store(uri, config.storage).open("") as file:
+            parquet = pq.ParquetFile(file)
+            if name not in parquet.schema_arrow.names:
+                hint = nearest(name, parquet.schema_arrow.names)
+                raise PoolError(f"test.label_column: {uri} has no column {name!r}; {hint}")
+            for row, label in enumerate(parquet.read(columns=[name])[name].to_pylist()):
+                if str(label) not in known and config.open_world.promote_at is None:
+                    hint = nearest(str(label), known)
+                    raise LabelError(
+                        f"test.uri: {uri}, row {row}: label {label!r} is not in the taxonomy; {hint}"
+                    )
+
+
+@contextmanager
+def _readable(uri: str) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        raise PoolError(f"test.uri: {uri} cannot be read: {' '.join(str(error).split())[:200]}") from None
+
+
+def _listed(source: Pool, config: Config, path: str) -> list[Listed]:
+    try:
+        found = list(groups(source, config.storage))
+        if not found:
+            check_pool(source, config.storage)  # says more, where there is nothing at all
+    except UserError as error:
+        raise type(error)(f"{path}: {error}".replace("pool.uri: ", "")) from None
+    if not found:
+        raise PoolError(f"{path}: {source.uri} holds no Parquet file with rows")
+    return found

@@ -1,0 +1,1 @@
+"""Scoring the pool with Ray Data, and the account of every row."""

@@ -1,0 +1,93 @@
+"""Over all score files of a pool: a task a file on the workers, a few at a time, results as they come."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
+from typing import Any, TypeVar
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import ray
+
+from pipeline.workspace.artefacts import Workspace
+
+T = TypeVar("T")
+
+IN_FLIGHT = 64  # files asked about at a time, so that what waits for the driver does not grow with the pool
+
+
+def each_file(
+    work: Callable[..., T], workspace: Workspace, prefix: str, columns: list[str], *shared: Any
+) -> Iterator[T]:
+    """`work(row groups, *shared)` for every score file below `prefix`, in the order in which they are done.
+
+    Args:
+        work: a module's function. It takes an iterator of tables, one a row group, and what is shared. Where its
+            results are folded, the fold must not mind their order.
+        workspace: where the files lie.
+        prefix: of the round, such as `rounds/003/`.
+        columns: what of each row is read.
+        shared: given to each call; put into the object store once.
+    """
+    keys = [key for key in workspace.keys(f"{prefix}scores/") if key.endswith(".parquet")]
+    if len(keys) == 1:  # not worth the start of a worker
+        yield _on_file(work, workspace, keys[0], columns, *shared)
+        return
+    waiting = iter(keys)
+    task = ray.remote(num_cpus=1)(_on_file)
+    refs = [ray.put(value) for value in shared] if keys else []
+    flying = [task.remote(work, workspace, key, columns, *refs) for key in islice(waiting, IN_FLIGHT)]
+    while flying:
+        (done, *_), flying = ray.wait(flying)
+        flying += [task.remote(work, workspace, key, columns, *refs) for key in islice(waiting, 1)]
+        yield ray.get(done)
+
+
+def _on_file(work: Callable[..., T], workspace: Workspace, key: str, columns: list[str], *shared: Any) -> T:
+    return work(workspace.row_groups(key, columns), *shared)
+
+
+def shards_of(workspace: Workspace, prefix: str, asked: Mapping[str, str]) -> dict[int, frozenset[str]]:
+    """The shards in which scored images lie.
+
+    Args:
+        workspace: where the score files lie.
+        prefix: of the round.
+        asked: the URI of each id. Score files are in the order of the pool: where no such URI can be, nothing is read.
+
+    Returns:
+        The ids in each shard.
+    """
+    keys = [key for key in workspace.keys(f"{prefix}scores/") if key.endswith(".parquet")] if asked else []
+    if len(keys) == 1:  # not worth the start of a worker
+        answers = [_held(workspace, keys[0], asked)]
+    else:
+        find: Any = ray.remote(num_cpus=0.25)(_held)
+        shared = ray.put(dict(asked))
+        answers = ray.get([find.remote(workspace, key, shared) for key in keys])
+    found: dict[int, set[str]] = defaultdict(set)
+    for shard, name in (place for answer in answers for place in answer):
+        found[shard].add(name)
+    return {shard: frozenset(names) for shard, names in found.items()}
+
+
+def _held(workspace: Workspace, key: str, asked: Mapping[str, str]) -> list[tuple[int, str]]:
+    """(shard, id) of those that a score file holds."""
+    ids = pa.array(sorted(asked), pa.string())
+    found: list[tuple[int, str]] = []
+    with workspace.undamaged(key), workspace.store.open(key) as file:
+        parquet = pq.ParquetFile(file)
+        column = parquet.schema_arrow.get_field_index("uri")
+        for group in range(parquet.num_row_groups):
+            span = parquet.metadata.row_group(group).column(column).statistics
+            if span is not None and span.has_min_max:
+                low, high = span.min, span.max
+                if not any(low <= uri <= high for uri in asked.values()):
+                    continue
+            rows = parquet.read_row_group(group, ["id", "shard"], use_threads=False)
+            rows = rows.filter(pc.is_in(rows["id"], value_set=ids))
+            found += zip(rows["shard"].to_pylist(), rows["id"].to_pylist(), strict=True)
+    return found

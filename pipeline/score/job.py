@@ -1,0 +1,295 @@
+"""Scoring a listed pool: Ray Data reads and decodes, an actor pool scores, a finished shard leaves its file.
+
+A shard is the unit of reading, resuming and accounting: `parts/NNNNNNNN.parquet`, written atomically, means that it
+is done; a shard without it is done again. Rows pass through the driver only as scores, and only until their shard
+is complete.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import ray
+import ray.data
+
+import sisom
+from pipeline.cluster.layout import Cluster
+from pipeline.config.project import Config
+from pipeline.errors import AccountError, StageFailed, StoreUnavailable, ours
+from pipeline.model.detector import Fitted
+from pipeline.model.network import Network
+from pipeline.pool.listing import refusals
+from pipeline.pool.pieces import Reading
+from pipeline.pool.read_tasks import ReadTask
+from pipeline.pool.reading import ReadShards
+from pipeline.pool.snapshot import Snapshot, load_shards
+from pipeline.score.account import Tally, allowed, close_account, overflow, write_part
+from pipeline.score.assembler import ShardAssembler
+from pipeline.score.broadcast import BankFile, Broadcast
+from pipeline.score.memory import MemoryPlan, plan_memory
+from pipeline.score.scorer import Scorer
+from pipeline.voice import Counter, Publish, Voice
+from pipeline.workspace.artefacts import Workspace
+from pipeline.workspace.keys import part_key
+
+ATTEMPTS = 3  # of the whole Data job; each goes on where the last one stopped
+WAVE_SHARDS = 4096  # of one Data job: its driver keeps notes on every block until the job ends
+TASK_ROWS = 1024  # small shards are read together, so that no task is mere overhead
+WRITES = 64  # shards that may wait to be written: where storage is slower than scoring, it has to catch up
+
+
+@dataclass(frozen=True)
+class Account:
+    """What became of the listed rows, and how long this run worked on them."""
+
+    listed: int
+    scored: int
+    quarantined: int
+    images: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is scored, with what, by whom."""
+
+    workspace: Workspace
+    prefix: str
+    snapshot: Snapshot
+    refused: Mapping[int, Mapping[int, str]]  # {shard: {row: reason}}: ids that stand in the pool before
+    shared: Broadcast
+    config: Config
+    cluster: Cluster
+    memory: MemoryPlan
+    seed: int
+
+
+def prepare(
+    workspace: Workspace,
+    prefix: str,
+    snapshot: Snapshot,
+    duplicates: pa.Table,
+    network: Network,
+    bank: sisom.FeatureBank,
+    file: BankFile,
+    config: Config,
+    cluster: Cluster,
+    *,
+    detector: Fitted | None = None,
+    members: Iterable[Network] = (),
+    seed: int = 0,
+) -> Job:
+    """Plan the memory and share what actors need with the cluster.
+
+    `file` is where the bank lies; `detector` what judges in its place; `members` vote beside the network where the
+    query's strategy, whose seed `seed` is, asks a committee.
+    """
+    arrays = bank.to_arrays().values()
+    memory = plan_memory(
+        config,
+        cluster,
+        rows=snapshot.rows,
+        bank_bytes=sum(array.nbytes for array in arrays),
+        weight_bytes=network.weights.nbytes * config.query.networks,
+    )
+    most = config.resources.bank_share * cluster.object_store
+    shared = Broadcast.of(network, bank, file, detector, members, most_bytes=most)
+    return Job(workspace, prefix, snapshot, refusals(duplicates), shared, config, cluster, memory, seed)
+
+
+class _ScoringActor:
+    """The thin part of scoring that speaks Ray: fetches what all actors of a node share and wraps a `Scorer`."""
+
+    def __init__(self, shared: Broadcast, options: Mapping[str, Any]) -> None:
+        network, bank = shared.receive()
+        self._scorer = Scorer(
+            network, bank, detector=shared.receive_detector(), members=shared.receive_members(), **options
+        )
+
+    def __call__(self, batches: pa.Table) -> pa.Table:
+        return self._scorer(batches)
+
+
+def score_pool(job: Job, voice: Voice, publish: Publish | None = None) -> Account:
+    """Score every listed shard that is not finished yet, and account for all of them.
+
+    Raises:
+        AccountError: shards were still unfinished after bounded attempts, or ids do not add up.
+        QuarantineOverflow: more than `scoring.max_quarantined` of the rows are broken.
+    """
+    began = time.perf_counter()
+    worked = 0
+    todo = _unfinished(job, job.snapshot)
+    if len(todo):
+        before = job.snapshot.rows - todo.rows
+        voice.say(f"    {job.memory.told()}")
+        with voice.counting("scoring", job.snapshot.rows, before=before, publish=publish) as counter:
+            tally = Tally()
+            for wave in _waves(todo):
+                worked += _finish(job, wave, counter, tally, voice)
+    seconds = time.perf_counter() - began
+    total = close_account(job.workspace, job.prefix, job.snapshot, job.config, job.cluster)
+    return Account(job.snapshot.rows, total.scored, total.quarantined, worked, seconds)
+
+
+def _finish(job: Job, wave: Snapshot, counter: Counter, tally: Tally, voice: Voice) -> int:
+    """Score a wave of shards, in as many Data jobs as it takes, within bounds; gives how many rows came out."""
+    rows = 0
+    left = wave
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            rows += _run(job, left, attempt, counter, tally)
+        except (
+            ray.exceptions.RayError,
+            ray.data.exceptions.ExecutionTimeoutError,
+            StoreUnavailable,
+        ) as error:
+            behind = ours(error)
+            if behind is not None and not isinstance(behind, StoreUnavailable):  # no patience helps
+                raise behind from error
+            why = _first_line(behind or error)
+            if attempt == ATTEMPTS:
+                raise behind or StageFailed(f"scoring stopped {ATTEMPTS} times, lastly: {why}") from error
+            voice.say(f"    scoring stopped ({why}); going on with what is left")
+        left = _unfinished(job, left)
+        if not len(left):
+            return rows
+    first = left.take(range(min(5, len(left))))
+    places = ", ".join(shard.place for shard in load_shards(job.workspace, job.prefix, first.table))
+    raise AccountError(f"{len(left)} of {len(job.snapshot)} shards are not finished: {places}")
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+
+
+def _unfinished(job: Job, shards: Snapshot) -> Snapshot:
+    done = set(job.workspace.keys(f"{job.prefix}parts/"))
+    left = [part_key(job.prefix, number) not in done for number in shards.numbers.tolist()]
+    return shards.take(np.flatnonzero(left))
+
+
+def _waves(shards: Snapshot) -> Iterator[Snapshot]:
+    for start in range(0, len(shards), WAVE_SHARDS):
+        yield shards.take(range(start, min(len(shards), start + WAVE_SHARDS)))
+
+
+def _tasks(shards: Snapshot) -> Iterator[pa.Table]:
+    """Runs of shards that one task reads."""
+    rows = shards.table["rows"].to_pylist()
+    start = size = 0
+    for i, count in enumerate(rows):
+        if i > start and size + count > TASK_ROWS:
+            yield shards.table.slice(start, i - start).combine_chunks()
+            start, size = i, 0
+        size += count
+    yield shards.table.slice(start).combine_chunks()
+
+
+@contextmanager
+def _context(job: Job) -> Iterator[None]:
+    """Ray Data's settings for one job: bounded blocks and bytes in flight, and an end to waiting for ever."""
+    context = ray.data.DataContext.get_current()
+    wanted = {
+        "target_max_block_size": max(1, job.memory.block_bytes - 1),  # a block ends where it exceeds this
+        "execution_no_progress_timeout_s": job.config.resources.no_progress_s,
+        # A share and no number, so that it grows with the cluster.
+        "override_object_store_memory_limit_fraction": job.memory.store_share,
+    }
+    saved = {name: getattr(context, name) for name in wanted}
+    for name, value in wanted.items():
+        setattr(context, name, value)
+    try:
+        yield
+    finally:
+        for name, value in saved.items():
+            setattr(context, name, value)
+
+
+def _run(job: Job, shards: Snapshot, attempt: int, counter: Counter, tally: Tally) -> int:
+    """One Data job over unfinished shards; gives the number of rows that came out of it."""
+    assembler = ShardAssembler(
+        dict(zip(shards.numbers.tolist(), shards.table["rows"].to_pylist(), strict=True))
+    )
+    rows = 0
+    together = job.config.query.together
+    writes: deque[Future[None]] = deque()
+    with _context(job), ThreadPoolExecutor(4, thread_name_prefix="parts") as pool:
+        for table in _scored(job, shards, attempt):
+            rows += table.num_rows
+            counter.add(table.num_rows, table.num_rows - table["reason"].null_count)
+            for number, whole in assembler.add(table):
+                tally.count(whole.filter(pc.is_valid(whole["reason"])))
+                if tally.quarantined > allowed(job.snapshot, job.config):
+                    for write in writes:  # or it would undo what is written only then
+                        write.result()
+                    raise overflow(job.workspace, job.prefix, job.snapshot, job.config, tally, "parts")
+                writes.append(
+                    pool.submit(write_part, job.workspace, job.prefix, number, whole, together=together)
+                )
+            while len(writes) > WRITES:
+                writes.popleft().result()
+        for write in writes:
+            write.result()
+    return rows
+
+
+def _scored(job: Job, shards: Snapshot, attempt: int) -> Iterable[Any]:
+    """The `SCORED` rows of shards, as they come, in tables of any size."""
+    config, cluster = job.config, job.cluster
+    # A hung decoder must be found before the whole job counts as hung; it is tried twice.
+    hang_s = min(60.0, config.resources.no_progress_s / 4)
+    reading = Reading(config.pool, config.storage, config.scoring.max_bytes, job.memory.encoded, hang_s)
+    wanted = set(shards.numbers.tolist())
+    read = ReadShards(
+        job.workspace,
+        job.prefix,
+        reading,
+        config.model.transform(config.scoring.max_pixels),
+        config.scoring.batch_size,
+        {number: rows for number, rows in job.refused.items() if number in wanted},
+    )
+    options = {
+        "taxonomy": config.taxonomy,
+        "score": config.scoring.score,
+        "batch_size": config.scoring.batch_size,
+        "device": cluster.device,
+        "threads": config.resources.threads,
+        "tiles": job.memory.tiles,
+        "query": config.query,
+        "seed": job.seed,
+    }
+    tasks = list(_tasks(shards))
+    batches = ray.data.from_arrow(tasks).map_batches(
+        ReadTask(read, 2 if attempt > 1 else 0),
+        batch_size=None,
+        batch_format="pyarrow",
+        num_cpus=cluster.reader_cpus,
+        memory=job.memory.reader_memory,
+        compute=ray.data.TaskPoolStrategy(min(job.memory.most_readers, len(tasks))),
+    )
+    scored = batches.map_batches(
+        _ScoringActor,
+        fn_constructor_args=(job.shared, options),
+        batch_size=1,
+        batch_format="pyarrow",
+        num_cpus=job.memory.actor_cpus,
+        num_gpus=cluster.actor_gpus or None,
+        compute=ray.data.ActorPoolStrategy(
+            min_size=cluster.min_actors,
+            max_size=max(job.memory.actors, job.memory.most_actors),
+            initial_size=job.memory.actors,
+            max_tasks_in_flight_per_actor=4,
+        ),
+    )
+    tables: Iterable[Any] = scored.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+    return tables

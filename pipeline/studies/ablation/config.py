@@ -1,0 +1,106 @@
+"""Config of the study of SISOM's variants."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import product
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, JsonValue, model_validator
+
+from pipeline.config.load import as_model
+from pipeline.config.sections import Name, Positive, Section
+from pipeline.errors import nearest
+from pipeline.studies.on_networks import OnNetworks
+from pipeline.studies.sections import Count
+
+
+class Variant(Section):
+    """One way to build SISOM.
+
+    `space` is what distances are taken in; `normalise: rows` gives each layer's part of a row length one. `slopes` is
+    a preset, one number, one a layer, `typical` (the median |slope x saliency| of each layer is one) or `searched`
+    (least r_avg). `partner` is what the ratio is fused with; `both` is the mean of the energy's z-score and the
+    neighbor's.
+    """
+
+    layers: tuple[Name, ...] | None = None
+    space: Literal["saliency", "penultimate"] = "saliency"
+    normalise: Literal["none", "rows"] = "none"
+    slopes: Name | Positive | dict[str, Positive] = "cifar10"
+    outer: Literal["sample", "anchor"] = "sample"
+    fusion: Literal["zscore", "raw"] = "zscore"
+    rank: Literal[1, 2] = 1
+    neighbors: Count = 1
+    subset: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    subset_method: Name = "random"
+    precision: Literal["fp32", "bf16"] = "fp32"
+    partner: Literal["none", "energy", "knn", "both"] = "energy"
+
+    @model_validator(mode="after")
+    def _slopes_fit(self) -> Variant:
+        measured = self.slopes in ("typical", "searched")
+        if self.space == "penultimate" and not measured and not isinstance(self.slopes, float):
+            raise ValueError("space: penultimate is one layer; its slopes are a number, typical or searched")
+        if isinstance(self.slopes, str) and not measured:
+            from sisom.bank.presets import PRESETS
+
+            if self.slopes not in PRESETS:
+                known = [*PRESETS, "typical", "searched"]
+                raise ValueError(f"unknown slopes {self.slopes!r}; {nearest(self.slopes, known)}")
+        return self
+
+
+class Search(Section):
+    """How `slopes: searched` is found: every combination of `candidates` over the layers, on a sample of `rows`."""
+
+    rows: Count = 1000
+    candidates: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1e-2, 1.0, 1e2, 1e4)
+
+
+class AblationStudy(OnNetworks):
+    """Variants of SISOM x checkpoints: `base`, each value of `vary` alone, each of `also`, all combinations of `grid`.
+
+    All are told as changes to `base`. `query` is how many of the known test images each variant asks about.
+    """
+
+    study: Literal["ablation"]
+    base: Variant = Variant()
+    vary: dict[str, tuple[JsonValue, ...]] = Field(default_factory=dict)
+    also: tuple[dict[str, JsonValue], ...] = ()
+    grid: dict[str, tuple[JsonValue, ...]] = Field(default_factory=dict)
+    search: Search = Search()
+    query: Count = 250
+
+    @model_validator(mode="after")
+    def _buildable(self) -> AblationStudy:
+        told: list[tuple[str, Iterable[str]]] = [("vary", self.vary), ("grid", self.grid)]
+        told += [("also", each) for each in self.also]
+        for where, keys in told:
+            for key in keys:
+                if key not in Variant.model_fields:
+                    raise ValueError(f"{where}: no part {key!r}; {nearest(key, Variant.model_fields)}")
+        self.variants()
+        return self
+
+    def variants(self) -> dict[str, Variant]:
+        """All variants by what sets them apart from the base, the base first."""
+        changes: list[dict[str, Any]] = [{}]
+        changes += [{key: value} for key, values in self.vary.items() for value in values]
+        changes += self.also
+        changes += [dict(zip(self.grid, values, strict=True)) for values in product(*self.grid.values())]
+        base = self.base.model_dump(mode="json")
+        found: dict[str, Variant] = {}
+        for change in changes:
+            different = {key: value for key, value in change.items() if base[key] != value}
+            name = ", ".join(f"{key}={_shown(value)}" for key, value in different.items()) or "base"
+            found[name] = as_model(Variant, base | different, f"variant {name}")
+        return found
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list):
+        return "+".join(map(str, value))
+    if isinstance(value, dict):
+        return " ".join(f"{key}:{each:g}" for key, each in value.items())
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,90 @@
+"""Ways to build SISOM, the published ones and others: one fits, one scores, all over the same features."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+import sisom
+from pipeline.studies.ablation.config import Search, Variant
+from sisom.bank.enhance import columns_of
+from sisom.bank.subset import choose_rows
+from sisom.detectors.fused import FarNeighbor, energy_zscore, fuse
+from sisom.rowwise import unit
+
+K = 50  # of the partner's neighbors
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A variant after it has seen the labeled images: the bank, and what its partner remembers."""
+
+    variant: Variant
+    bank: sisom.FeatureBank
+    partner: FarNeighbor | None = None
+
+    def score(self, features: sisom.Features) -> Tensor:
+        """How strange images are, (n,); higher is stranger."""
+        scores = sisom.score(self.bank, prepare(features, self.variant))
+        if self.variant.partner == "none":
+            return scores.sisom
+        if self.partner is None:
+            return scores.sisome
+        partner = self.partner.zscore(features)
+        if self.variant.partner == "both":
+            partner = (partner + energy_zscore(self.bank, scores)) / 2
+        return fuse(self.bank, scores, partner)
+
+
+def fit(variant: Variant, features: sisom.Features, labels: Tensor, search: Search) -> Fitted:
+    """Build the variant from labeled features."""
+    prepared = prepare(features, variant)
+    bank = sisom.fit_bank(
+        prepared,
+        labels,
+        slopes=slopes_of(variant, prepared, labels, search),
+        subset=variant.subset,
+        subset_method=variant.subset_method,
+        outer=variant.outer,
+        fusion=variant.fusion,
+        rank=variant.rank,
+        neighbors=variant.neighbors,
+    )
+    if variant.partner not in ("knn", "both"):
+        return Fitted(variant, bank)
+    return Fitted(variant, bank, FarNeighbor.of(features, labels, bank.source, K))
+
+
+def prepare(features: sisom.Features, variant: Variant) -> sisom.Features:
+    """The features that distances are taken of: the wanted layers, scaled as wanted."""
+    if variant.space == "penultimate":
+        found = features.penultimate
+        dims: tuple[tuple[str, int], ...] = (("penultimate", found.shape[1]),)
+    else:
+        columns = columns_of(features.layer_dims)
+        wanted = variant.layers or features.layers
+        found = torch.cat([features.saliency[:, columns[name]] for name in wanted], dim=1)
+        widths = dict(features.layer_dims)
+        dims = tuple((name, widths[name]) for name in wanted)
+    if variant.normalise == "rows":
+        found = torch.cat([unit(found[:, part]) for part in columns_of(dims).values()], dim=1)
+    return sisom.Features(found, dims, features.penultimate, features.logits)
+
+
+def slopes_of(
+    variant: Variant, features: sisom.Features, labels: Tensor, search: Search
+) -> str | float | Mapping[str, float]:
+    """The slopes of prepared features, searched if they are to be."""
+    if variant.slopes == "typical":
+        return sisom.reduced_slopes(features, 0.0)
+    if variant.slopes != "searched":
+        return variant.slopes
+    rows, _ = choose_rows(
+        features.penultimate, labels, size=min(search.rows, len(features)), method="random", seed=0
+    )
+    typical = sisom.reduced_slopes(features, 0.0)
+    candidates = {layer: [slope * factor for factor in search.candidates] for layer, slope in typical.items()}
+    return sisom.search_slopes(features.select(rows), labels[rows], candidates)

@@ -1,0 +1,1 @@
+"""The study of acquisition strategies on labeled image sets."""

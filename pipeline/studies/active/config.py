@@ -1,0 +1,78 @@
+"""Configs of active-learning studies."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from pipeline.config.choices import Committee
+from pipeline.config.sections import Name, Positive, Section, Share, Uri
+from pipeline.studies.sections import Choice, Count, ImageSet, Study, Training, check_choice, refuse_twice
+
+
+class Space(Section):
+    """How the labeled set becomes SISOM's bank in each round; see `sisom.fit_bank`."""
+
+    slopes: Name | Positive | dict[str, Positive] = "cifar10"
+    subset: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    subset_method: Name = "random"
+    outer: Literal["sample", "anchor"] = "sample"
+    fusion: Literal["zscore", "raw"] = "zscore"
+    rank: Literal[1, 2] = 1
+    neighbors: Count = 1
+
+
+class Strategy(Choice):
+    """A selector. `filter`, for open sets, keeps from it what the labeled far images tell apart by energy."""
+
+    filter: bool = False
+
+    def selector(self, head: Any = None) -> Any:
+        """The selector; `head` is the network's last layer, for those that look at it."""
+        import sisom
+
+        return sisom.build_selector(self.name, head=head, **self.options)
+
+
+class OpenSet(Section):
+    """A pool in which a share of the classes is not known yet, and other images are of no class at all.
+
+    The first `known` of the classes are known from the start. Another one becomes known when `promote` of its images
+    are labeled. The images of `far` lie in the pool; those that were labeled teach the network to be unsure, with
+    weight `exposure`.
+    """
+
+    known: Annotated[float, Field(gt=0.0, le=1.0)] = 0.6
+    far: tuple[ImageSet, ...] = ()
+    exposure: Annotated[float, Field(ge=0.0)] = 0.5
+    promote: Count = 100
+
+
+class ActiveStudy(Study):
+    """Strategies x seeds x rounds, from a fully labeled set."""
+
+    study: Literal["active-learning"]
+    pool: ImageSet
+    test: ImageSet
+    initial: Annotated[int, Field(ge=2)]
+    query: Count
+    rounds: Annotated[int, Field(ge=2, le=999)]
+    strategies: Annotated[tuple[Strategy, ...], Field(min_length=1)]
+    train: Training = Training()
+    start: Uri | None = None
+    space: Space = Space()
+    committee: Committee = Committee()
+    targets: tuple[Share, ...] = ()
+    open_set: OpenSet | None = None
+
+    @model_validator(mode="after")
+    def _known_strategies(self) -> ActiveStudy:
+        import sisom
+
+        for choice in self.strategies:
+            check_choice("strategies", choice, sisom.SELECTORS, choice.selector)
+            if choice.filter and self.open_set is None:
+                raise ValueError(f"strategies: {choice.label} filters, which needs open_set")
+        refuse_twice("strategies", (choice.label for choice in self.strategies))
+        return self

@@ -1,0 +1,146 @@
+"""The active-learning study: strategies x seeds x rounds, from a fully labeled set."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from pipeline.cluster.layout import Cluster
+from pipeline.errors import ConfigError
+from pipeline.studies.active.blocks import blocks
+from pipeline.studies.active.chain import chain, first_round
+from pipeline.studies.active.config import ActiveStudy, Strategy
+from pipeline.studies.active.curves import Curve, tables
+from pipeline.studies.active.open_set import FAR, known_at_first
+from pipeline.studies.active.stage import Stage, open_start
+from pipeline.studies.image_sets.sets import MAX_PIXELS, digest_of, open_set
+from pipeline.studies.lab.cells import Bench, Cell, compute
+from pipeline.studies.lab.networks import build
+from pipeline.studies.outcome import CellRecord, Outcome, seconds_table
+from pipeline.voice import Voice
+
+
+def run(config: ActiveStudy, bench: Bench, cluster: Cluster, voice: Voice) -> Outcome:
+    """Compute what is missing, and tell what came out."""
+    stage, images = prepared(config, bench)
+    build(config.model, len(stage.classes), seed=0, dropout=config.train.dropout, start=stage.start)
+    common = {
+        "images": images,
+        "initial": config.initial,
+        "model": config.model.model_dump(mode="json", exclude={"layers"}),
+        "train": config.train.model_dump(mode="json"),
+        "start": None if stage.start is None else hashlib.sha256(stage.start).hexdigest(),
+        "open_set": None
+        if config.open_set is None
+        else config.open_set.model_dump(mode="json", exclude={"far"}),
+        "threads": config.compute.threads,
+        "batch_size": config.compute.batch_size,
+    }
+    starts = {
+        seed: Cell(f"initial/seed-{seed}", {**common, "seed": seed}, first_round, {"config": config})
+        for seed in config.seeds
+    }
+    voice.say(f"{len(stage.ids):,} images in the pool; {len(starts)} initial networks")
+    compute(list(starts.values()), bench, cluster, voice, stage)
+    cells = [
+        _chain(config, choice, seed, common, starts[seed])
+        for seed in config.seeds
+        for choice in config.strategies
+    ]
+    voice.say(f"{len(cells)} chains of {config.rounds} rounds")
+    results = compute(cells, bench, cluster, voice, stage)
+    curves = [
+        Curve(cell.hints["strategy"].label, cell.spec["seed"], tuple(result["rounds"]))
+        for cell, result in zip(cells, results, strict=True)
+    ]
+    seconds = seconds_table(results)
+    return Outcome(
+        facts=_facts(config, stage),
+        tables=tables(curves, config.targets),
+        seconds=seconds,
+        blocks=blocks(curves, seconds, config),
+        records=[
+            CellRecord(
+                cell.name,
+                {"strategy": cell.spec["strategy"], "seed": cell.spec["seed"], **cell.spec["options"]},
+                {f"accuracy/{line['labeled']}": line["accuracy"] for line in result["rounds"]}
+                | {"final_accuracy": result["rounds"][-1]["accuracy"]},
+            )
+            for cell, result in zip(cells, results, strict=True)
+        ],
+    )
+
+
+def _chain(config: ActiveStudy, choice: Strategy, seed: int, common: Mapping[str, Any], start: Cell) -> Cell:
+    spec = {
+        **common,
+        "seed": seed,
+        "strategy": choice.name,
+        "options": choice.options,
+        "filter": choice.filter,
+        "query": config.query,
+        "rounds": config.rounds,
+        "layers": list(config.model.layers),
+        "space": config.space.model_dump(mode="json"),
+        "committee": config.committee.model_dump(mode="json"),
+    }
+    hints = {"config": config, "strategy": choice, "initial": start.folder}
+    return Cell(f"chains/{choice.label}/seed-{seed}", spec, chain, hints)
+
+
+def prepared(config: ActiveStudy, bench: Bench) -> tuple[Stage, dict[str, str]]:
+    """All images, decoded, and the digests of their sets.
+
+    Raises:
+        ConfigError: sets that do not fit together, or more labels asked for than there are images.
+    """
+    pool = open_set(config.pool, config.data, config.storage)
+    test = open_set(config.test, config.data, config.storage)
+    strange = [name for name in test.order if name not in pool.order]
+    if strange:
+        raise ConfigError(f"test: {test.name} has class {strange[0]!r}, which the pool has not")
+    far = config.open_set.far if config.open_set is not None else ()
+    outside = [open_set(each, config.data, config.storage) for each in far]
+    first = known_at_first(len(pool.order), config.open_set)
+    known = sum(name in pool.order[:first] for name in pool.classes)
+    if config.initial > known:
+        raise ConfigError(f"initial: {config.initial} images, but {known} are of a known class")
+    total = len(pool) + sum(map(len, outside))
+    wanted = config.initial + config.query * (config.rounds - 1)
+    if wanted > total:
+        raise ConfigError(f"rounds: {config.rounds} of them label {wanted} images, the pool has {total}")
+    transform = config.model.transform(MAX_PIXELS)
+    ids = [*pool.ids, *(name for each in outside for name in each.ids)]
+    if len(set(ids)) < len(ids):
+        raise ConfigError("open_set.far: ids that the pool has too; give the images a set of their own")
+    stage = Stage(
+        ids=tuple(ids),
+        pixels=np.concatenate([pool.decoded(transform), *(each.decoded(transform) for each in outside)]),
+        truth=np.concatenate(
+            [pool.labels(pool.order), *(np.full(len(each), FAR, np.int64) for each in outside)]
+        ),
+        test_pixels=test.decoded(transform),
+        test_truth=test.labels(pool.order),
+        classes=pool.order,
+        start=open_start(config.start, bench),
+    )
+    digests = {"pool": digest_of(pool), "test": digest_of(test)}
+    return stage, digests | {f"far/{each.name}": digest_of(each) for each in outside}
+
+
+def _facts(config: ActiveStudy, stage: Stage) -> dict[str, str]:
+    facts = {
+        "pool": f"{config.pool.name} {config.pool.split}, {int((stage.truth >= 0).sum()):,} images "
+        f"of {len(stage.classes)} classes",
+        "test": f"{config.test.name} {config.test.split}, {len(stage.test_truth):,} images",
+        "labels": f"{config.initial} at first, {config.query} more in each of {config.rounds - 1} rounds",
+        "network": f"{config.model.name}, {config.train.epochs} epochs, trained afresh in each round",
+        "seeds": ", ".join(map(str, config.seeds)),
+    }
+    if config.open_set is not None:
+        facts["known at first"] = f"{known_at_first(len(stage.classes), config.open_set)} classes"
+        facts["of another world"] = f"{int((stage.truth == FAR).sum()):,} images of the pool"
+    return facts

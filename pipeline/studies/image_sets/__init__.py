@@ -1,0 +1,1 @@
+"""Labeled image sets by name."""

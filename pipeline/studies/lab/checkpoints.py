@@ -1,0 +1,132 @@
+"""The networks that a study looks at: given ones, or one trained for each seed."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import sisom
+from pipeline.cluster.layout import Cluster
+from pipeline.config.sections import Model
+from pipeline.errors import ConfigError
+from pipeline.store.opening import open_store
+from pipeline.studies.image_sets.roles import NetworkStudy, Sets
+from pipeline.studies.image_sets.sets import MAX_PIXELS, open_set
+from pipeline.studies.lab.cells import Bench, Cell, compute
+from pipeline.studies.lab.networks import build, fit, load
+from pipeline.voice import Voice
+from sisom.network.models import save_weights
+
+WEIGHTS = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained network by name, place and content; `labeled` is where the ids of its training images stand."""
+
+    name: str
+    uri: str
+    digest: str
+    labeled: str | None = None
+    labeled_digest: str | None = None
+
+    def identity(self) -> dict[str, Any]:
+        """What results follow from."""
+        return {"weights": self.digest, "labeled": self.labeled_digest}
+
+
+def networks(
+    config: NetworkStudy, sets: Sets, bench: Bench, cluster: Cluster, voice: Voice
+) -> tuple[Checkpoint, ...]:
+    """The given checkpoints, or one trained for each seed.
+
+    Raises:
+        ConfigError: a checkpoint that is not there, or of another number of classes.
+    """
+    if config.train is None:
+        return _given(config, len(sets.taxonomy))
+    cells = [
+        Cell(
+            name=f"train/seed-{seed}",
+            spec={
+                "seed": seed,
+                "images": sets.digests["fit"],
+                "model": _plain_model(config.model),
+                "train": config.train.model_dump(mode="json"),
+                "threads": config.compute.threads,
+            },
+            work=_train,
+            hints={"set": config.fit, "data": config.data, "model": config.model, "train": config.train},
+        )
+        for seed in config.seeds
+    ]
+    voice.say(f"{len(cells)} networks")
+    workspace = bench.open()
+    return tuple(
+        Checkpoint(
+            f"seed-{cell.spec['seed']}", workspace.store.url(f"{cell.folder}/{WEIGHTS}"), done["weights"]
+        )
+        for cell, done in zip(cells, compute(cells, bench, cluster, voice), strict=True)
+    )
+
+
+def _plain_model(model: Model) -> dict[str, Any]:
+    """The parts of the section that a network and its pixels follow from; layers are another matter."""
+    return model.model_dump(mode="json", exclude={"layers"})
+
+
+def _train(cell: Cell, bench: Bench, shared: Any) -> Mapping[str, Any]:  # noqa: ARG001
+    model, training = cell.hints["model"], cell.hints["train"]
+    images = open_set(cell.hints["set"], cell.hints["data"], bench.storage)
+    pixels = images.decoded(model.transform(MAX_PIXELS))
+    labels, seed = images.labels(images.order), int(cell.spec["seed"])
+    began = time.perf_counter()
+    net = build(model, len(images.order), seed=seed, dropout=training.dropout).to(bench.device)
+    fit(net, pixels, labels, training, model, seed=seed, device=bench.device)
+    seconds = time.perf_counter() - began
+    weights = save_weights(net)
+    bench.open().store.put(f"{cell.folder}/{WEIGHTS}", weights)
+    return {"weights": hashlib.sha256(weights).hexdigest(), "seconds": {"train": seconds}}
+
+
+def _given(config: NetworkStudy, classes: int) -> tuple[Checkpoint, ...]:
+    found: list[Checkpoint] = []
+    for uri in config.checkpoints:
+        store = open_store(uri, config.storage)
+        keys = sorted(e.key for e in store.list() if (e.key or uri).endswith(".safetensors"))
+        if not keys:
+            raise ConfigError(f"checkpoints: {uri} is no safetensors file and no folder of them")
+        for key in keys:
+            data = store.get(key)
+            name = (
+                (key or uri.rstrip("/").rpartition("/")[2])
+                .removesuffix(".safetensors")
+                .removesuffix("/model")
+            )
+            try:
+                load(config.model, classes, data, "cpu")
+            except sisom.errors.WeightsError as error:
+                reason = " ".join(str(error).split())[:300]
+                raise ConfigError(
+                    f"checkpoints: {store.url(key)} does not fit {config.model.name} with {classes} classes: {reason}"
+                ) from None
+            beside = f"{key.removesuffix('.safetensors')}.json"
+            labeled = beside if key and store.exists(beside) else None
+            found.append(
+                Checkpoint(
+                    name,
+                    store.url(key),
+                    hashlib.sha256(data).hexdigest(),
+                    store.url(labeled) if labeled else None,
+                    hashlib.sha256(store.get(labeled)).hexdigest() if labeled else None,
+                )
+            )
+    if len({each.name for each in found}) < len(found):
+        found = [
+            Checkpoint(f"{i:02d}-{each.name}", each.uri, each.digest, each.labeled, each.labeled_digest)
+            for i, each in enumerate(found)
+        ]
+    return tuple(found)

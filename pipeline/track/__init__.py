@@ -1,0 +1,1 @@
+"""MLflow: the tracking session, its database and its names."""

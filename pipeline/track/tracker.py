@@ -1,0 +1,220 @@
+"""What MLflow learns: one parent run a project, one nested run a round, one model version a round.
+
+A study is a project whose nested runs are its cells.
+
+What is logged can be logged again: a round cut off anywhere is completed by the same call.
+
+Without `tracking.uri` the store lies inside the workspace: a SQLite file and an artefact folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import re
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from pipeline.config.sections import Tracking
+from pipeline.encoding import canonical
+from pipeline.errors import mask
+from pipeline.store.opening import Store
+from pipeline.track.database import DATABASE_KEY, TrackingUnavailable, brought_down, is_sql
+from pipeline.track.session import ARTEFACTS_KEY, RoundRecord, Session, create, experiment_of, open_client
+
+MAX_NAME_CHARS = 500
+
+# How long a round waits for MLflow in all, beside a second for each MiB that it sends. What a slow server then still
+# has to do is done in the background as long as the process lives, and completed by the next run.
+GIVE_UP_S = 120.0
+
+
+@dataclass(frozen=True)
+class LoggedRound:
+    """Where a round was logged; `model_version` is None when the record held no model."""
+
+    run_id: str
+    parent_run_id: str
+    model_version: int | None
+
+
+class Tracked(Protocol):
+    """What a config, of a project or of a study, tells about itself."""
+
+    @property
+    def tracking(self) -> Tracking:
+        """Where MLflow is."""
+
+    def digest(self) -> str:
+        """What makes two of them one project."""
+
+
+class Tracker:
+    """One project's MLflow store, made by `open_tracker`. Threads may share it: sessions wait in line."""
+
+    def __init__(self, config: Tracked, store: Store) -> None:
+        self._config = config
+        self._store = store
+        self._project = hashlib.sha256(canonical([store.uri, config.digest()])).hexdigest()[:32]
+        self._lock = threading.RLock()
+
+    @property
+    def uri(self) -> str:
+        """The MLflow tracking URI to show to people; a password in it is masked."""
+        database = self._store.url(DATABASE_KEY)
+        return mask(self._config.tracking.uri or (f"sqlite:///{database}" if self._in_place else database))
+
+    @property
+    def model_name(self) -> str:
+        """The registered model's name; on a server that projects share it ends in this project's digest."""
+        name = f"{self._config.tracking.experiment}-{self._title}"
+        name = re.sub(r"[^\w.\-]", "_", name)[:200].strip(".") or "model"
+        return f"{name}-{self._project[:8]}" if self._config.tracking.uri else name
+
+    @property
+    def _in_place(self) -> bool:
+        """Whether SQLite can open its file in the workspace: local, and no `?` to end the path early."""
+        return re.match(r"s3://|.*\?", self._store.uri) is None
+
+    @property
+    def _title(self) -> str:
+        return self._store.uri.rstrip("/").rpartition("/")[2] or "project"
+
+    def warm(self) -> None:
+        """Import MLflow and create its store, which takes seconds the first time.
+
+        Made for a thread beside other work: what fails here is left for `log_round` to say.
+        """
+        with contextlib.suppress(TrackingUnavailable), self._session() as session:
+            self._parent(session)
+            session.save()
+
+    def _parent(self, session: Session) -> Any:
+        return session.found_or_made({"sisom.project": self._project}, self._title)
+
+    def progress(self, index: int, numbers: Mapping[str, float], step: int) -> None:
+        """Show a round at work: numbers as metrics `live/...` of the run that `log_round` completes later.
+
+        Steps rise, as images that are done do: what a resumed round tells again is left out, and so is everything
+        once the round is logged. A workspace on S3 with no `tracking.uri` shows nothing meanwhile: its database
+        travels as a whole, and nobody can look into it before it is back.
+
+        Raises:
+            TrackingUnavailable: MLflow did not take them; the next numbers may go through.
+        """
+        if self._config.tracking.uri is None and not self._in_place:
+            return
+        with self._session() as session:
+            run = session.round_run(self._parent(session), index)
+            if run.info.status != "FINISHED":
+                session.show(run, numbers, step)
+
+    def log_round(self, record: RoundRecord) -> LoggedRound:
+        """Log a round, or complete what an interrupted call has left of it.
+
+        Returns:
+            The round's run, its parent and the model version, the same ones for the same round.
+
+        Raises:
+            TrackingUnavailable: MLflow or the storage behind it failed, or takes too long; call again later.
+        """
+        sent = sum(map(len, record.artefacts.values())) + sum(map(len, record.model.values()))
+        return _within(GIVE_UP_S + sent / 2**20, lambda: self._log_round(record), self.uri)
+
+    def _log_round(self, record: RoundRecord) -> LoggedRound:
+        with self._session() as session:
+            parent = self._parent(session)
+            run = session.round_run(parent, record.index)
+            session.save()  # from here on a lost session leaves a run to be found, not artefacts of nobody
+            if run.info.status != "FINISHED":
+                session.log_values(run, record)
+                session.log_artefacts(run, record)
+            version = session.register(self.model_name, run, record) if record.model else None
+            session.log_curves(parent, run, record)
+            session.finish(run)
+            session.finish(parent)
+            session.save()
+            return LoggedRound(run.info.run_id, parent.info.run_id, version)
+
+    def log_cells(self, cells: Iterable[tuple[str, RoundRecord]]) -> None:
+        """Log cells of a study by name, each as a nested run; those that were logged before stay as they are.
+
+        Raises:
+            TrackingUnavailable: MLflow or the storage behind it failed; call again later.
+        """
+        with self._session() as session:
+            parent = self._parent(session)
+            for name, record in cells:
+                tags = {"mlflow.parentRunId": parent.info.run_id, "sisom.cell": name}
+                run = session.found_or_made(tags, name)
+                if run.info.status != "FINISHED":
+                    session.log_values(run, record)
+                    session.log_artefacts(run, record)
+                    session.finish(run)
+            session.finish(parent)
+            session.save()
+
+    @contextlib.contextmanager
+    def _session(self) -> Iterator[Session]:
+        with self._lock, _answering(self.uri), contextlib.ExitStack() as stack:
+            save: Callable[[], None] = _nothing
+            uri = self._config.tracking.uri
+            if uri is None and self._in_place:
+                create(self._store)
+                uri = f"sqlite:///{self._store.url(DATABASE_KEY)}"
+            elif uri is None:
+                uri, save = stack.enter_context(brought_down(self._store))
+            client = open_client(uri)
+            root = self._store.url(ARTEFACTS_KEY)
+            root = root if root.startswith("s3://") else Path(root).absolute().as_uri()
+            experiment = experiment_of(
+                client, self._config.tracking.experiment[:MAX_NAME_CHARS], root if is_sql(uri) else None
+            )
+            yield Session(client, experiment, self._store, root, save)
+
+
+def open_tracker(config: Tracked, store: Store) -> Tracker:
+    """The tracker of a project; opens nothing yet.
+
+    Args:
+        config: the run's config, of which `tracking`, and `digest()` as the project's identity.
+        store: the workspace's store, where MLflow's own files lie unless `tracking.uri` names another place.
+    """
+    return Tracker(config, store)
+
+
+def _nothing() -> None:
+    """A store that is written in place needs no saving."""
+
+
+def _within(seconds: float, work: Callable[[], LoggedRound], uri: str) -> LoggedRound:
+    """Do some work in a thread of its own, and wait so long for it."""
+    done: Future[LoggedRound] = Future()
+
+    def run() -> None:
+        try:
+            done.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - it is raised where the work was asked for
+            done.set_exception(error)
+
+    threading.Thread(target=run, name="mlflow", daemon=True).start()
+    try:
+        return done.result(seconds)
+    except TimeoutError:
+        raise TrackingUnavailable(f"MLflow at {uri} took longer than {seconds:.0f} s") from None
+
+
+@contextlib.contextmanager
+def _answering(uri: str) -> Iterator[None]:
+    try:
+        yield
+    except TrackingUnavailable:
+        raise
+    except Exception as error:  # noqa: BLE001 - MLflow, its drivers and its clients share no root
+        reason = mask(f"{type(error).__name__}: {error}").partition("\n")[0][:500]
+        # Without its cause, whose text may show the password of the URI.
+        raise TrackingUnavailable(f"MLflow at {uri} failed: {reason}") from None

@@ -1,0 +1,1 @@
+"""All state of a project: keys, artefacts, lease, frozen configs."""

@@ -1,0 +1,1 @@
+"""The feature bank: fitting, thinning, slopes, ratios, updates."""

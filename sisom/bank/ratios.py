@@ -1,0 +1,133 @@
+"""From neighbors to the ratio r = inner / outer (sections 6.1 and 6.2), with an answer for every corner."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from sisom.bank.bank import Outer
+from sisom.nearest.distances import BUDGET_BYTES, Backend, neighbors
+from sisom.nearest.gallery import Gallery
+
+__all__ = ["CEILING", "Anchors", "Ratios", "anchor_table", "average_and_deviation", "divide", "ratios"]
+
+# Stands for infinity in scores, which must be finite: a query whose class has no bank point, and an exact
+# collision with a point of another class, are as strange as anything can be. A constant, so that it cannot
+# depend on the batch.
+CEILING = 1e6
+
+
+@dataclass(frozen=True, eq=False)
+class Anchors:
+    """For `outer="anchor"`: each bank point's two nearest points of other classes, and which the nearest
+    is.
+    """
+
+    distances: Float[Tensor, "m 2"]
+    sources: Int[Tensor, " m"]
+
+
+@dataclass(frozen=True, eq=False)
+class Ratios:
+    """Distances and ratio of n queries. `valid` is false where no inner point exists or the collision is exact."""
+
+    inner: Float[Tensor, " n"]
+    outer: Float[Tensor, " n"]
+    ratio: Float[Tensor, " n"]
+    valid: Bool[Tensor, " n"]
+
+
+def ratios(
+    queries: Float[Tensor, "n d"],
+    classes: Int[Tensor, " n"],
+    gallery: Gallery,
+    source: Int[Tensor, " m"],
+    *,
+    outer: Outer,
+    rank: int,
+    count: int,
+    anchors: Anchors | None = None,
+    exclude: Int[Tensor, " n"] | None = None,
+    budget_bytes: int = BUDGET_BYTES,
+    backend: Backend = "torch",
+) -> Ratios:
+    """r of every query: the mean of `count` inner distances from `rank` on, over the mean of `count` outer
+    ones.
+
+    `outer="sample"` measures from the query; `outer="anchor"` from its inner neighbors, by the table
+    `anchors`. `exclude` holds the `source` that each query may not see, -1 for none.
+    """
+    positions = None if exclude is None else _positions(exclude, source)
+    near = neighbors(
+        queries,
+        classes,
+        gallery,
+        inner=rank + count - 1,
+        outer=count if outer == "sample" else 0,
+        exclude=positions,
+        budget_bytes=budget_bytes,
+        backend=backend,
+    )
+    # A class with fewer than `rank` points answers with the farthest that it has.
+    inside = near.inner_index >= 0
+    first = (inside.sum(dim=1, keepdim=True).clamp(min=1) - 1).clamp(max=rank - 1)
+    place = torch.arange(near.inner.shape[1], device=queries.device)
+    used = inside & (place >= first)
+    if outer == "sample":
+        outside, outer_distance = near.outer_index >= 0, near.outer
+    else:
+        assert anchors is not None
+        index = near.inner_index.clamp(min=0)
+        outer_distance = anchors.distances[index, 0]
+        if exclude is not None:  # the nearest other-class point of an anchor may be the query itself
+            hidden = (anchors.sources[index] == exclude[:, None]) & (exclude[:, None] >= 0)
+            outer_distance = torch.where(hidden, anchors.distances[index, 1], outer_distance)
+        outside = used & torch.isfinite(outer_distance)
+    d_in, d_out = _mean(near.inner, used), _mean(outer_distance, outside)
+    return divide(d_in, d_out, used.any(dim=1))
+
+
+def anchor_table(gallery: Gallery, source: Int[Tensor, " m"]) -> Anchors:
+    """Each point's two nearest points of other classes: the second serves when the nearest is left out."""
+    near = neighbors(gallery.points, gallery.labels, gallery, inner=0, outer=2)
+    nearest = near.outer_index[:, 0]
+    return Anchors(near.outer, torch.where(nearest >= 0, source[nearest.clamp(min=0)], -1))
+
+
+def average_and_deviation(values: Float[Tensor, " n"]) -> tuple[float, float]:
+    """Mean and unbiased standard deviation in float64; a deviation that is zero or undefined becomes one."""
+    values = values.double()
+    deviation = float(values.std()) if len(values) > 1 else 0.0
+    return float(values.mean()), deviation if deviation > 0 else 1.0
+
+
+def divide(d_in: Tensor, d_out: Tensor, exists: Tensor) -> Ratios:
+    """The ratio with the answers of section 6.2 for what division cannot answer.
+
+    Equal to a point of another class: as strange as can be, or 1 when equal to one of its own class too.
+    No point of its class (`exists` false): as strange as can be. No point of another class: ratio 0.
+    """
+    collision = (d_out == 0) & (d_in > 0)
+    valid = exists & ~collision & torch.isfinite(d_out)
+    ratio = (d_in.double() / d_out.double()).float()
+    ratio = torch.where((d_in == 0) & (d_out == 0), 1.0, ratio)
+    ratio = torch.where(
+        torch.isfinite(d_out), ratio, 0.0
+    )  # nothing outside: as far from other classes as can be
+    ratio = torch.where(collision | ~exists, CEILING, ratio).clamp(max=CEILING)
+    return Ratios(torch.where(exists, d_in, CEILING), d_out.clamp(max=CEILING), ratio, valid)
+
+
+def _mean(distance: Tensor, used: Tensor) -> Tensor:
+    """Row mean over the used places, in float64 so that the order of summation cannot be seen; infinity for none."""
+    total = torch.where(used, distance, 0.0).double().sum(dim=1)
+    return torch.where(used.any(dim=1), total / used.sum(dim=1).clamp(min=1), torch.inf).float()
+
+
+def _positions(exclude: Tensor, source: Tensor) -> Tensor:
+    """Bank positions of the fitted rows `exclude`; -1 where the row is -1 or not in the bank."""
+    order = source.argsort()
+    ranked = source[order]
+    place = torch.searchsorted(ranked, exclude.contiguous()).clamp(max=len(source) - 1)
+    return torch.where(ranked[place] == exclude, order[place], -1)

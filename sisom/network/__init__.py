@@ -1,0 +1,1 @@
+"""Networks: models by name, layers, taps and features."""
