@@ -303,7 +303,7 @@ def _print_status(found: dict[str, Any]) -> None:
     )
     if found["rounds"]:
         table = Table(box=None, pad_edge=False)
-        names = list(found["rounds"][0])
+        names = [name for name in found["rounds"][0] if name != "changed"]
         for name in names:
             table.add_column(name.replace("_", " "), justify="right")
         for row in found["rounds"]:
@@ -312,6 +312,9 @@ def _print_status(found: dict[str, Any]) -> None:
                 *["-" if v is None else f"{v:.3f}" if isinstance(v, float) else str(v) for v in values]
             )
         console.print(table)
+    for row in found["rounds"]:
+        for change in row["changed"]:
+            console.print(printable(f"round {row['round']:03d} changed {change}"), markup=False)
     if found["in_progress"]:
         now = found["in_progress"]
         console.print(

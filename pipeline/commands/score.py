@@ -51,13 +51,12 @@ def give_verdicts(
     project = open_workspace(config)
     project.check(config)  # its layers, taxonomy and threshold belong to the round
     chosen = project.committed_round(index)
-    taxonomy = of_round(project, config, chosen).taxonomy
-    other = config.model_copy(
+    planned = of_round(project, config, chosen)
+    other = planned.model_copy(
         update={
-            "taxonomy": taxonomy,
             "query": QueryPlan(),  # nobody is asked: no priorities
             "pool": config.pool.model_copy(update={"uri": pool_uri}),
-            "scoring": config.scoring.model_copy(update={"max_quarantined": 1.0}),  # report, don't refuse
+            "scoring": planned.scoring.model_copy(update={"max_quarantined": 1.0}),  # report, don't refuse
         }
     )
     check_pool(other.pool, other.storage)

@@ -11,7 +11,7 @@ from pipeline.labels.batches import batches, read_labels
 from pipeline.rounds.steps import STEPS
 from pipeline.rounds.stopping import reason_to_stop
 from pipeline.workspace.artefacts import open_workspace
-from pipeline.workspace.frozen import latest
+from pipeline.workspace.frozen import changed_since, latest
 from pipeline.workspace.keys import round_key
 from pipeline.workspace.lease import LEASE, in_force, lease_record
 
@@ -36,7 +36,8 @@ def status(config: Config) -> dict[str, Any]:
     rounds = []
     for index in range(committed):
         metrics = workspace.read_json(round_key(index, "metrics.json"))
-        rounds.append({"round": index, **{name: metrics[name] for name in SHOWN}})
+        changed = [str(change) for change in changed_since(workspace, index)]
+        rounds.append({"round": index, **{name: metrics[name] for name in SHOWN}, "changed": changed})
     done = [step for step, key in STEPS if workspace.exists(round_key(committed, key))]
     now = latest(workspace, config)
     answers = read_labels(workspace, batches(workspace), now.taxonomy)

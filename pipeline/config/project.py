@@ -35,6 +35,10 @@ from pipeline.encoding import canonical
 from pipeline.errors import nearest
 
 MAX_CLASSES = 100_000
+PINNED_POOL = ("uri", "id_column", "image_column", "tar_ids")
+FREE = ("workspace", "rounds", "stop", "resources", "tick", "tracking", "storage")
+# May be raised once a round has stopped at it: it decides whether to go on, not what comes out.
+FREE_SCORING = ("max_quarantined",)
 
 
 class Config(Section):
@@ -133,17 +137,23 @@ class Config(Section):
         default = self.slopes.default
         return dict(default) if isinstance(default, dict) else dict.fromkeys(self.model.layers, default)
 
-    def identity(self) -> dict[str, Any]:
-        """What makes a workspace this project's: all but where it is, how long it runs and what it runs on."""
-        free: dict[str, Any] = dict.fromkeys(
-            ("workspace", "rounds", "stop", "resources", "tick", "tracking", "storage"), True
+    def pinned(self) -> dict[str, Any]:
+        """Values that a workspace keeps for life: the pool with its ids, and the order of the classes."""
+        return self.model_dump(mode="json", include={"taxonomy": True, "pool": set(PINNED_POOL)})
+
+    def frozen(self) -> dict[str, Any]:
+        """Values that a round freezes: all that decide its results."""
+        return self.model_dump(
+            mode="json", exclude={**dict.fromkeys(FREE, True), "scoring": set(FREE_SCORING)}
         )
-        # May be raised once a round has stopped at it: it decides whether to go on, not what comes out.
-        return self.model_dump(mode="json", exclude=free | {"scoring": {"max_quarantined"}})
+
+    def free(self) -> dict[str, Any]:
+        """Values that hold as they are now, for planned rounds too: where, how long and on what the work runs."""
+        return self.model_dump(mode="json", include={*FREE})
 
     def digest(self) -> str:
-        """SHA-256 of `identity()` in canonical JSON."""
-        return hashlib.sha256(canonical(self.identity())).hexdigest()
+        """SHA-256 of `frozen()` in canonical JSON."""
+        return hashlib.sha256(canonical(self.frozen())).hexdigest()
 
 
 def _beside(uri: str, name: str) -> str:

@@ -125,8 +125,8 @@ def train(
         record = json.loads(Path(folder, "record.json").read_text())
         if not math.isfinite(record.pop("last_loss")):
             raise _failed(
-                f"training diverged: the loss is no number any more; in a new workspace, lower train.lr "
-                f"({config.train.lr:g})"
+                f"training diverged: the loss is no number any more; lower train.lr "
+                f"({config.train.lr:g}) and run again"
             )
         return Trained(Path(folder, "best.safetensors").read_bytes(), record)
 

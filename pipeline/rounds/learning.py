@@ -47,7 +47,8 @@ def _trained(work: Work, member: int = 0) -> train.Trained:
     """The round's network, or another member of the committee that its query asks: from a seed of its own."""
     config, workspace, seed = work.config, work.workspace, work.plan["seed"]
     before = member_key(work.index - 1, member)
-    warm = config.train.start == "last" and work.index > 0
+    # A committee may have grown since: its new members start fresh.
+    warm = config.train.start == "last" and work.index > 0 and workspace.exists(before)
     trained = train.train(
         work.labeled_set,
         workspace.store.get(before) if warm else None,

@@ -38,7 +38,7 @@ def opened(config: Config, voice: Voice, clock: Callable[[], float] = time.time)
     with Lease(workspace.store) as lease:
         workspace = Workspace(Guarded(workspace.store, lease))
         workspace.claim(config)
-        tracker = open_tracker(config, workspace.store)
+        tracker = open_tracker(config, workspace.store, workspace.project())
         for index in range(workspace.committed()):
             track(workspace, config, tracker, voice, index)
             if not workspace.exists(round_key(index, "tracking.json")):

@@ -15,6 +15,7 @@ from pipeline.track.session import RoundRecord
 from pipeline.track.tracker import Tracker
 from pipeline.voice import Voice
 from pipeline.workspace.artefacts import Workspace
+from pipeline.workspace.frozen import of_round
 from pipeline.workspace.keys import round_key
 
 
@@ -69,7 +70,7 @@ def _record(workspace: Workspace, config: Config, index: int) -> RoundRecord:
     }
     return RoundRecord(
         index=index,
-        params=config_params(config),
+        params=config_params(of_round(workspace, config, index)),
         metrics={name: float(value) for name, value in values.items()},
         artefacts=files,
         model=model,

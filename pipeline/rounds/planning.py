@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pipeline.ask import whole_pool as pool_picks
+from pipeline.config.history import Change, as_of_its_day, changes
 from pipeline.config.project import Config
-from pipeline.errors import LabelError, printable
+from pipeline.errors import ConfigError, LabelError, printable
 from pipeline.labels import oracle
 from pipeline.labels.batches import batches, read_labels
 from pipeline.learn import rows as labeled
 from pipeline.pool.listing import freeze
 from pipeline.rounds.work import Work, round_seed
 from pipeline.score.memory import foresee
-from pipeline.workspace.frozen import grown, latest
+from pipeline.workspace.frozen import changed_since, grown, latest, of_round
 from pipeline.workspace.keys import DUPLICATES_KEY, PREFIX, round_key
+
+MOST_CHANGES = 8  # keys of the config that are named when it has changed
 
 
 def plan(work: Work) -> None:
-    """Freeze the inputs: labels, classes, the listing of the pool, the labeled rows' places, seed and config."""
+    """Freeze the inputs: labels, classes, the listing of the pool, the labeled rows' places, seed and config.
+
+    A planned round goes on as it was planned, whatever the config says by now. Only one that has no network yet is
+    planned anew when the config has changed: nothing was decided, and the change may be what lets it go on.
+    """
     if work.done("plan.json"):
-        return
+        later = list(changes(as_of_its_day(work.plan["config"]), work.project.config.frozen()))
+        if not later:
+            return
+        if work.workspace.keys(work.key("model/")):
+            _say_changes(work, later, "from the next round on, {}")
+            return
+        work.project.voice.say("  config    has changed before anything was trained: planning anew")
+    _check_start(work)
     with work.timed("plan"):
         config, workspace, voice = work.project.config, work.workspace, work.project.voice
         keys = _label_batches(work)
@@ -48,7 +64,7 @@ def plan(work: Work) -> None:
         plan = {
             "index": work.index,
             "seed": round_seed(config.seed, work.index),
-            "config": config.identity(),
+            "config": config.frozen(),
             "config_digest": config.digest(),
             "taxonomy": list(taxonomy),
             "labels": keys,
@@ -68,6 +84,27 @@ def plan(work: Work) -> None:
             "scoring": {"device": work.cluster.device, "threads": config.resources.threads},
         }
         workspace.write_json(work.key("plan.json"), plan)
+    _say_changes(work, changed_since(workspace, work.index), "{}")
+
+
+def _check_start(work: Work) -> None:
+    """Refuse a start from the last round's network where the config names another one."""
+    config = work.project.config
+    if config.train.start == "last" and work.index > 0:
+        last = of_round(work.workspace, config, work.index - 1).model.name
+        if last != config.model.name:
+            raise ConfigError(
+                f"train.start: last goes on with the network of round {work.index - 1:03d}, {last!r}, but "
+                f"model.name is {config.model.name!r}; set train.start to fresh for one round"
+            )
+
+
+def _say_changes(work: Work, found: Sequence[Change], form: str) -> None:
+    """Name the keys of the config that changed, the first few of them one a line."""
+    for change in found[:MOST_CHANGES]:
+        work.project.voice.say(f"  config    {form.format(printable(str(change)))}")
+    if len(found) > MOST_CHANGES:
+        work.project.voice.say(f"  config    {len(found) - MOST_CHANGES} more keys changed; see plan.json")
 
 
 def _affordable(config: Config, answered: int) -> int:

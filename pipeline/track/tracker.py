@@ -56,10 +56,10 @@ class Tracked(Protocol):
 class Tracker:
     """One project's MLflow store, made by `open_tracker`. Threads may share it: sessions wait in line."""
 
-    def __init__(self, config: Tracked, store: Store) -> None:
+    def __init__(self, config: Tracked, store: Store, project: str | None = None) -> None:
         self._config = config
         self._store = store
-        self._project = hashlib.sha256(canonical([store.uri, config.digest()])).hexdigest()[:32]
+        self._project = hashlib.sha256(canonical([store.uri, project or config.digest()])).hexdigest()[:32]
         self._lock = threading.RLock()
 
     @property
@@ -177,14 +177,16 @@ class Tracker:
             yield Session(client, experiment, self._store, root, save)
 
 
-def open_tracker(config: Tracked, store: Store) -> Tracker:
-    """The tracker of a project; opens nothing yet.
+def open_tracker(config: Tracked, store: Store, project: str | None = None) -> Tracker:
+    """Return the tracker of a project; opens nothing yet.
 
     Args:
-        config: the run's config, of which `tracking`, and `digest()` as the project's identity.
+        config: the run's config, of which `tracking`.
         store: the workspace's store, where MLflow's own files lie unless `tracking.uri` names another place.
+        project: digest of the config that made the workspace, whose runs go on when the config changes; by default
+            that of `config`.
     """
-    return Tracker(config, store)
+    return Tracker(config, store, project)
 
 
 def _nothing() -> None:

@@ -9,14 +9,16 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.config.project import Config
+from pipeline.config.history import changes, shown
+from pipeline.config.project import PINNED_POOL, Config
+from pipeline.config.sections import Pool
 from pipeline.encoding import to_json, to_parquet
 from pipeline.errors import ArtefactDamaged, UserError, WorkspaceMismatch
 from pipeline.store.opening import Store, open_store
@@ -113,50 +115,50 @@ class Workspace:
 
     def claim(self, config: Config) -> None:
         """Make the workspace this config's, or check that it is; see `check`."""
-        ours = {"format": 1, "digest": config.digest(), "config": config.identity()}
+        ours = {"format": 2, "digest": config.digest(), "pinned": config.pinned()}
         if not self.store.put_if_absent(PROJECT, to_json(ours)):
             self.check(config)
 
     def check(self, config: Config) -> None:
-        """Refuse a config that did not make this workspace; one that nobody made yet is anybody's.
+        """Refuse a config that is another project's; a workspace that nobody made yet is anybody's.
+
+        A project keeps its pool, the columns that its ids and images come from, and the order of its classes. All else
+        may change from round to round.
 
         Raises:
-            WorkspaceMismatch: another config made it; the message names the first key that differs.
+            WorkspaceMismatch: another project's; the message names the first key that differs.
         """
         if not self.exists(PROJECT):
             return
-        ours = {"digest": config.digest(), "config": config.identity()}
-        theirs = self.read_json(PROJECT)
-        if not isinstance(theirs, dict) or not isinstance(theirs.get("config"), dict):
+        ours, theirs = config.pinned(), self._pinned()
+        classes = len(theirs["taxonomy"])
+        if ours["taxonomy"][:classes] == theirs["taxonomy"]:  # classes may join behind those that are there
+            ours["taxonomy"] = theirs["taxonomy"]
+        for change in changes(theirs, ours):
+            raise WorkspaceMismatch(
+                f"{self.store.uri} was made with {change.path} = {shown(change.before)}, but the config says "
+                f"{shown(change.after)}; a workspace keeps its pool, its ids and the order of its classes (new classes "
+                f"go to the end): set it back, or give `workspace` another place"
+            )
+
+    def project(self) -> str:
+        """Return the digest of the config that made the workspace: the name of the project for MLflow."""
+        digest: str = self.read_json(PROJECT)["digest"]
+        return digest
+
+    def _pinned(self) -> dict[str, Any]:
+        """Read what the project keeps; format 1 stored the whole config and pinned all of it."""
+        made: Any = self.read_json(PROJECT)
+        try:
+            pinned = made.get("pinned") or made["config"]
+            pool = {name: pinned["pool"].get(name, Pool.model_fields[name].default) for name in PINNED_POOL}
+            return {"taxonomy": list(pinned["taxonomy"]), "pool": pool}
+        except (AttributeError, KeyError, TypeError):
             raise WorkspaceMismatch(
                 f"{self.store.url(PROJECT)} is not of this program; give `workspace` another place"
-            )
-        if theirs.get("digest") == ours["digest"]:
-            return
-        path, was, now = _first_difference(theirs["config"], ours["config"])
-        raise WorkspaceMismatch(
-            f"{self.store.uri} was made with {path} = {_shown(was)}, but the config says {_shown(now)}; "
-            f"set it back, or give `workspace` another place"
-        )
+            ) from None
 
 
 def open_workspace(config: Config) -> Workspace:
     """The workspace of a config; nothing is written."""
     return Workspace(open_store(config.workspace, config.storage))
-
-
-_ABSENT = object()  # a key that another version of the config has, apart from one that is null
-
-
-def _first_difference(was: Any, now: Any, path: str = "") -> tuple[str, Any, Any]:
-    if isinstance(was, Mapping) and isinstance(now, Mapping):
-        for key in sorted(set(was) | set(now)):
-            before, after = was.get(key, _ABSENT), now.get(key, _ABSENT)
-            if before != after:
-                return _first_difference(before, after, f"{path}.{key}" if path else key)
-    return path, was, now
-
-
-def _shown(value: Any) -> str:
-    text = "nothing" if value is _ABSENT else json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 200 else f"{text[:200]}..."

@@ -1,7 +1,9 @@
-"""What a round has frozen of its config: the classes that it knows, and what its scores were computed on.
+"""The config as a round has frozen it.
 
-The taxonomy of the config is where a project begins. A class that people propose joins at a round's start, once enough
-answers name it, behind the classes before it: a head's rows keep their meaning from round to round.
+A round is computed with the config that it was planned with, whatever the config says by now; only where, how long and
+on what the work runs is taken from the config of today. The taxonomy of the config is where a project begins. Classes
+join at a round's start, behind the classes before them: those that the config has at its end by then, and those that
+enough answers of people name. So a head's rows keep their meaning from round to round.
 """
 
 from __future__ import annotations
@@ -9,8 +11,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline.config.project import MAX_CLASSES, Config
-from pipeline.errors import ArtefactMissing
+from pipeline.config.history import Change, as_of_its_day, changes
+from pipeline.config.load import as_model
+from pipeline.config.project import FREE_SCORING, MAX_CLASSES, Config
+from pipeline.errors import ArtefactMissing, ConfigError, WorkspaceMismatch
 from pipeline.workspace.artefacts import Workspace
 from pipeline.workspace.keys import round_key
 
@@ -30,7 +34,24 @@ def grown(taxonomy: Sequence[str], proposed: Mapping[str, int], promote_at: int 
 
 
 def as_planned(config: Config, plan: Mapping[str, Any]) -> Config:
-    """The config with what a round's `plan.json` has frozen: taxonomy, device and threads of scoring."""
+    """Return the config that a round was planned with, on the device and threads that were planned.
+
+    Args:
+        config: as it is now.
+        plan: the round's `plan.json`. A key that it lacks, since it is younger than the plan, has the value that the
+            product had before the key existed; see `pipeline.config.history`.
+
+    Raises:
+        WorkspaceMismatch: a key that this release does not know; the plan is of a later one.
+    """
+    frozen = {**as_of_its_day(plan["config"]), "taxonomy": list(plan["taxonomy"])}
+    if frozen != {**config.frozen(), "taxonomy": frozen["taxonomy"]}:
+        values = frozen | config.free()
+        values["scoring"] |= {name: getattr(config.scoring, name) for name in FREE_SCORING}
+        try:
+            config = as_model(Config, values, "plan.json")
+        except ConfigError as error:
+            raise WorkspaceMismatch(f"a round was planned by another release of sisom: {error}") from None
     return config.model_copy(
         update={
             "taxonomy": tuple(plan["taxonomy"]),
@@ -44,13 +65,26 @@ def of_round(workspace: Workspace, config: Config, index: int) -> Config:
     return as_planned(config, workspace.read_json(round_key(index, "plan.json")))
 
 
+def changed_since(workspace: Workspace, index: int) -> list[Change]:
+    """List what a planned round was told otherwise than the round before it; nothing for the first one."""
+    if index == 0:
+        return []
+    before, after = (workspace.read_json(round_key(i, "plan.json"))["config"] for i in (index - 1, index))
+    return list(changes(as_of_its_day(before), as_of_its_day(after)))
+
+
 def latest(workspace: Workspace, config: Config) -> Config:
-    """The config with the taxonomy of the last round that is planned, which label files must fit now."""
+    """Return the config with the taxonomy that label files must fit now.
+
+    It has the classes of the last round that is planned, and behind them those that joined the config since.
+    """
     for index in (workspace.committed(), workspace.committed() - 1):
         if index >= 0:
             try:
                 plan = workspace.read_json(round_key(index, "plan.json"))
             except ArtefactMissing:
                 continue
-            return config.model_copy(update={"taxonomy": tuple(plan.get("taxonomy", config.taxonomy))})
+            planned = tuple(plan.get("taxonomy", config.taxonomy))
+            joining = (name for name in config.taxonomy if name not in planned)
+            return config.model_copy(update={"taxonomy": (*planned, *joining)})
     return config

@@ -34,7 +34,11 @@ def workspace(config: Config) -> Workspace:
     return open_workspace(config)
 
 
-def commit(workspace: Workspace, index: int, asked: list[str]) -> None:
+PLAN = {"config": {"train": {"epochs": 3}}, "taxonomy": ["cat", "dog"]}
+
+
+def commit(workspace: Workspace, index: int, asked: list[str], epochs: int = 3) -> None:
+    workspace.write_json(round_key(index, "plan.json"), PLAN | {"config": {"train": {"epochs": epochs}}})
     workspace.write_table(round_key(index, "query.parquet"), pa.table({"id": pa.array(asked, pa.string())}))
     workspace.write_json(round_key(index, "metrics.json"), dict.fromkeys(SHOWN) | {"listed": 7, "extra": 1})
     workspace.write_json(round_key(index, "round.json"), {})
@@ -66,11 +70,17 @@ def test_rounds_labels_and_open_questions(config: Config, workspace: Workspace) 
     answer(workspace, 0, id=["a", "b"], label=["cat", "cat"])
     commit(workspace, 0, ["c", "d"])
     answer(workspace, 1, id=["c", "d"], label=["dog", None])
-    commit(workspace, 1, ["e", "f", "g"])
+    commit(workspace, 1, ["e", "f", "g"], epochs=5)
     answer(workspace, 2, id=["f"], label=[None], status=["out-of-world"])
     found = status(config)
     assert found["committed"] == 2
-    assert found["rounds"][1] == {"round": 1, **dict.fromkeys(SHOWN), "listed": 7}
+    assert found["rounds"][1] == {
+        "round": 1,
+        **dict.fromkeys(SHOWN),
+        "listed": 7,
+        "changed": ["train.epochs: 3 -> 5"],
+    }
+    assert found["rounds"][0]["changed"] == []
     assert found["labels"] == {
         "per_class": {"cat": 2, "dog": 1},
         "refused": {"out-of-world": 1, "skipped": 1},
@@ -84,7 +94,7 @@ def test_rounds_labels_and_open_questions(config: Config, workspace: Workspace) 
 def test_the_round_in_progress_says_what_comes_next(config: Config, workspace: Workspace) -> None:
     commit(workspace, 0, [])
     for count, (step, key) in enumerate(STEPS[:-1], start=1):
-        workspace.write_json(round_key(1, key), {})
+        workspace.write_json(round_key(1, key), PLAN if step == "plan" else {})
         found = status(config)["in_progress"]
         assert found["round"] == 1
         assert found["done"][-1] == step

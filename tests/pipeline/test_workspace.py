@@ -71,21 +71,52 @@ def test_the_first_config_makes_the_workspace_its_own(workspace: Workspace, make
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    "changes",
     [
-        ({"seed": 1}, "seed = 0, but the config says 1;"),
-        ({"train": {"lr": 0.5}}, "train.lr = 0.1, but the config says 0.5;"),
-        ({"train": {"augment": {"pad": 0}}, "seed": 3}, "seed = 0, but the config says 3;"),
-        ({"train": {"augment": {"pad": 0}}}, "train.augment.pad = 4, but the config says 0;"),
-        ({"taxonomy": ["cat", "dög"]}, 'taxonomy = ["cat", "dog"], but the config says ["cat", "dög"];'),
-        ({"test": {"uri": "x"}}, 'test.uri = null, but the config says "x";'),
+        {"seed": 1},
+        {"train": {"lr": 0.5, "augment": {"pad": 0}}},
+        {"test": {"uri": "x"}},
+        {"model": {"name": "resnet10_w16", "layers": ["avgpool"]}},
+        {"query": {"size": 3, "strategy": "random"}, "bank": {"subset": 1.0}, "slopes": {"search": "none"}},
+        {"scoring": {"score": "knn"}, "open_world": {"promote_at": 3}},
+        {"taxonomy": ["cat", "dog", "owl"]},
+        {"pool": {"uri": "unused", "images_per_shard": 7}},
     ],
 )
-def test_another_config_is_refused_by_the_first_key_that_differs(
-    workspace: Workspace, make_config: MakeConfig, changes: dict[str, object], message: str
+def test_what_is_no_other_project_may_change(
+    workspace: Workspace, make_config: MakeConfig, changes: dict[str, object]
 ) -> None:
     workspace.claim(make_config())
-    with pytest.raises(WorkspaceMismatch) as raised:
+    first = workspace.store.get(PROJECT)
+    workspace.claim(make_config(**changes))
+    assert workspace.store.get(PROJECT) == first
+    assert workspace.project() == make_config().digest() != make_config(**changes).digest()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"taxonomy": ["cat", "dög"]}, 'taxonomy = ["cat", "dog"], but the config says ["cat", "dög"];'),
+        ({"taxonomy": ["dog", "cat"]}, 'taxonomy = ["cat", "dog"], but the config says ["dog", "cat"];'),
+        ({"taxonomy": ["owl", "cat", "dog"]}, "but the config says"),
+        ({"pool": {"uri": "elsewhere"}}, 'pool.uri = "unused", but the config says "elsewhere";'),
+        (
+            {"pool": {"uri": "unused", "id_column": "key"}},
+            'pool.id_column = "id", but the config says "key";',
+        ),
+        ({"pool": {"uri": "unused", "tar_ids": "path"}, "seed": 1}, 'pool.tar_ids = "member", but'),
+    ],
+)
+@pytest.mark.parametrize("made", [1, 2], ids=["format-1", "format-2"])
+def test_another_project_is_refused_by_the_first_key_that_differs(
+    workspace: Workspace, make_config: MakeConfig, changes: dict[str, object], message: str, made: int
+) -> None:
+    config = make_config()
+    if made == 1:
+        older = {"format": 1, "digest": config.digest(), "config": config.frozen()}
+        workspace.write_json(PROJECT, older)
+    workspace.claim(config)
+    with pytest.raises(WorkspaceMismatch, match="set it back, or give `workspace` another place") as raised:
         workspace.claim(make_config(**changes))
     assert message in str(raised.value)
     assert workspace.store.uri in str(raised.value)
@@ -98,13 +129,23 @@ def test_the_message_of_a_long_difference_is_short(workspace: Workspace, make_co
     assert len(str(raised.value)) < 1000
 
 
-def test_a_key_that_an_older_version_did_not_know_is_named(
+def test_a_key_that_a_workspace_does_not_know_counts_as_the_default_of_its_day(
     workspace: Workspace, make_config: MakeConfig
 ) -> None:
-    older = make_config().identity()
-    del older["test"]["uri"]  # null in this version: as good as absent to a careless comparison
+    older = make_config().frozen()
+    del older["test"]["uri"], older["pool"]["tar_ids"], older["open_world"]
     workspace.write_json(PROJECT, {"format": 1, "digest": "older", "config": older})
-    with pytest.raises(WorkspaceMismatch, match=r"test\.uri = nothing, but the config says null"):
+    workspace.claim(make_config())
+    with pytest.raises(WorkspaceMismatch, match=r'pool\.tar_ids = "member", but the config says "path"'):
+        workspace.claim(make_config(pool={"uri": "unused", "tar_ids": "path"}))
+
+
+@pytest.mark.parametrize("content", [[], {"format": 2}, {"pinned": {"pool": 3}}, {"config": {"pool": {}}}])
+def test_a_project_file_of_somebody_else_is_refused(
+    workspace: Workspace, make_config: MakeConfig, content: object
+) -> None:
+    workspace.write_json(PROJECT, content)
+    with pytest.raises(WorkspaceMismatch, match="is not of this program"):
         workspace.claim(make_config())
 
 
@@ -136,8 +177,8 @@ def test_checking_writes_nothing_and_a_moved_workspace_is_the_same(
     assert list(store.list()) == []
     workspace.claim(make_config(seed=1))
     workspace.check(make_config(seed=1, workspace="elsewhere"))
-    with pytest.raises(WorkspaceMismatch, match="seed = 1, but the config says 2"):
-        workspace.check(make_config(seed=2))
+    with pytest.raises(WorkspaceMismatch, match=r'pool.uri = "unused", but the config says "other"'):
+        workspace.check(make_config(seed=1, pool={"uri": "other"}))
     store.put("project.json", b"[]")
     with pytest.raises(WorkspaceMismatch, match="is not of this program"):
         workspace.check(make_config(seed=1))

@@ -1,0 +1,59 @@
+"""The config across releases: what earlier ones did before a key existed, and what changed between two."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+# The value of a key, by its dotted path, in the days before it existed, where that is not its default of today.
+BEFORE: Final[Mapping[str, Any]] = {}
+
+ABSENT: Final = object()  # a key that one of two configs lacks, apart from one that is null
+
+
+def as_of_its_day(values: Mapping[str, Any], before: Mapping[str, Any] = BEFORE) -> dict[str, Any]:
+    """Return stored values with the keys that they lack set to what the product did in their day.
+
+    Args:
+        values: a config as an earlier release wrote it, nested by section.
+        before: see `BEFORE`.
+    """
+    filled: dict[str, Any] = json.loads(json.dumps(values))
+    for path, value in before.items():
+        *sections, key = path.split(".")
+        section = filled
+        for name in sections:
+            section = section.setdefault(name, {})
+        section.setdefault(key, value)
+    return filled
+
+
+@dataclass(frozen=True)
+class Change:
+    """A key of the config whose value differs between two."""
+
+    path: str
+    before: Any
+    after: Any
+
+    def __str__(self) -> str:
+        return f"{self.path}: {shown(self.before)} -> {shown(self.after)}"
+
+
+def changes(before: Any, after: Any, path: str = "") -> Iterator[Change]:
+    """List the keys that differ between two configs, sorted by path; lists are compared as a whole."""
+    if not (isinstance(before, Mapping) and isinstance(after, Mapping)):
+        if before != after:
+            yield Change(path, before, after)
+        return
+    for key in sorted({*before, *after}):
+        inner = f"{path}.{key}" if path else key
+        yield from changes(before.get(key, ABSENT), after.get(key, ABSENT), inner)
+
+
+def shown(value: Any) -> str:
+    """Return a value as JSON of at most 200 characters."""
+    text = "nothing" if value is ABSENT else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 200 else f"{text[:200]}..."
