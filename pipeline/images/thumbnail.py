@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import warnings
 
-from pipeline.images.decode import FORMATS
+from pipeline.images.picture import FORMATS
 
 
 def thumbnail(image: bytes, side: int = 96, max_pixels: int = 50_000_000) -> bytes | None:

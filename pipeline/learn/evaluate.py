@@ -17,7 +17,8 @@ from pipeline.cluster.layout import Cluster
 from pipeline.config.project import Config
 from pipeline.config.sections import Pool
 from pipeline.errors import LabelError, PoolError, nearest
-from pipeline.images.decode import BadImage, decode
+from pipeline.images.decode import decode
+from pipeline.images.picture import BadImage
 from pipeline.model.network import Network, normalise
 from pipeline.pool.parquet import groups
 from pipeline.store.opening import open_store

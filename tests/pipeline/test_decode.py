@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torchvision.transforms import v2
 
-from pipeline.images.decode import BadImage, Transform, decode, decode_batch
+from pipeline.images.decode import Transform, decode, decode_batch
+from pipeline.images.picture import BadImage
 
 SIDE = 4
 MOST = 1_000_000
