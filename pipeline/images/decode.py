@@ -1,25 +1,19 @@
-"""From encoded bytes to the uint8 pixels that a model's transform declares. Pillow, on CPU tasks.
+"""Encoded image files to the uint8 pixels that a model's transform declares.
 
-The content decides what a file is, never its name. Of several frames or pages the first is taken. Pixels are turned
-as EXIF says, transparent ones lie on white, and values wider than 8 bits are scaled, not cut. JPEGs are decoded in
-full: the coarser decoding that libjpeg offers for small results is fast, but its pixels are not those that
-a training run elsewhere has seen.
+The picture is that of `picture.picture`; here it is scaled and cropped for the model. Pillow, on CPU tasks.
 """
 
 from __future__ import annotations
 
-import io
-import warnings
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
-from pipeline.images.picture import MAGIC, QUIET, TURNED, BadImage, check_size, plain, why
+from pipeline.images.picture import BadImage, format_of, picture
 
 Interpolation = Literal["bilinear", "bicubic"]
 
@@ -29,7 +23,7 @@ _STRIP: Final = 16  # a side this many times the other
 
 @dataclass(frozen=True)
 class Transform:
-    """What becomes of an image before the model sees it: the short side scaled, then the middle cropped.
+    """How an image is scaled and cropped for the model: by its short side, then to its middle.
 
     Attributes:
         size: side of the result in pixels.
@@ -63,7 +57,6 @@ class Decoded:
 
 def decode_batch(images: Sequence[bytes | memoryview | None], transform: Transform) -> Decoded:
     """Decode image files; what is wrong with one of them does not touch the others."""
-    _prepare(transform)
     pixels = np.empty((len(images), 3, transform.size, transform.size), np.uint8)
     good: list[int] = []
     bad: list[int] = []
@@ -87,44 +80,17 @@ def decode(data: bytes | memoryview | None, transform: Transform) -> NDArray[np.
     Raises:
         BadImage: anything is wrong with it.
     """
-    _prepare(transform)
     pixels = np.empty((3, transform.size, transform.size), np.uint8)
     _decode(data, transform, pixels)
     return pixels
 
 
-def _prepare(transform: Transform) -> None:
-    """Pillow's warnings of odd metadata say nothing about the pixels, and its own limit must not undercut ours.
-
-    Both are settings of the process: a filter for every image would be slow, and is not safe with threads.
-    """
-    if QUIET not in warnings.filters:
-        warnings.filterwarnings("ignore", module=QUIET[3].pattern)
-    if Image.MAX_IMAGE_PIXELS is not None and transform.max_pixels > Image.MAX_IMAGE_PIXELS:
-        Image.MAX_IMAGE_PIXELS = transform.max_pixels
-
-
 def _decode(data: bytes | memoryview | None, transform: Transform, out: NDArray[np.uint8]) -> None:
-    if not data:
-        raise BadImage("no bytes")
-    head = bytes(data[:12])
-    kind = next((kind for magic, kind in MAGIC if head.startswith(magic)), None)
-    if kind is None and head[:4] == b"RIFF" and head[8:] == b"WEBP":
-        kind = "WEBP"
-    if kind is None:
-        raise BadImage(f"not an image: starts with {head[:8].hex(' ')}")
+    image = picture(data, transform.max_pixels)
     try:
-        image: Image.Image = Image.open(io.BytesIO(data), formats=(kind,))
-        check_size(image, transform.max_pixels)
-        image.load()
-        if not TURNED.isdisjoint(image.info):
-            with suppress(Exception):  # broken metadata leave the pixels alone
-                ImageOps.exif_transpose(image, in_place=True)
-        _write(_fit(plain(image), transform), out)
-    except BadImage:
-        raise
-    except Exception as error:  # noqa: BLE001 - decoders raise anything on broken data, and it is all one thing
-        raise BadImage(why(error, kind, transform.max_pixels)) from None
+        _write(_fit(image, transform), out)
+    except MemoryError:
+        raise BadImage(f"out of memory: {format_of(data)}") from None
 
 
 def _fit(image: Image.Image, transform: Transform) -> Image.Image:

@@ -1,16 +1,23 @@
-"""From encoded bytes to a picture."""
+"""The picture in an encoded image file, as people and the model see it.
+
+The content decides the format, never the file's name. Only the first frame or page is read. Pixels are turned upright
+as EXIF says, transparent pixels are laid on white, and values wider than 8 bits are scaled, not cut. JPEGs are decoded
+in full: libjpeg's coarser decoding for small results is fast, but its pixels are not those that a training run
+elsewhere has seen.
+"""
 
 from __future__ import annotations
 
+import io
 import re
+import warnings
+from contextlib import suppress
 from typing import Any, Final
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
-FORMATS: Final = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
-
-MAGIC: Final = (
+_MAGIC: Final = (
     (b"\x89PNG\r\n\x1a\n", "PNG"),
     (b"\xff\xd8\xff", "JPEG"),
     (b"GIF87a", "GIF"),
@@ -21,28 +28,81 @@ MAGIC: Final = (
     (b"MM\0+", "TIFF"),
     (b"BM", "BMP"),
 )
-TURNED: Final = {
-    "exif",
-    "xmp",
-    "XML:com.adobe.xmp",
-    "Raw profile type exif",
-}  # where an orientation may stand
-QUIET: Final = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
+# Where an orientation may stand.
+_ORIENTATION: Final = {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}
+_QUIET: Final = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
 _TILE_WIDTH, _TILE_LENGTH = 322, 323  # tags of a TIFF
 _WHITE: Final = (255, 255, 255)
 
 
 class BadImage(Exception):
-    """This image cannot be used; the message is the reason that quarantine records.
+    """An image that cannot be used; the message is quarantine's reason.
 
-    One line, the same for the same bytes. What stands before a colon names the kind of fault: `no bytes`,
-    `not an image`, `too many pixels`, `too much metadata`, `out of memory`, `unsupported mode`, or a format that is
-    `truncated` or `broken`.
+    The message is one line, the same for the same bytes. The text before its colon names the kind of fault:
+    `no bytes`, `not an image`, `too many pixels`, `too much metadata`, `out of memory`, `unsupported mode`, or a format
+    that is `truncated` or `broken`.
     """
 
 
-def check_size(image: Image.Image, most: int) -> None:
-    """Raise Pillow's error for an image of more than `most` pixels."""
+def picture(data: bytes | memoryview | None, max_pixels: int) -> Image.Image:
+    """Decode an image file to its upright picture, before any scaling.
+
+    Args:
+        data: the encoded file.
+        max_pixels: larger images are refused before they are decoded, which takes up to about 9 bytes a pixel.
+
+    Returns:
+        The picture, of mode RGB or L.
+
+    Raises:
+        BadImage: anything is wrong with it.
+    """
+    kind = format_of(data)
+    assert data is not None
+    _set_up_pillow(max_pixels)
+    try:
+        image: Image.Image = Image.open(io.BytesIO(data), formats=(kind,))
+        _check_size(image, max_pixels)
+        image.load()
+        if not _ORIENTATION.isdisjoint(image.info):
+            with suppress(Exception):  # broken metadata leave the pixels alone
+                ImageOps.exif_transpose(image, in_place=True)
+        return _plain(image)
+    except BadImage:
+        raise
+    except Exception as error:  # noqa: BLE001 - decoders raise anything on broken data, and it is all one thing
+        raise BadImage(_reason(error, kind, max_pixels)) from None
+
+
+def format_of(data: bytes | memoryview | None) -> str:
+    """Return the format that a file's first bytes tell, by Pillow's name.
+
+    Raises:
+        BadImage: there are no bytes, or those of no image.
+    """
+    if not data:
+        raise BadImage("no bytes")
+    head = bytes(data[:12])
+    if head[:4] == b"RIFF" and head[8:] == b"WEBP":
+        return "WEBP"
+    for magic, kind in _MAGIC:
+        if head.startswith(magic):
+            return kind
+    raise BadImage(f"not an image: starts with {head[:8].hex(' ')}")
+
+
+def _set_up_pillow(max_pixels: int) -> None:
+    """Silence Pillow's warnings of odd metadata, and lift its own limit to ours.
+
+    Both are settings of the process: a filter for every image would be slow, and is not safe with threads.
+    """
+    if _QUIET not in warnings.filters:
+        warnings.filterwarnings("ignore", module=_QUIET[3].pattern)
+    if Image.MAX_IMAGE_PIXELS is not None and max_pixels > Image.MAX_IMAGE_PIXELS:
+        Image.MAX_IMAGE_PIXELS = max_pixels
+
+
+def _check_size(image: Image.Image, most: int) -> None:
     shapes = [image.size]
     tags: Any = getattr(image, "tag_v2", None)
     if tags:  # a decoder holds a whole tile of a TIFF, however small the image
@@ -51,8 +111,8 @@ def check_size(image: Image.Image, most: int) -> None:
         raise Image.DecompressionBombError
 
 
-def plain(image: Image.Image) -> Image.Image:
-    """The same picture in mode RGB or L."""
+def _plain(image: Image.Image) -> Image.Image:
+    """Return the same picture in mode RGB or L."""
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         layered = image if image.mode == "RGBA" else image.convert("RGBA")
         ground = Image.new("RGB", image.size, _WHITE)
@@ -77,8 +137,7 @@ def plain(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def why(error: Exception, kind: str, most: int) -> str:
-    """Return the reason for what a decoder raised, in one line."""
+def _reason(error: Exception, kind: str, most: int) -> str:
     text = "".join(c if c.isprintable() else " " for c in re.sub(r" at 0x[0-9a-fA-F]+", "", str(error)))
     text = " ".join(text.split())[:200]
     if isinstance(error, Image.DecompressionBombError):
