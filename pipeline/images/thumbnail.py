@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 
 from PIL import Image
@@ -33,3 +34,8 @@ def thumbnail(image: bytes, side: int = 96, max_pixels: int = 50_000_000) -> byt
         return buffer.getvalue()
     except (BadImage, MemoryError):
         return None
+
+
+def png_uri(png: bytes) -> str:
+    """Return a PNG as a URI that a page or a table can hold."""
+    return "data:image/png;base64," + base64.b64encode(png).decode()

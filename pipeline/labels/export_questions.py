@@ -5,7 +5,6 @@ Nothing is written into the workspace, and nothing is overwritten: a file that i
 
 from __future__ import annotations
 
-import base64
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ import pyarrow as pa
 
 from pipeline.config.project import Config
 from pipeline.errors import UserError
-from pipeline.images.thumbnail import thumbnail
+from pipeline.images.thumbnail import png_uri, thumbnail
 from pipeline.labels.batches import batches, read_labels
 from pipeline.labels.forms import QUESTIONS, WRITERS
 from pipeline.labels.label_studio import interface, to_tasks
@@ -151,7 +150,7 @@ class _Look:
             png = thumbnail(data, side=_SIDE, max_pixels=self.max_pixels)
             if png is None:
                 return Failure("cannot be drawn")
-            found["image"] = "data:image/png;base64," + base64.b64encode(png).decode()
+            found["image"] = png_uri(png)
         return found
 
 

@@ -1,21 +1,35 @@
-"""What both pages share."""
+"""Pages from templates, with every value made harmless: shared by the reports of rounds and studies."""
 
 from __future__ import annotations
 
-import base64
 import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
-
-def _clean(value: Any) -> Any:
-    """Text with a visible sign for each lone surrogate, control character and change of direction."""
-    return _UNSAFE.sub("\ufffd", value) if type(value) is str else value
-
+from pipeline.images.thumbnail import png_uri
 
 _UNSAFE = re.compile(
     r"[\ud800-\udfff\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]"
 )
 
 
-def _data_uri(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode()
+def fill(template: str, values: Mapping[str, Any], filters: Mapping[str, Callable[..., str]]) -> str:
+    """Fill a template of this package; all text in `values` is taken to be hostile and is escaped."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=visible,
+    )
+    environment.filters |= {"png": png_uri, **filters}
+    return environment.get_template(template).render(values)
+
+
+def visible(value: Any) -> Any:
+    """Put a visible sign for each lone surrogate, control character and change of direction in a text."""
+    return _UNSAFE.sub("\ufffd", value) if type(value) is str else value

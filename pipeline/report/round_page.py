@@ -7,53 +7,37 @@ hostile; it is escaped, and the page forbids itself scripts and the network.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
-from pipeline.report.html import _clean, _data_uri
+from pipeline.report.html import fill
 from pipeline.report.plots import THEMES, draw_all
 from pipeline.report.round_view import TOP_CLASSES, ReportView, is_number, total
 
-GALLERY = 120  # cards shown; a longer query says how many more there are
+CARDS = 120  # shown; a longer query says how many more there are
 TOP_REASONS = 40
 
 
 def render(view: ReportView) -> str:
     """The report as one HTML page that needs no network and no scripts."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_clean,
-    )
-    environment.filters |= {
-        "percent": _percent,
-        "number": _number,
-        "count": _count,
-        "duration": _duration,
-        "png": _data_uri,
-    }
     ordered = sorted(view.labels.items(), key=lambda item: (-item[1], item[0]))
     seconds: Mapping[str, float] = view.metrics.get("seconds") or {}
-    return environment.get_template("round.html.j2").render(
-        view=view,
-        metrics=view.metrics,
-        gain=_gain(view),
-        drawn={theme.name: draw_all(view, theme) for theme in THEMES},
-        has_curve=any(is_number(line.test_accuracy) for line in view.rounds),
-        has_scores=total(view.histogram) > 0,
-        cards=view.query[:GALLERY],
-        classes=ordered[:TOP_CLASSES],
-        classes_more=ordered[TOP_CLASSES:],
-        most_labels=max(view.labels.values(), default=0),
-        reasons=sorted(view.quarantine, key=lambda row: (-row[2], row[0], row[1]))[:TOP_REASONS],
-        seconds=seconds,
-        most_seconds=max((s for s in seconds.values() if is_number(s)), default=0.0),
-        images_per_s=view.metrics.get("images_per_s") or {},
-    )
+    values = {
+        "view": view,
+        "metrics": view.metrics,
+        "gain": _gain(view),
+        "drawn": {theme.name: draw_all(view, theme) for theme in THEMES},
+        "has_curve": any(is_number(line.test_accuracy) for line in view.rounds),
+        "has_scores": total(view.histogram) > 0,
+        "cards": view.query[:CARDS],
+        "classes": ordered[:TOP_CLASSES],
+        "classes_more": ordered[TOP_CLASSES:],
+        "most_labels": max(view.labels.values(), default=0),
+        "reasons": sorted(view.quarantine, key=lambda row: (-row[2], row[0], row[1]))[:TOP_REASONS],
+        "seconds": seconds,
+        "most_seconds": max((s for s in seconds.values() if is_number(s)), default=0.0),
+        "images_per_s": view.metrics.get("images_per_s") or {},
+    }
+    filters = {"percent": _percent, "number": _number, "count": _count, "duration": _duration}
+    return fill("round.html.j2", values, filters)
 
 
 # -------------------------------------------------------------------------------- values as people read them

@@ -15,7 +15,7 @@ from PIL import Image
 
 from pipeline.images.thumbnail import thumbnail
 from pipeline.report.plots import plots
-from pipeline.report.round_page import GALLERY, render
+from pipeline.report.round_page import CARDS, render
 from pipeline.report.round_view import Histogram, QueryCard, ReportView, RoundLine
 
 PLOTS = {"learning_curve.png", "scores.png", "label_balance.png"}
@@ -78,7 +78,7 @@ def hostile_view() -> ReportView:
         score=text,
         threshold=1.5,
         histogram=Histogram((0.0, 1.0, 2.0), {text: (100, 20), "$\\frac": (1, 0)}),
-        query=tuple(QueryCard(i, text, None, text, text, text) for i in range(GALLERY + 7)),
+        query=tuple(QueryCard(i, text, None, text, text, text) for i in range(CARDS + 7)),
         labels={text: 1, "$x_{$": 2, "\u732b": 3, "\x00\ud800": 4},
         other_answers={text: 1},
         quarantine=((text, text, 1),),
@@ -174,7 +174,7 @@ def test_long_lists_are_cut_and_say_so() -> None:
     view = replace(
         full_view(),
         labels={f"class {i}": 5000 - i for i in range(4000)},
-        query=tuple(QueryCard(i, f"id-{i}", 1.0, "cat", "uncertain") for i in range(GALLERY + 30)),
+        query=tuple(QueryCard(i, f"id-{i}", 1.0, "cat", "uncertain") for i in range(CARDS + 30)),
         quarantine=tuple(("decode", f"reason {i}", i) for i in range(60)),
         rounds=tuple(RoundLine(i, 10 * i, 0.5 + i / 100) for i in range(30)),
     )
