@@ -57,11 +57,11 @@ class Store(Protocol):
     def exists(self, key: str) -> bool:
         """Whether the object is there."""
 
-    def list(self, prefix: str = "", *, start_after: str | None = None) -> Iterator[Entry]:
-        """All objects whose key starts with `prefix`, in the order of their keys' bytes, page by page.
+    def list(self, prefix: str = "") -> Iterator[Entry]:
+        """List the objects whose key starts with `prefix`, page by page.
 
-        With `start_after`, only those whose key comes after it. Every key can be encoded as UTF-8: a name on disk
-        that can't be shows its bytes as `\\xff`, and no object is found under that text.
+        They come in the order of their keys' bytes. Every key can be encoded as UTF-8: a name on disk that can't be
+        shows its bytes as `\\xff`, and no object is found under that text.
         """
 
     def delete(self, key: str) -> None:

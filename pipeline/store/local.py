@@ -39,15 +39,15 @@ class LocalStore:
         return self.root / checked(key)
 
     def get(self, key: str, *, etag: str | None = None) -> bytes:
-        with _on_disk(self.url(key)), self._found(key).open("rb") as file:
+        with _on_disk(self.url(key)), self._object(key).open("rb") as file:
             data = file.read()
-            self._expect(key, os.fstat(file.fileno()), etag)
+            self._expect(key, os.fstat(file.fileno()), etag=etag)
             return data
 
-    def _found(self, key: str) -> Path:
+    def _object(self, key: str) -> Path:
         return self.path(key) if key else self.root
 
-    def _expect(self, key: str, stat: os.stat_result, etag: str | None, size: int | None = None) -> None:
+    def _expect(self, key: str, stat: os.stat_result, *, etag: str | None, size: int | None = None) -> None:
         if etag not in (None, _tag(stat)) or size not in (None, stat.st_size):
             raise changed(self.url(key))
 
@@ -101,19 +101,19 @@ class LocalStore:
     def exists(self, key: str) -> bool:
         return self.path(key).is_file()
 
-    def list(self, prefix: str = "", *, start_after: str | None = None) -> Iterator[Entry]:
+    def list(self, prefix: str = "") -> Iterator[Entry]:
         if ".." in prefix.split("/"):
             raise StorageError(f"{prefix!r} leads out of {self.uri}")
         with _on_disk(self.uri):
             if self.root.is_file():  # a URI may name one object
-                if not prefix and start_after is None:
+                if not prefix:
                     stat = self.root.stat()
                     yield Entry("", stat.st_size, _tag(stat))
             elif self.root.is_dir():
-                yield from self._below(self.root, "", prefix, start_after or "", ())
+                yield from self._below(self.root, "", prefix=prefix, parents=())
 
     def _below(
-        self, folder: Path, above: str, prefix: str, after: str, parents: tuple[tuple[int, int], ...]
+        self, folder: Path, above: str, *, prefix: str, parents: tuple[tuple[int, int], ...]
     ) -> Iterator[Entry]:
         """What lies in a folder, in the order that S3 has: `a-b`, `a/b`, `a0`. Memory of `RUN` names."""
         stat = folder.stat()
@@ -123,10 +123,9 @@ class LocalStore:
         for shown, name in _in_order(folder):
             key = above + shown
             if shown.endswith("/"):
-                wanted = key.startswith(prefix) or prefix.startswith(key)
-                if wanted and (key > after or after.startswith(key)):
-                    yield from self._below(folder / name, key, prefix, after, (*parents, here))
-            elif key.startswith(prefix) and key > after:
+                if key.startswith(prefix) or prefix.startswith(key):
+                    yield from self._below(folder / name, key, prefix=prefix, parents=(*parents, here))
+            elif key.startswith(prefix):
                 try:
                     stat = (folder / name).stat()
                 except FileNotFoundError:  # deleted since, or a link to nowhere
@@ -145,12 +144,12 @@ class LocalStore:
         size: int | None = None,
         sparse: bool = False,  # noqa: ARG002 - the disk reads pages anyway
     ) -> pa.NativeFile:
-        path = self._found(key)
+        path = self._object(key)
         with _on_disk(self.url(key)):
             if not path.is_file():
                 raise FileNotFoundError
             mapped = pa.memory_map(str(path)) if path.stat().st_size else pa.BufferReader(b"")
-            self._expect(key, path.stat(), etag, size)
+            self._expect(key, path.stat(), etag=etag, size=size)
             return mapped
 
     def url(self, key: str) -> str:
@@ -184,8 +183,8 @@ def _run(file: IO[bytes]) -> Iterator[tuple[str, str]]:
     file.seek(0)
     rest = b""
     while chunk := file.read(1 << 13):
-        *whole, rest = (rest + chunk).split(b"\0")
-        for record in whole:
+        *records, rest = (rest + chunk).split(b"\0")
+        for record in records:
             name = os.fsdecode(record.removesuffix(b"/"))
             yield _text(name) + "/" * record.endswith(b"/"), name
 

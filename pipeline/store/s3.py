@@ -76,7 +76,7 @@ class S3Store:
             tail, size, etag = self._tail(key, etag)
             if expected not in (None, size):
                 raise changed(self.url(key))
-        fetch = functools.partial(self._range, key, etag)
+        fetch = functools.partial(self._range, key, etag=etag)
         return pa.PythonFile(RangedFile(fetch, size, tail, sparse=sparse), mode="r")
 
     def _tail(self, key: str, etag: str | None) -> tuple[bytes, int, str]:
@@ -91,7 +91,7 @@ class S3Store:
         return answer["Body"], int(size), answer["ETag"]
 
     @patient
-    def _range(self, key: str, etag: str, first: int, count: int) -> bytes:
+    def _range(self, key: str, first: int, count: int, *, etag: str) -> bytes:
         asked = f"bytes={first}-{first + count - 1}"
         data: bytes = self._ask_once("get_object", key, Range=asked, IfMatch=etag)["Body"]
         if len(data) != count:
@@ -163,14 +163,14 @@ class S3Store:
     def delete(self, key: str) -> None:
         self._ask("delete_object", checked(key))
 
-    def list(self, prefix: str = "", *, start_after: str | None = None) -> Iterator[Entry]:
-        whole = self.prefix.rstrip("/")
-        if not prefix and start_after is None and whole:  # a URI may name one object
-            first = self._page(Prefix=whole, MaxKeys=1).get("Contents", [])
-            if first and first[0]["Key"] == whole:
+    def list(self, prefix: str = "") -> Iterator[Entry]:
+        named = self.prefix.rstrip("/")
+        if not prefix and named:  # a URI may name one object
+            first = self._page(Prefix=named, MaxKeys=1).get("Contents", [])
+            if first and first[0]["Key"] == named:
                 yield Entry("", first[0]["Size"], first[0]["ETag"])
                 return
-        more = {"StartAfter": self.prefix + start_after} if start_after is not None else {}
+        more: dict[str, str] = {}
         while True:
             page = self._page(Prefix=self.prefix + prefix, **more)
             for item in page.get("Contents", []):

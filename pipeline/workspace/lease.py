@@ -219,9 +219,9 @@ class Guarded:
         """See `Store`."""
         return self.bare.exists(key)
 
-    def list(self, prefix: str = "", *, start_after: str | None = None) -> Iterator[Entry]:
+    def list(self, prefix: str = "") -> Iterator[Entry]:
         """See `Store`."""
-        return self.bare.list(prefix, start_after=start_after)
+        return self.bare.list(prefix)
 
     def open(self, key: str, **how: Any) -> pa.NativeFile:
         """See `Store`."""

