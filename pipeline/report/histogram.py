@@ -1,8 +1,8 @@
-"""A pool's scores at a glance: how they are spread, and known against unknown where truth exists.
+"""Summaries of a pool's scores: their histogram, and known against unknown images.
 
-A tally counts rows by the place of their score on a fixed scale. The tallies of parts add up to that of the whole,
-in any order, so a pool of any size is viewed a row group at a time. This room and the simulated oracle are the only
-ones that read truths.
+`Counts` holds rows by the place of their score on a fixed scale. The counts of parts add up to those of the pool in any
+order, so a pool of any size is summarized a row group at a time. This module and the simulated oracle are the only ones
+that read truths.
 """
 
 from __future__ import annotations
@@ -28,8 +28,15 @@ _SIGN = np.uint32(0x80000000)
 
 
 @dataclass(frozen=True)
-class PoolView:
-    """What one pass over the score files tells evaluation and the report."""
+class ScoreSummary:
+    """The numbers of a pool's scores that metrics and report show.
+
+    Attributes:
+        edges: of the histogram's bars.
+        counts: rows in each bar, by the names of `NAMES`.
+        ood_auroc, ood_fpr95: known against unknown and far rows; None without truth.
+        is_ood: rows marked out of distribution, labeled ones among them.
+    """
 
     edges: tuple[float, ...]
     counts: dict[str, tuple[int, ...]]
@@ -39,17 +46,30 @@ class PoolView:
 
 
 @dataclass(frozen=True)
-class Tally:
-    """Rows of each kind by place, each pair once, and how many rows are marked out of distribution."""
+class Counts:
+    """Rows by kind and place, each pair once, and the number of marked rows."""
 
     places: pa.Table
     marked: int
 
 
-def view_scores(
-    workspace: Workspace, prefix: str, score: str, truth: Truth | None, labeled: frozenset[str]
-) -> PoolView:
-    """Histogram of a score, and known against unknown (higher = stranger; unknown and far are positive).
+@dataclass(frozen=True)
+class Groups:
+    """The rows that a summary tells apart.
+
+    Attributes:
+        labeled: ids that count among the marked rows alone: they are in the bank themselves.
+        kinds: `id` and `kind`, a number in `NAMES`, where truth is known; places are exact with it.
+    """
+
+    labeled: pa.Array
+    kinds: pa.Table | None = None
+
+
+def summarize_scores(
+    workspace: Workspace, prefix: str, score: str, *, truth: Truth | None, labeled: frozenset[str]
+) -> ScoreSummary:
+    """Summarize a score of the whole pool; higher is stranger, unknown and far rows are positive.
 
     Labeled rows are left out: they are in the bank themselves. Without truth, memory is of the number of places,
     which is at most 4 million and about a hundred thousand in practice. With truth, as in simulations, AUROC and
@@ -59,47 +79,51 @@ def view_scores(
     if truth is not None:
         numbers = pa.array([NAMES.index(kind) for kind in truth.kinds.values()], pa.int8())
         kinds = pa.table({"id": pa.array(truth.kinds, pa.string()), "kind": numbers})
-    known = pa.array(sorted(labeled), pa.string())
-    whole = Tally(PLACES.empty_table(), 0)
-    for part in each_file(tally, workspace, prefix, ["id", score, "is_ood"], score, known, kinds):
-        whole = add([whole, part])
-    return view(whole)
+    groups = Groups(pa.array(sorted(labeled), pa.string()), kinds)
+    total = Counts(PLACES.empty_table(), 0)
+    for part in each_file(count_rows, workspace, prefix, ["id", score, "is_ood"], score, groups):
+        total = add([total, part])
+    return summary(total)
 
 
-def tally(parts: Iterable[pa.Table], score: str, labeled: pa.Array, kinds: pa.Table | None) -> Tally:
+def count_rows(parts: Iterable[pa.Table], score: str, groups: Groups) -> Counts:
     """Count the rows of tables, taken one at a time.
 
     Args:
         parts: tables with `id`, `is_ood` and the score.
         score: the column to look at, float32 and finite.
-        labeled: ids that are counted among the marked alone.
-        kinds: `id` and `kind`, a number in `NAMES`; places are exact with it.
+        groups: the rows to leave out, and the kinds to tell apart.
     """
+    kinds = groups.kinds
     if kinds is not None:  # a look-up table of all truths takes longer to make than a row group to read
-        parts = [pa.concat_tables(found)] if (found := list(parts)) else []
-    whole = Tally(PLACES.empty_table(), 0)
+        tables = list(parts)
+        parts = [pa.concat_tables(tables)] if tables else []
+    total = Counts(PLACES.empty_table(), 0)
     for part in parts:
-        fresh = part.filter(pc.invert(pc.is_in(part["id"], value_set=labeled)))
+        fresh = part.filter(pc.invert(pc.is_in(part["id"], value_set=groups.labeled)))
         places = _places(fresh[score].to_numpy(), exact=kinds is not None)
         kind: Any = np.zeros(len(places), np.int8)
         if kinds is not None:
-            found_at = pc.index_in(fresh["id"], value_set=kinds["id"])
-            kind = pc.fill_null(kinds["kind"].take(found_at), pa.scalar(0, pa.int8()))
+            truths = pc.index_in(fresh["id"], value_set=kinds["id"])
+            kind = pc.fill_null(kinds["kind"].take(truths), pa.scalar(0, pa.int8()))
         rows = pa.table([kind, places, np.ones(len(places), np.int64)], schema=PLACES)
-        whole = add([whole, Tally(rows, pc.sum(part["is_ood"]).as_py() or 0)])
-    return whole
+        total = add([total, Counts(rows, pc.sum(part["is_ood"]).as_py() or 0)])
+    return total
 
 
-def add(tallies: Sequence[Tally]) -> Tally:
-    """The tally of all their rows."""
-    rows = pa.concat_tables([one.places for one in tallies])
+def add(parts: Sequence[Counts]) -> Counts:
+    """Add up the counts of parts."""
+    rows = pa.concat_tables([part.places for part in parts])
     sums = rows.group_by(["kind", "place"], use_threads=False).aggregate([("rows", "sum")])
-    return Tally(sums.rename_columns(PLACES.names).cast(PLACES), sum(one.marked for one in tallies))
+    return Counts(sums.rename_columns(PLACES.names).cast(PLACES), sum(part.marked for part in parts))
 
 
-def view(whole: Tally) -> PoolView:
-    """What a person looks at; the edges span all but the outermost thousandth at either end."""
-    table = whole.places.sort_by("place")
+def summary(total: Counts) -> ScoreSummary:
+    """Return what people look at.
+
+    The edges span all scores but the outermost thousandth at either end.
+    """
+    table = total.places.sort_by("place")
     kind, rows = table["kind"].to_numpy(), table["rows"].to_numpy()
     values = _values(table["place"].to_numpy())
     low, high = 0.0, 1.0
@@ -114,7 +138,7 @@ def view(whole: Tally) -> PoolView:
     }
     known, unknown = (np.repeat(values[which], rows[which]) for which in (kind == 1, kind >= 2))
     auroc, fpr95 = _judged(known, unknown) if len(known) and len(unknown) else (None, None)
-    return PoolView(tuple(edges.tolist()), counts, auroc, fpr95, whole.marked)
+    return ScoreSummary(tuple(edges.tolist()), counts, auroc, fpr95, total.marked)
 
 
 def _judged(known: np.ndarray[Any, Any], unknown: np.ndarray[Any, Any]) -> tuple[float, float]:
@@ -127,7 +151,10 @@ def _judged(known: np.ndarray[Any, Any], unknown: np.ndarray[Any, Any]) -> tuple
 
 
 def _places(scores: np.ndarray[Any, Any], *, exact: bool) -> np.ndarray[Any, Any]:
-    """Finite float32 to uint32 in the same order; not `exact`, to the middle of the numbers that begin alike."""
+    """Map finite float32 to uint32 in the same order.
+
+    Not `exact`, they go to the middle of the numbers that begin alike.
+    """
     bits = (scores + np.float32(0)).view(np.uint32)  # 0.0 for -0.0
     places = np.where(bits & _SIGN, ~bits, bits | _SIGN)
     if exact:
@@ -137,6 +164,6 @@ def _places(scores: np.ndarray[Any, Any], *, exact: bool) -> np.ndarray[Any, Any
 
 
 def _values(places: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """The scores at places, float64."""
+    """Return the scores at places, float64."""
     bits = np.where(places & _SIGN, places ^ _SIGN, ~places)
     return bits.view(np.float32).astype(np.float64)

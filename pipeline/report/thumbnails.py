@@ -15,7 +15,7 @@ from pipeline.pool.shards import ids_of, pieces
 from pipeline.pool.snapshot import Snapshot, load_shards
 from pipeline.score.files import shards_of
 
-MOST = 60  # a gallery that a person would look through
+MOST = 60  # as many as a person would look through
 
 
 @working("drawing thumbnails")
@@ -29,7 +29,7 @@ def thumbnails(query: Sequence[Mapping[str, Any]], snapshot: Snapshot, config: C
     make = ray.remote(num_cpus=0.25)(_make)
     places = [(place, number) for place, number in enumerate(snapshot.numbers.tolist()) if number in held]
     jobs = [make.remote(snapshot.take([place]), held[number], config) for place, number in places]
-    return {name: png for found in ray.get(jobs) for name, png in found.items()}
+    return {name: png for made in ray.get(jobs) for name, png in made.items()}
 
 
 def _make(one: Snapshot, ids: frozenset[str], config: Config) -> dict[str, bytes]:

@@ -12,14 +12,14 @@ import pyarrow.compute as pc
 from pipeline.config.project import Config
 from pipeline.labels.tally import Labels
 from pipeline.learn.split import threshold_rows
-from pipeline.report.histogram import PoolView
+from pipeline.report.histogram import ScoreSummary
 from pipeline.rounds.stored import stored_bank
 from pipeline.workspace.artefacts import Workspace
 from pipeline.workspace.keys import round_key
 
 
 def metrics_of(
-    workspace: Workspace, index: int, config: Config, labels: Labels, view: PoolView
+    workspace: Workspace, index: int, config: Config, labels: Labels, view: ScoreSummary
 ) -> dict[str, Any]:
     """The metrics of a round, as metrics.json holds them; None where something is not known."""
     evaluation = workspace.read_json(round_key(index, "evaluation.json"))

@@ -7,12 +7,11 @@ from typing import Any
 
 from pipeline.config.project import Config
 from pipeline.pool.snapshot import Snapshot
-from pipeline.report import histogram as pool_view
-from pipeline.report import thumbnails as gallery
-from pipeline.report.histogram import PoolView
+from pipeline.report.histogram import ScoreSummary, summarize_scores
 from pipeline.report.plots import plots
 from pipeline.report.round_page import render
 from pipeline.report.round_view import Histogram, QueryCard, ReportView, RoundLine
+from pipeline.report.thumbnails import thumbnails
 from pipeline.rounds.metrics import metrics_of
 from pipeline.rounds.work import Work
 from pipeline.workspace.artefacts import Workspace
@@ -24,12 +23,12 @@ def view_of(
     index: int,
     config: Config,
     snapshot: Snapshot,
-    view: PoolView,
+    view: ScoreSummary,
     metrics: Mapping[str, Any],
 ) -> ReportView:
     """What the report of a round shows."""
     query = workspace.read_table(round_key(index, "query.parquet")).to_pylist()
-    pictures = gallery.thumbnails(query, snapshot, config)
+    pictures = thumbnails(query, snapshot, config)
     answers: dict[str, str] = {}
     if workspace.exists(answers_key(index)):
         rows = workspace.read_table(answers_key(index)).to_pylist()
@@ -75,12 +74,12 @@ def _report(work: Work) -> None:
     if work.done("report.html"):
         return
     with work.timed("report"):
-        view = pool_view.view_scores(
+        view = summarize_scores(
             work.workspace,
             work.key(""),
             work.config.scoring.column,
-            work.truth,
-            work.labels.answered(),
+            truth=work.truth,
+            labeled=work.labels.answered(),
         )
         metrics = metrics_of(work.workspace, work.index, work.config, work.labels, view)
         work.workspace.write_json(work.key("metrics.json"), metrics)

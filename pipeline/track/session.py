@@ -176,7 +176,7 @@ class Session:
             source = f"{run.info.artifact_uri}/model"
             client.create_model_version(model, source, run.info.run_id, tags=tags)
             found = look()
-        for second in found[1:]:  # see `_found_or_made`
+        for second in found[1:]:  # a repeated request made it: see `found_or_made`
             client.delete_model_version(model, str(second.version))
         made = found[0]
         champion = client.get_registered_model(model).aliases.get(CHAMPION)

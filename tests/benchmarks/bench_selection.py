@@ -58,7 +58,7 @@ def measure(folder: str, how: str, what: str, answered: int, cpus: int) -> None:
     from pipeline.ask import selection
     from pipeline.config.choices import QueryPlan
     from pipeline.config.sections import Storage
-    from pipeline.report import histogram as pool_view
+    from pipeline.report import histogram
     from pipeline.store.opening import open_store
     from pipeline.workspace.artefacts import Workspace
 
@@ -75,18 +75,20 @@ def measure(folder: str, how: str, what: str, answered: int, cpus: int) -> None:
         assert selection.query(kept, plan, None).num_rows == plan.size
 
     def view_alone() -> None:
-        whole = pool_view.Tally(pool_view.PLACES.empty_table(), 0)
+        total = histogram.Counts(histogram.PLACES.empty_table(), 0)
         for key in workspace.keys(f"{PREFIX}scores/"):
             parts = workspace.row_groups(key, ["id", "sisome", "is_ood"])
-            whole = pool_view.add([whole, pool_view.tally(parts, "sisome", known, None)])
-        assert pool_view.view(whole).counts
+            total = histogram.add([total, histogram.count_rows(parts, "sisome", histogram.Groups(known))])
+        assert histogram.summary(total).counts
 
     def select_on_workers() -> None:
         kept = selection.gather(workspace, PREFIX, frozenset(ids), plan, None, seed=0)
         assert selection.query(kept, plan, None).num_rows == plan.size
 
     def view_on_workers() -> None:
-        assert pool_view.view_scores(workspace, PREFIX, "sisome", None, frozenset(ids)).counts
+        assert histogram.summarize_scores(
+            workspace, PREFIX, "sisome", truth=None, labeled=frozenset(ids)
+        ).counts
 
     ways: dict[tuple[str, str], Callable[[], None]] = {
         ("alone", "select"): select_alone,

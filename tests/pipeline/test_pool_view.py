@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sisom.metrics
-from pipeline.report.histogram import BINS, PoolView, add, tally, view
+from pipeline.report.histogram import BINS, Groups, ScoreSummary, add, count_rows, summary
 from pipeline.types import SCORES
 
 Row = tuple[str, float, bool]
@@ -31,24 +31,22 @@ def table(rows: Sequence[Row]) -> pa.Table:
     )
 
 
-def viewed(
+def summarized(
     parts: Sequence[pa.Table],
     labeled: Sequence[str] = (),
     kinds: dict[str, int] | None = None,
     *,
     group: int = 3,
-) -> PoolView:
+) -> ScoreSummary:
     """Each part as a file of its own, cut into row groups."""
-    known = pa.array(labeled, pa.string())
     truths = None
     if kinds is not None:
         truths = pa.table(
             {"id": pa.array(kinds, pa.string()), "kind": pa.array(list(kinds.values()), pa.int8())}
         )
-    groups = [[part.slice(start, group) for start in range(0, part.num_rows, group)] for part in parts]
-    return view(
-        add([tally([], "sisome", known, truths), *(tally(g, "sisome", known, truths) for g in groups)])
-    )
+    told = Groups(pa.array(labeled, pa.string()), truths)
+    files = [[], *([part.slice(start, group) for start in range(0, part.num_rows, group)] for part in parts)]
+    return summary(add([count_rows(file, "sisome", told) for file in files]))
 
 
 def normal(n: int, *, at: float = 0.0, spread: float = 1.0) -> list[Row]:
@@ -65,7 +63,7 @@ def test_the_schema_is_the_one_of_score_files() -> None:
 @pytest.mark.parametrize(("at", "spread"), [(0.0, 1.0), (-12.0, 0.3), (1.0, 0.02), (1e6, 300.0)])
 def test_the_histogram_is_the_one_of_the_scores_themselves(at: float, spread: float) -> None:
     rows = normal(20_000, at=at, spread=spread)
-    found = viewed([table(rows)], group=3000)
+    found = summarized([table(rows)], group=3000)
     scores = np.asarray([score for _, score, _ in rows], np.float32).astype(np.float64)
     low, high = np.quantile(scores, [0.001, 0.999], method="inverted_cdf")
     finest = max(abs(low), abs(high)) * 2**-12
@@ -81,7 +79,7 @@ def test_the_histogram_is_the_one_of_the_scores_themselves(at: float, spread: fl
 
 def test_labeled_rows_are_left_out_but_marked_ones_are_counted_all() -> None:
     rows = [("a", 1.0, True), ("b", 2.0, False), ("c", 3.0, True)]
-    found = viewed([table(rows)], labeled=["a", "b", "elsewhere"])
+    found = summarized([table(rows)], labeled=["a", "b", "elsewhere"])
     assert found.is_ood == 2
     assert sum(found.counts["pool"]) == 1
     assert found.edges[0] == pytest.approx(3.0, rel=1e-3)
@@ -89,14 +87,14 @@ def test_labeled_rows_are_left_out_but_marked_ones_are_counted_all() -> None:
 
 @pytest.mark.parametrize("parts", [[], [table([])], [table([]), table([])]])
 @pytest.mark.parametrize("kinds", [None, {"a": 1}])
-def test_nothing_scored_is_an_empty_view(parts: list[pa.Table], kinds: dict[str, int] | None) -> None:
-    found = viewed(parts, kinds=kinds)
-    assert found == PoolView(tuple(np.linspace(0, 1, BINS + 1).tolist()), {}, None, None, 0)
+def test_nothing_scored_is_an_empty_summary(parts: list[pa.Table], kinds: dict[str, int] | None) -> None:
+    found = summarized(parts, kinds=kinds)
+    assert found == ScoreSummary(tuple(np.linspace(0, 1, BINS + 1).tolist()), {}, None, None, 0)
 
 
 @pytest.mark.parametrize("score", [5.0, 0.0, -1e30])
 def test_one_score_alone_has_edges_that_rise(score: float) -> None:
-    found = viewed([table([("a", score, False), ("b", score, False)])])
+    found = summarized([table([("a", score, False), ("b", score, False)])])
     assert all(a < b for a, b in zip(found.edges, found.edges[1:], strict=False))
     assert sum(found.counts["pool"]) == 2
 
@@ -111,7 +109,7 @@ def test_truth_separates_kinds_and_judges_exactly() -> None:
         ("f", next_one, True),
         ("x", 9.0, False),
     ]
-    found = viewed([table(rows)], kinds={"k1": 1, "k2": 1, "u": 2, "f": 3, "not in the pool": 3})
+    found = summarized([table(rows)], kinds={"k1": 1, "k2": 1, "u": 2, "f": 3, "not in the pool": 3})
     assert {name: sum(counts) for name, counts in found.counts.items()} == {
         "pool": 1,
         "known": 2,
@@ -119,7 +117,7 @@ def test_truth_separates_kinds_and_judges_exactly() -> None:
         "far": 1,
     }
     assert (found.ood_auroc, found.ood_fpr95) == (1.0, 0.0)
-    assert viewed([table(rows)], kinds={"k1": 1}).ood_auroc is None
+    assert summarized([table(rows)], kinds={"k1": 1}).ood_auroc is None
 
 
 scores = st.sampled_from([0.0, -0.0, 1.0, -1.0, 1e30, -1e30, 1e-40]) | st.floats(-5, 5, width=32)
@@ -136,10 +134,10 @@ def test_order_and_cutting_change_nothing(rows: list[Any], cuts: int, seed: int,
     kinds = {f"i{n}": kind for n, _, _, kind in rows} if simulated else None
     plain = [(f"i{n}", score, marked) for n, score, marked, _ in rows]
     labeled = [name for name, *_ in plain[::4]]
-    whole = viewed([table(plain)], labeled, kinds)
+    whole = summarized([table(plain)], labeled, kinds)
     mixed = plain.copy()
     random.Random(seed).shuffle(mixed)
-    assert viewed([table(mixed[i::cuts]) for i in range(cuts)], labeled, kinds) == whole
+    assert summarized([table(mixed[i::cuts]) for i in range(cuts)], labeled, kinds) == whole
     assert whole.is_ood == sum(marked for _, _, marked in plain)
 
     fresh = [row for row in rows if f"i{row[0]}" not in labeled]

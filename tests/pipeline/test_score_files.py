@@ -1,4 +1,4 @@
-"""Score files on real workers: the same query and view for any files, and memory of a few row groups."""
+"""Score files on real workers: the same query and summary for any files, and memory of a few row groups."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pipeline.config.choices import QueryPlan
 from pipeline.config.sections import Storage
 from pipeline.errors import ArtefactDamaged
 from pipeline.labels.oracle import KINDS, Truth
-from pipeline.report.histogram import view_scores
+from pipeline.report.histogram import summarize_scores
 from pipeline.score import files as score_files
 from pipeline.score.files import each_file
 from pipeline.store.opening import Store, open_store
@@ -62,7 +62,7 @@ def cluster() -> Iterator[None]:
 
 
 @pytest.mark.ray
-def test_files_and_workers_change_neither_query_nor_view(
+def test_files_and_workers_change_neither_query_nor_summary(
     cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     table = scored(12_000)
@@ -79,8 +79,8 @@ def test_files_and_workers_change_neither_query_nor_view(
         assert asked.num_rows == PLAN.size
         assert query(gather(many, PREFIX, answered, plan, None, seed=3), plan, None).equals(asked)
     for known in (None, truth):
-        seen = view_scores(one, PREFIX, "sisome", known, answered)
-        assert view_scores(many, PREFIX, "sisome", known, answered) == seen
+        seen = summarize_scores(one, PREFIX, "sisome", truth=known, labeled=answered)
+        assert summarize_scores(many, PREFIX, "sisome", truth=known, labeled=answered) == seen
 
 
 @pytest.mark.ray
@@ -112,7 +112,7 @@ import sys
 import pyarrow as pa
 from pipeline.config.choices import QueryPlan
 from pipeline.config.sections import Storage
-from pipeline.report.histogram import tally
+from pipeline.report.histogram import Groups, count_rows
 from pipeline.ask.selection import COLUMNS, candidates
 from pipeline.store.opening import Store, open_store
 from pipeline.workspace.artefacts import Workspace
@@ -124,7 +124,7 @@ for folder in sys.argv[2:]:
     if sys.argv[1] == "select":
         candidates(parts, answered, QueryPlan(size=100, strategy="sisome", ood_share=0.1), None, 0)
     else:
-        tally(parts, "sisome", answered, None)
+        count_rows(parts, "sisome", Groups(answered))
     print(pa.default_memory_pool().max_memory())  # of all so far
 """
 
