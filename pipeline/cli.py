@@ -82,6 +82,7 @@ def tick(config: ConfigFile, set_: Sets = None) -> None:
 )
 def score(
     config: ConfigFile,
+    *,
     pool: Annotated[str, typer.Option(metavar="URI", help="Parquet files, tars or images.")],
     out: Annotated[str, typer.Option(metavar="URI", help="Where the score files go.")],
     round_: RoundNumber = None,
@@ -105,16 +106,17 @@ def status(
     resolved = _load(config, set_)
     from pipeline.commands.status import status as find_status
 
-    found = find_status(resolved)
+    state = find_status(resolved)
     if json_:
-        typer.echo(json.dumps(found, indent=1))
+        typer.echo(json.dumps(state, indent=1))
     else:
-        _print_status(found)
+        _print_status(state)
 
 
 @app.command(epilog="Example: `sisom report configs/quickstart.yaml --out report.html`")
 def report(
     config: ConfigFile,
+    *,
     round_: RoundNumber = None,
     out: Annotated[Path | None, typer.Option(help="Copy the page to this file.")] = None,
     set_: Sets = None,
@@ -140,6 +142,7 @@ def report(
 def explain(
     config: ConfigFile,
     id_: Annotated[str, typer.Argument(metavar="ID", help="An id of the pool.")],
+    *,
     round_: RoundNumber = None,
     set_: Sets = None,
 ) -> None:
@@ -153,6 +156,7 @@ def explain(
 @app.command(epilog="Example: `sisom replay configs/quickstart.yaml --round 1 --sample 200`")
 def replay(
     config: ConfigFile,
+    *,
     round_: RoundNumber = None,
     sample: Annotated[int, typer.Option(min=1, help="How many images to score again.")] = 64,
     set_: Sets = None,
@@ -161,9 +165,9 @@ def replay(
     resolved = _load(config, set_)
     from pipeline.commands.replay import replay as score_again
 
-    found = score_again(resolved, round_, sample=sample)
-    typer.echo(json.dumps(found, indent=1))
-    if found["differ"]:
+    comparison = score_again(resolved, round_, sample=sample)
+    typer.echo(json.dumps(comparison, indent=1))
+    if comparison["differ"]:
         raise typer.Exit(1)
 
 
@@ -208,6 +212,7 @@ def config_show(config: ConfigFile, set_: Sets = None) -> None:
 )
 def labels_export(
     config: ConfigFile,
+    *,
     to: Annotated[Literal["csv", "parquet", "jsonl", "label-studio"], typer.Option(help="The form.")],
     out: Annotated[str, typer.Option(metavar="PATH_OR_URI", help="The file; it must not exist.")],
     round_: RoundNumber = None,
@@ -223,17 +228,17 @@ def labels_export(
     resolved = _load(config, set_)
     from pipeline.labels.export_questions import export
 
-    found = export(resolved, to, out, index=round_, images=images, hours=hours, everything=all_)
-    open_ = "" if all_ else f" ({found['answered']} more are answered)"
+    exported = export(resolved, to, out, index=round_, images=images, hours=hours, everything=all_)
+    open_ = "" if all_ else f" ({exported['answered']} more are answered)"
     typer.echo(
-        f"{found['questions']} questions of round {found['round']:03d}{open_}: {' and '.join(found['files'])}"
+        f"{exported['questions']} questions of round {exported['round']:03d}{open_}: {' and '.join(exported['files'])}"
     )
-    for earlier, count in found["open_before"].items():
+    for earlier, count in exported["open_before"].items():
         typer.echo(f"{count} questions of round {earlier:03d} are open too: --round {earlier}", err=True)
-    for name, why in list(found["without_image"].items())[:_SHOWN]:
+    for name, why in list(exported["without_image"].items())[:_SHOWN]:
         typer.echo(f"left out: {printable(name)}: {printable(why)}", err=True)
-    if len(found["without_image"]) > _SHOWN:
-        typer.echo(f"left out: {len(found['without_image'])} in all", err=True)
+    if len(exported["without_image"]) > _SHOWN:
+        typer.echo(f"left out: {len(exported['without_image'])} in all", err=True)
 
 
 @labels_app.command(
@@ -244,6 +249,7 @@ def labels_import(
     files: Annotated[
         list[str], typer.Argument(metavar="FILE...", help=".csv, .parquet, .jsonl, or .json of Label Studio.")
     ],
+    *,
     annotator: Annotated[str, typer.Option(help="Who answered, where a row doesn't say.")] = "",
     partial: Annotated[
         bool, typer.Option("--partial", help="Take the good rows though others are refused.")
@@ -256,34 +262,36 @@ def labels_import(
     resolved = _load(config, set_)
     from pipeline.labels.import_answers import take_in
 
-    found = take_in(resolved, files, annotator=annotator, partial=partial, dry_run=dry_run)
+    imported = take_in(resolved, files, annotator=annotator, partial=partial, dry_run=dry_run)
     if json_:
-        typer.echo(json.dumps(found, indent=1))
+        typer.echo(json.dumps(imported, indent=1))
     else:
-        _print_import(found)
-    if found["refused"] and not partial:
+        _print_import(imported)
+    if imported["refused"] and not partial:
         raise LabelError(
-            f"{len(found['refused'])} rows are refused and none is taken; mend them, or take the others by --partial"
+            f"{len(imported['refused'])} rows are refused and none is taken; mend them, or take the others by --partial"
         )
 
 
-def _print_import(found: dict[str, Any]) -> None:
+def _print_import(imported: dict[str, Any]) -> None:
     for kind in ("refused", "remarks"):
-        for row in found[kind][:_SHOWN]:
+        for row in imported[kind][:_SHOWN]:
             typer.echo(
                 printable(
                     f"{kind.removesuffix('s')}: {row['file']}, {row['where']}, {row['id']!r}: {row['why']}"
                 )
             )
-        if len(found[kind]) > _SHOWN:
-            typer.echo(f"{kind}: {len(found[kind])} in all; --json tells them")
-    for row in found["disagree"][:_SHOWN]:
+        if len(imported[kind]) > _SHOWN:
+            typer.echo(f"{kind}: {len(imported[kind])} in all; --json tells them")
+    for row in imported["disagree"][:_SHOWN]:
         said = ", ".join(f"{annotator} says {answer}" for annotator, answer in row["answers"].items())
         typer.echo(printable(f"disagreement: {row['id']!r}: {said}; it comes to {row['outcome']}"))
-    place = f" -> {found['batch']}" if found["batch"] else ""
+    place = f" -> {imported['batch']}" if imported["batch"] else ""
+    if imported["taken"] and not imported["written"]:
+        place = " (not written: a dry run)"
     typer.echo(
-        f"{found['taken']} taken{' (not written: a dry run)' if found['taken'] and not found['written'] else place}, "
-        f"{found['known']} known already, {found['open']} left open, {len(found['refused'])} refused"
+        f"{imported['taken']} taken{place}, "
+        f"{imported['known']} known already, {imported['open']} left open, {len(imported['refused'])} refused"
     )
 
 
@@ -293,44 +301,44 @@ def _load(path: str, overrides: list[str] | None) -> Config:
     return load(path, overrides or ())
 
 
-def _print_status(found: dict[str, Any]) -> None:
+def _print_status(state: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
     console = Console(highlight=False, soft_wrap=True)
     console.print(
-        f"{found['workspace']}: {found['committed']} of {found['wanted']} rounds committed", markup=False
+        f"{state['workspace']}: {state['committed']} of {state['wanted']} rounds committed", markup=False
     )
-    if found["rounds"]:
+    if state["rounds"]:
         table = Table(box=None, pad_edge=False)
-        names = [name for name in found["rounds"][0] if name != "changed"]
+        names = [name for name in state["rounds"][0] if name != "changed"]
         for name in names:
             table.add_column(name.replace("_", " "), justify="right")
-        for row in found["rounds"]:
+        for row in state["rounds"]:
             values = [row[name] for name in names]
             table.add_row(
                 *["-" if v is None else f"{v:.3f}" if isinstance(v, float) else str(v) for v in values]
             )
         console.print(table)
-    for row in found["rounds"]:
+    for row in state["rounds"]:
         for change in row["changed"]:
             console.print(printable(f"round {row['round']:03d} changed {change}"), markup=False)
-    if found["in_progress"]:
-        now = found["in_progress"]
+    if state["in_progress"]:
+        now = state["in_progress"]
         console.print(
             f"round {now['round']:03d} in progress: {', '.join(now['done'])} done, next {now['next']}"
         )
-    counts = ", ".join(f"{name} {n}" for name, n in found["labels"]["per_class"].items()) or "none"
+    counts = ", ".join(f"{name} {n}" for name, n in state["labels"]["per_class"].items()) or "none"
     console.print(f"labels: {counts}", markup=False)
-    if found["labels"]["refused"]:
-        refused = ", ".join(f"{name} {n}" for name, n in found["labels"]["refused"].items())
+    if state["labels"]["refused"]:
+        refused = ", ".join(f"{name} {n}" for name, n in state["labels"]["refused"].items())
         console.print(f"other answers: {refused}")
-    if found["stop"]:
-        console.print(f"no further rounds: {found['stop']}")
-    if found["open_questions"]:
-        console.print(f"{found['open_questions']} questions of the last query are open")
-    if found["lease"]:
-        lease = found["lease"]
+    if state["stop"]:
+        console.print(f"no further rounds: {state['stop']}")
+    if state["open_questions"]:
+        console.print(f"{state['open_questions']} questions of the last query are open")
+    if state["lease"]:
+        lease = state["lease"]
         console.print(f"process {lease['pid']} on {lease['hostname']} works here now", markup=False)
 
 
@@ -345,12 +353,12 @@ def _one_sentence() -> Iterator[None]:
         typer.echo("interrupted; run the same command again to go on", err=True)
         sys.exit(130)
     except Exception as error:
-        found = ours(error)
-        if found is None:
+        known = ours(error)
+        if known is None:
             raise
-        sentence, _, _ = str(found).partition("\nFailed to apply UDF")  # Ray Data adds advice of its own
+        sentence, _, _ = str(known).partition("\nFailed to apply UDF")  # Ray Data adds advice of its own
         typer.echo(f"sisom: {printable(sentence)}", err=True)
-        sys.exit(found.exit_code)
+        sys.exit(known.exit_code)
 
 
 def main() -> None:

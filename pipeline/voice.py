@@ -33,7 +33,7 @@ class Voice:
 
     @contextmanager
     def counting(
-        self, what: str, total: int, before: int = 0, publish: Publish | None = None
+        self, what: str, total: int, *, before: int = 0, publish: Publish | None = None
     ) -> Iterator[Counter]:
         """A counter of images, shown while the block runs.
 
@@ -45,7 +45,7 @@ class Voice:
                 once more in the end, in a thread of its own. It may be slow, and it may fail, which is said once:
                 the work does not notice.
         """
-        counter = Counter(self, what, total, before)
+        counter = Counter(self, what, total, before=before)
         with counter.shown(), _published(counter, publish, self):
             yield counter
 
@@ -76,7 +76,7 @@ class Pace:
 class Counter:
     """How far a long piece of work has got; `done` and `bad` are of this run."""
 
-    def __init__(self, voice: Voice, what: str, total: int, before: int = 0) -> None:
+    def __init__(self, voice: Voice, what: str, total: int, *, before: int) -> None:
         self._voice = voice
         self._what = what
         self._total = total
@@ -129,12 +129,12 @@ class Counter:
         with self._lock:
             rate = self._pace.rate(time.monotonic())
             through, bad = self._through, self.bad
-        found = {
+        numbers = {
             "listed": float(self._total),
             "scored": float(max(through - bad, 0)),
             "quarantined": float(bad),
         }
-        return found if rate is None else {**found, "images_per_s": rate}, through
+        return numbers if rate is None else {**numbers, "images_per_s": rate}, through
 
     @property
     def _through(self) -> int:
@@ -169,14 +169,14 @@ def _published(counter: Counter, publish: Publish | None, voice: Voice) -> Itera
     over = threading.Event()
 
     def work(publish: Publish) -> None:
-        told, failed = 0, False
+        published, failed = 0, False
         while True:
             last = over.wait(PUBLISH_EVERY_S)
             numbers, step = counter.numbers()
-            if step > told and counter.done:
+            if step > published and counter.done:
                 try:
                     publish(numbers, step)
-                    told = step
+                    published = step
                 except Exception as error:  # noqa: BLE001 - whatever it is, it is not the work's
                     if not failed:
                         voice.say(f"    live numbers: not now: {_one_line(error)}")

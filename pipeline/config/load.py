@@ -110,13 +110,13 @@ def _above(place: tuple[int | str, ...], other: tuple[int | str, ...]) -> bool:
 
 
 def _explain(error: ValidationError, root: type[BaseModel], where: str) -> ConfigError:
-    found: dict[tuple[int | str, ...], Any] = {}
+    by_place: dict[tuple[int | str, ...], Any] = {}
     for each in error.errors(include_url=False):
         place = tuple(part for part in each["loc"] if not str(part).startswith(("constrained-", "dict[")))
-        found.setdefault(place, each)
+        by_place.setdefault(place, each)
     # Where a value may be of two kinds, the fault of the kind that it nearly is lies deeper: that one is told.
-    faults = [place for place in found if not any(_above(place, other) for other in found)]
-    location, first = faults[0], found[faults[0]]
+    faults = [place for place in by_place if not any(_above(place, other) for other in by_place)]
+    location, first = faults[0], by_place[faults[0]]
     path = ".".join(str(part) for part in location)
     value = first.get("input")
     shown = f" (got {str(value)[:80]!r})" if not isinstance(value, dict | list) else ""

@@ -49,8 +49,8 @@ def decode_apart(images: Images, transform: Transform, *, timeout_s: float) -> D
     """
     answers: list[tuple[Any, str | None]] = []
     while len(answers) < len(images):
-        found, death = _ask(images[len(answers) :], transform, timeout_s)
-        answers += found
+        given, death = _ask(images[len(answers) :], transform, timeout_s)
+        answers += given
         if death:
             again, death = _ask(images[len(answers) : len(answers) + 1], transform, timeout_s)
             answers += again or [(None, death)]
@@ -79,9 +79,9 @@ def _ask(images: Images, transform: Transform, timeout_s: float) -> tuple[list[t
             except (OSError, StopIteration, pa.ArrowException):
                 child.kill()
                 log.seek(0)
-                told = " ".join(log.read().decode(errors="replace").split())[-500:]
+                said = " ".join(log.read().decode(errors="replace").split())[-500:]
                 raise SystemFault(
-                    f"a child that decodes images could not begin ({child.wait()}): {told}"
+                    f"a child that decodes images could not begin ({child.wait()}): {said}"
                 ) from None
             try:
                 for batch in reader:

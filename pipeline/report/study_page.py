@@ -15,7 +15,7 @@ from pipeline.report.plots import THEMES, png
 _WIDTH = 5.0  # inches: text stays readable on a phone
 
 
-def render(title: str, kind: str, facts: Mapping[str, str], blocks: Sequence[Block]) -> str:
+def render(title: str, kind: str, *, facts: Mapping[str, str], blocks: Sequence[Block]) -> str:
     """The report as one HTML page."""
     drawn = [
         [{theme.name: png_uri(png(figure.draw, theme, (_WIDTH, figure.height))) for theme in THEMES}

@@ -100,9 +100,9 @@ def client(storage: Storage) -> Any:
         if name is not None and not os.environ.get(name):
             raise StorageError(f"storage: the environment variable {name} is not set")
     # What decides how S3 is spoken to: the variables, and the process, since sockets belong to one.
-    told = sorted((n, v) for n, v in os.environ.items() if n.startswith("AWS_") or n in names)
+    settings = sorted((n, v) for n, v in os.environ.items() if n.startswith("AWS_") or n in names)
     with _client_lock:  # building clients is the one thing in boto3 that threads may not share
-        return _client(storage, os.getpid(), *told)
+        return _client(storage, os.getpid(), *settings)
 
 
 @functools.lru_cache(maxsize=8)  # one a process, not one a store: a pool has a store for every shard
@@ -115,8 +115,8 @@ def _client(storage: Storage, *_: Any) -> Any:
     # A pool may be millions of small objects: half a millisecond of each went into its date and the agent's name.
     session = get_session()
     session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=moment_of)
-    told = os.environ.get("AWS_NO_SIGN_REQUEST", "").lower() in ("1", "true", "yes")
-    unsigned = storage.anonymous or (told and storage.access_key_env is None)
+    no_sign = os.environ.get("AWS_NO_SIGN_REQUEST", "").lower() in ("1", "true", "yes")
+    unsigned = storage.anonymous or (no_sign and storage.access_key_env is None)
     return boto3.session.Session(botocore_session=session).client(
         "s3",
         endpoint_url=storage.endpoint,
@@ -140,13 +140,13 @@ def moment_of(text: Any) -> datetime:
     """A point of time as boto3 would read it, by faster ways where it is written as S3 does: in lists, in headers."""
     for parse in (datetime.fromisoformat, parsedate_to_datetime) if isinstance(text, str) else ():
         with contextlib.suppress(TypeError, ValueError):
-            found = parse(text)
-            if found.tzinfo is not None:
-                return found
+            moment: datetime = parse(text)
+            if moment.tzinfo is not None:
+                return moment
     from botocore.utils import parse_timestamp
 
-    moment: datetime = parse_timestamp(text)
-    return moment
+    parsed: datetime = parse_timestamp(text)
+    return parsed
 
 
 def presigned(uri: str, storage: Storage, seconds: int) -> str:

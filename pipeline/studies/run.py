@@ -84,7 +84,7 @@ def _write(config: StudyConfig, workspace: Workspace, outcome: Outcome) -> None:
     workspace.write_table("results/seconds.parquet", outcome.seconds)
     title = config.workspace.rstrip("/").rpartition("/")[2]
     kind = {"ood": "out-of-distribution detection"}.get(config.study, config.study.replace("-", " "))
-    workspace.store.put(REPORT, render(title, kind, outcome.facts, outcome.blocks).encode())
+    workspace.store.put(REPORT, render(title, kind, facts=outcome.facts, blocks=outcome.blocks).encode())
 
 
 def _track(config: StudyConfig, workspace: Workspace, outcome: Outcome, voice: Voice) -> None:

@@ -112,8 +112,10 @@ def child(lab: Lab, pool: str, out: Path, options: dict[str, Any], cpus: int | N
 
     class Stopwatch(Voice):
         @contextmanager
-        def counting(self, what: str, total: int, before: int = 0, publish: Any = None) -> Iterator[Counter]:
-            with super().counting(what, total, before, publish) as counter:
+        def counting(
+            self, what: str, total: int, *, before: int = 0, publish: Any = None
+        ) -> Iterator[Counter]:
+            with super().counting(what, total, before=before, publish=publish) as counter:
                 add = counter.add
 
                 def noting(done: int, bad: int = 0) -> None:

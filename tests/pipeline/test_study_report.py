@@ -74,7 +74,7 @@ def blocks_of(names: list[str]) -> list[Block]:
 
 
 def page_of(names: list[str]) -> str:
-    return render(names[-1], "ood", {names[-1]: names[-1]}, blocks_of(names))
+    return render(names[-1], "ood", facts={names[-1]: names[-1]}, blocks=blocks_of(names))
 
 
 STRATEGIES = ["random", "margin", "entropy", "coreset", "badge", "typiclust", "sisom", "sisome"]
