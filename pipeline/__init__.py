@@ -1,4 +1,4 @@
-"""The engine room of sisom: what runs where, what is stored, what is logged.
+"""The engine of sisom: pools, rounds, Ray, storage, tracking.
 
 `sisom` computes; this package reads pools, starts Ray, keeps the workspace and talks to people.
 """

@@ -1,4 +1,4 @@
-"""Values as bytes that are equal when the values are."""
+"""Values as bytes: equal values make equal bytes."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import pyarrow.parquet as pq
 
 
 def canonical(value: Any) -> bytes:
-    """JSON bytes that are equal whenever the values are: sorted keys, no spare white space."""
+    """Write canonical JSON: sorted keys, no spare white space."""
     return json.dumps(
         value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
     ).encode()
 
 
 def to_json(value: Any) -> bytes:
-    """JSON for people and digests: sorted keys, one a line, no NaN."""
+    """Write JSON for people and digests: sorted keys, one a line."""
     text = json.dumps(value, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False)
     return text.encode() + b"\n"
 
 
 def to_parquet(table: pa.Table, row_group_size: int | None = None) -> bytes:
-    """A table as Zstandard Parquet bytes; equal tables are equal bytes."""
+    """Write a table as Zstandard Parquet; equal tables make equal bytes."""
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd", row_group_size=row_group_size)
     data: bytes = sink.getvalue().to_pybytes()

@@ -1,4 +1,4 @@
-"""The words of the pipeline as values: tables by their schema, records as frozen dataclasses."""
+"""The data model of the pipeline: schemas of tables, frozen records."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ LABELED = pa.schema(
 
 @dataclass(frozen=True)
 class Listed:
-    """One thing that the listing saw, in the version that `etag` names."""
+    """A listed object or row group, in the version that `etag` names."""
 
     uri: str
     row_group: int | None
@@ -107,19 +107,22 @@ class Listed:
 
 @dataclass(frozen=True)
 class Shard:
-    """One listed piece of the pool: a row group of a Parquet object, a tar, or a run of image objects."""
+    """A listed piece of the pool.
+
+    It is a row group of a Parquet object, a tar, or a run of image objects.
+    """
 
     shard: int
     listed: tuple[Listed, ...]
 
     @property
     def rows(self) -> int:
-        """How many images it lists."""
+        """The number of images that it lists."""
         return sum(item.rows for item in self.listed)
 
     @property
     def place(self) -> str:
-        """Where it is, for people."""
+        """The place in words for people."""
         first = self.listed[0]
         more = f" and {len(self.listed) - 1} more" if len(self.listed) > 1 else ""
         return first.uri + (f"#{first.row_group}" if first.row_group is not None else "") + more
@@ -127,7 +130,10 @@ class Shard:
 
 @dataclass(frozen=True)
 class Label:
-    """What an annotator said about one image; `label` is a class name, only when `status` is `labeled`."""
+    """An annotator's answer about an image.
+
+    `label` is a class name, only when `status` is `labeled`.
+    """
 
     id: str
     label: str | None
@@ -138,7 +144,7 @@ class Label:
 
 @dataclass(frozen=True)
 class Round:
-    """The manifest of a committed round: what went in, what came out, by digest."""
+    """The manifest of a committed round: inputs and artefacts by digest."""
 
     index: int
     seed: int
