@@ -1,4 +1,7 @@
-"""The command line. Exit status: 0 done, 2 the user's mistake, 3 waiting for labels, 4 the lease is held, 1 else."""
+"""The command line.
+
+Exit status: 0 done, 2 the user's mistake, 3 waiting for labels, 4 another run holds the lease, 1 anything else.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ import typer
 from pipeline import __version__
 from pipeline.errors import LabelError, UserError, mask, ours, printable
 
-if TYPE_CHECKING:  # the rooms behind the commands import torch and Ray: only the chosen command pays for them
+if TYPE_CHECKING:  # modules behind the commands import torch and Ray: only the chosen one pays
     from pipeline.config.project import Config
 
 app = typer.Typer(
@@ -59,7 +62,10 @@ def run(
     ] = None,
     set_: Sets = None,
 ) -> None:
-    """Run rounds: train, calibrate, score the pool, ask. Run again after anything: it goes on where it stopped."""
+    """Run rounds: train, calibrate, score the pool, ask.
+
+    Run it again after any interruption: it continues where it stopped.
+    """
     resolved = _load(config, set_)
     from pipeline.commands.run import run as run_rounds
     from pipeline.voice import Voice
@@ -69,7 +75,10 @@ def run(
 
 @app.command(epilog="Example: `sisom tick configs/quickstart.yaml`, every hour")
 def tick(config: ConfigFile, set_: Sets = None) -> None:
-    """One scheduled step: finish an interrupted round, or start one if there is reason. Without reason, nothing."""
+    """Finish an interrupted round, or start one if there is reason.
+
+    Made for schedulers. Without a reason it changes nothing.
+    """
     resolved = _load(config, set_)
     from pipeline.commands.tick import tick as step
     from pipeline.voice import Voice
@@ -88,7 +97,10 @@ def score(
     round_: RoundNumber = None,
     set_: Sets = None,
 ) -> None:
-    """Give any images out-of-distribution scores and verdicts, with the network and bank of a committed round."""
+    """Score any images, and mark those out of distribution.
+
+    The network and the bank are those of a committed round.
+    """
     resolved = _load(config, set_)
     from pipeline.commands.score import give_verdicts
     from pipeline.voice import Voice
@@ -102,7 +114,7 @@ def status(
     json_: Annotated[bool, typer.Option("--json", help="For programs: everything, as JSON.")] = False,
     set_: Sets = None,
 ) -> None:
-    """Say where things stand: committed rounds, the one in progress, labels, open questions."""
+    """Show rounds, progress, labels and open questions."""
     resolved = _load(config, set_)
     from pipeline.commands.status import status as find_status
 
@@ -121,7 +133,7 @@ def report(
     out: Annotated[Path | None, typer.Option(help="Copy the page to this file.")] = None,
     set_: Sets = None,
 ) -> None:
-    """Say where the HTML report of a round lies, or copy it to a file."""
+    """Print the location of a round's HTML report, or copy it."""
     resolved = _load(config, set_)
     from pipeline.workspace.artefacts import open_workspace
     from pipeline.workspace.keys import round_key
@@ -146,7 +158,10 @@ def explain(
     round_: RoundNumber = None,
     set_: Sets = None,
 ) -> None:
-    """Tell why an image was asked about or not: its scores, its rank, the labeled images nearest to it."""
+    """Explain why an image was asked about or not.
+
+    Prints its scores, its rank and the labeled images nearest to it.
+    """
     resolved = _load(config, set_)
     from pipeline.commands.explain import explain as find_reasons
 
@@ -161,7 +176,10 @@ def replay(
     sample: Annotated[int, typer.Option(min=1, help="How many images to score again.")] = 64,
     set_: Sets = None,
 ) -> None:
-    """Score a sample of a round's pool again from what the round has stored, and compare; exit 1 if any differs."""
+    """Score a sample of a round's pool again, and compare.
+
+    Uses only what the round has stored; exits with 1 if any score differs.
+    """
     resolved = _load(config, set_)
     from pipeline.commands.replay import replay as score_again
 
@@ -175,7 +193,10 @@ def replay(
     epilog="Example: `sisom study configs/openood_cifar10_small.yaml --set data.uri=s3://bucket/images`"
 )
 def study(config: ConfigFile, set_: Sets = None) -> None:
-    """Compare strategies, detectors or variants on equal terms. Run again after anything: finished cells are kept."""
+    """Compare strategies, detectors or variants on equal terms.
+
+    Run it again after any interruption: finished cells are kept.
+    """
     from pipeline.studies.kinds import load_study
 
     resolved = load_study(config, set_ or ())
@@ -189,7 +210,7 @@ def study(config: ConfigFile, set_: Sets = None) -> None:
     "check", epilog="Example: `sisom config check configs/quickstart.yaml --set query.size=50`"
 )
 def config_check(config: ConfigFile, set_: Sets = None) -> None:
-    """Validate a config: keys, types, catalogue names, and the layers of the model."""
+    """Validate keys, types, catalogue names and layers of a config."""
     resolved = _load(config, set_)
     from pipeline.rounds.preflight import check_model
 
@@ -224,7 +245,10 @@ def labels_export(
     all_: Annotated[bool, typer.Option("--all", help="Also what is answered already.")] = False,
     set_: Sets = None,
 ) -> None:
-    """Write a round's open questions to a file, to be answered there and imported."""
+    """Write a round's open questions to a file.
+
+    Answer them in the file, and import it.
+    """
     resolved = _load(config, set_)
     from pipeline.labels.export_questions import export
 
@@ -258,7 +282,10 @@ def labels_import(
     json_: Annotated[bool, typer.Option("--json", help="For programs: the whole report, as JSON.")] = False,
     set_: Sets = None,
 ) -> None:
-    """Check answers row by row and take them in, all or none. Doing it again changes nothing."""
+    """Check answers row by row, and import all or none.
+
+    Importing a file again changes nothing.
+    """
     resolved = _load(config, set_)
     from pipeline.labels.import_answers import take_in
 
@@ -344,7 +371,10 @@ def _print_status(state: dict[str, Any]) -> None:
 
 @contextmanager
 def _one_sentence() -> Iterator[None]:
-    """Errors that we raise on purpose end in one message and their exit status; others keep their traceback."""
+    """End on our own errors with one message and their exit status.
+
+    Other errors keep their traceback.
+    """
     try:
         yield
     except (KeyboardInterrupt, SystemExit) as end:

@@ -1,4 +1,7 @@
-"""What people see while work goes on: a bar on a terminal, plain lines elsewhere, and the same numbers for MLflow."""
+"""Progress for people: a bar on a terminal, plain lines elsewhere.
+
+MLflow gets the same numbers.
+"""
 
 from __future__ import annotations
 
@@ -22,20 +25,20 @@ Publish = Callable[[Mapping[str, float], int], None]
 
 
 class Voice:
-    """Says what happens, on stderr; stdout is for results."""
+    """A writer of messages to stderr; stdout is for results."""
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(stderr=True, highlight=False, soft_wrap=True)
 
     def say(self, text: str) -> None:
-        """One line. Text from data is not markup."""
+        """Write a line; text from data is not markup."""
         self.console.print(printable(text), markup=False)
 
     @contextmanager
     def counting(
         self, what: str, total: int, *, before: int = 0, publish: Publish | None = None
     ) -> Iterator[Counter]:
-        """A counter of images, shown while the block runs.
+        """Count images, and show the count while the block runs.
 
         Args:
             what: the name of the work.
@@ -51,13 +54,16 @@ class Voice:
 
 
 class Pace:
-    """Images per second over the last `WINDOW_S`. The first mark starts the clock: start-up is not in it."""
+    """Images per second over the last `WINDOW_S` seconds.
+
+    The first mark starts the clock, so start-up is left out.
+    """
 
     def __init__(self) -> None:
         self._marks: deque[tuple[float, int]] = deque()
 
     def mark(self, now: float, done: int) -> None:
-        """At `now`, `done` images are done; memory of one mark a second."""
+        """Record that `done` images are done; keeps one mark a second."""
         marks = self._marks
         if len(marks) > 1 and now - marks[-2][0] < 1:
             marks.pop()
@@ -66,7 +72,7 @@ class Pace:
             marks.popleft()
 
     def rate(self, now: float) -> float | None:
-        """Images per second; None as long as there is nothing to measure."""
+        """Return images per second; None until there are two marks."""
         if len(self._marks) < 2 or now <= self._marks[0][0]:
             return None
         (began, first), (_, last) = self._marks[0], self._marks[-1]
@@ -74,7 +80,10 @@ class Pace:
 
 
 class Counter:
-    """How far a long piece of work has got; `done` and `bad` are of this run."""
+    """The progress of a long piece of work.
+
+    `done` and `bad` count this run's images alone.
+    """
 
     def __init__(self, voice: Voice, what: str, total: int, *, before: int) -> None:
         self._voice = voice
@@ -90,7 +99,7 @@ class Counter:
 
     @contextmanager
     def shown(self) -> Iterator[None]:
-        """Draw a bar if somebody watches."""
+        """Draw a bar if stderr is a terminal."""
         if not self._voice.console.is_terminal:
             yield
             return
@@ -125,7 +134,10 @@ class Counter:
             self._voice.say(f"    {self._what}: {self._facts(now)}")
 
     def numbers(self) -> tuple[dict[str, float], int]:
-        """`listed`, `scored`, `quarantined` and, once known, `images_per_s`; and how many images are done."""
+        """Return the numbers by name, and how many images are done.
+
+        The names are `listed`, `scored`, `quarantined` and, once known, `images_per_s`.
+        """
         with self._lock:
             rate = self._pace.rate(time.monotonic())
             through, bad = self._through, self.bad
@@ -153,7 +165,7 @@ class Counter:
 
 
 def _span(seconds: float) -> str:
-    """A length of time as people say it."""
+    """Write a length of time as people say it."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
@@ -162,7 +174,10 @@ def _span(seconds: float) -> str:
 
 @contextmanager
 def _published(counter: Counter, publish: Publish | None, voice: Voice) -> Iterator[None]:
-    """Have a thread tell the numbers from time to time: one call at a time, and none is waited for."""
+    """Publish the numbers from a thread while the block runs.
+
+    There is one call at a time, and the block waits for none.
+    """
     if publish is None:
         yield
         return

@@ -1,4 +1,4 @@
-"""What ray says of dead workers, as our sentence."""
+"""Ray's errors about dead workers, as one sentence."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.errors import StageFailed, ours
 
 @contextmanager
 def working(stage: str) -> Iterator[None]:
-    """Around work on the cluster: what Ray says of a dead worker or a lost node becomes our sentence.
+    """Turn Ray's errors about dead workers and lost nodes into ours.
 
     Raises:
         StageFailed: a worker died, or what it had made was lost, more often than Ray tries again.
@@ -36,6 +36,9 @@ def working(stage: str) -> Iterator[None]:
 
 
 def deaths() -> int:
-    """In a task: how many processes have died at it before. The number of attempts is the only trace of it."""
+    """Return how often this Ray task was retried because its process died.
+
+    The number of attempts is the only trace of such a death.
+    """
     worker: Any = ray._private.worker.global_worker
     return int(worker.core_worker.get_current_task_attempt_number())

@@ -1,4 +1,4 @@
-"""Ray: starting or joining a cluster, and what of it each kind of work takes."""
+"""Joining a Ray cluster, or starting one on this machine."""
 
 from __future__ import annotations
 
@@ -16,19 +16,21 @@ from pipeline.errors import SystemFault
 
 
 class Wishes(Protocol):
-    """What a config, of a project or of a study, asks of Ray."""
+    """The sections of a project's or study's config that Ray needs."""
 
     @property
     def resources(self) -> Resources:
-        """What the work may take."""
+        """The limits of the work."""
 
     @property
     def storage(self) -> Storage:
-        """The endpoint that Ray's own filesystems need too."""
+        """The endpoint, which Ray's own filesystems need too."""
 
 
 def start(config: Wishes) -> Cluster:
-    """Join the cluster that RAY_ADDRESS names, as inside `ray job submit`; without one, start a local Ray.
+    """Join the cluster that RAY_ADDRESS names, or start a local one.
+
+    `ray job submit` sets RAY_ADDRESS for its jobs.
 
     Raises:
         ConfigError: `resources.device: cuda` where the cluster has no GPU.
@@ -40,7 +42,9 @@ def start(config: Wishes) -> Cluster:
 
 
 def storage_environment(storage: Storage) -> dict[str, str]:
-    """The variables by which the filesystems that Ray itself builds learn of our storage; never the credentials.
+    """Return the environment variables that configure Ray's own filesystems.
+
+    Credentials are never among them.
 
     Without the two about checksums Arrow sends bodies of no stated length, which S3 takes and servers that are not
     Amazon's may refuse: Ceph's gateway does, with status 411.
@@ -100,14 +104,16 @@ def _join(config: Wishes) -> None:
 
 
 def _reach(address: str) -> None:
-    """Ray itself would try for many minutes where nobody listens."""
+    """Raise if nobody listens there: Ray would try for minutes."""
     host, _, port = address.rpartition(":")
     if host and port.isdigit() and "://" not in address:
         socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
 def keep_secrets() -> None:
-    """Before Ray Tune is used: it hands AWS credentials to trials as a runtime environment, which lands in Ray's logs.
+    """Stop Ray Tune from copying AWS credentials into its logs.
+
+    Call it before creating a Tuner, which would pass them to trials in a runtime environment.
 
     Trials find them as every other worker does.
     """
@@ -118,7 +124,7 @@ def keep_secrets() -> None:
 
 
 def _quiet() -> None:
-    """Leave the terminal to our own words: the engine's chatter of normal work is below a warning."""
+    """Silence Ray's messages about normal work."""
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # our own sentence says what failed
     for name in ("ray.train", "ray.tune", "ray._private.authentication", "optuna"):
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""Nodes in, plan out: pure arithmetic."""
+"""The layout of work on nodes: pure arithmetic."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ GROWTH: Final = 16
 
 @dataclass(frozen=True)
 class Cluster:
-    """What the joined cluster offers, and how the work is laid on it."""
+    """The joined cluster's resources, and the layout of work on it."""
 
     cpus: int
     node_cpus: int  # of the smallest node that has any
@@ -35,7 +35,7 @@ class Cluster:
 
 
 def lay_out(resources: Resources, nodes: Sequence[Mapping[str, float]]) -> Cluster:
-    """Nodes' resources in, plan out: how many actors of which size leave room for the tasks that feed them.
+    """Choose as many actors as leave room for their readers.
 
     An actor pool that can take every CPU starves its own readers, for ever after a node loss. So an actor takes
     a little less than a CPU, or than its share of the CPUs beside a GPU: a node full of actors has room for

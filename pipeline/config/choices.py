@@ -1,4 +1,4 @@
-"""The config's choices from the catalogue: what judges the pool, and which strategy asks about it."""
+"""The config's choices from the catalogue: detector, strategy, committee."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ BANK_SCORES = ("sisome", "sisom", "energy")
 
 
 class Scoring(Section):
-    """How the pool is scored, and when a row is called out of distribution.
+    """The score of the pool, and the threshold for out of distribution.
 
     `score` is the bank's `sisome`, `sisom` or `energy`, or any detector of the catalogue, with its `options`.
     """
@@ -47,24 +47,24 @@ class Scoring(Section):
 
     @property
     def from_bank(self) -> bool:
-        """Whether the score is one of the bank's own."""
+        """True if the score is one of the bank's own."""
         return self.score in BANK_SCORES
 
     @property
     def moves_images(self) -> bool:
-        """Whether the detector changes images before their features are taken: those of labeled rows too."""
+        """True if the detector changes images before extraction, labeled ones too."""
         import sisom
 
         return not self.from_bank and "model" in getattr(sisom.DETECTORS[self.score], "needs", ())
 
     @property
     def column(self) -> str:
-        """Where the score stands in score files."""
+        """The score's column in score files."""
         return self.score if self.from_bank else "strangeness"
 
 
 class Committee(Section):
-    """Who votes where a strategy wants votes.
+    """The committee of strategies that need votes.
 
     For `bald`, the network itself with `dropout` before its classifier; for `qbc-vote` and `qbc-kl`, networks of which
     each is trained from a seed of its own. The round's network is one of the `members`.
@@ -75,7 +75,7 @@ class Committee(Section):
 
 
 class QueryPlan(Section):
-    """How many images a round asks about, by which strategy, and how many of them may be strange.
+    """The size and strategy of a query, and its strange share.
 
     `strategy` is a selector of the catalogue, with its `options`, or the detector that scores the pool. `ood_share` of
     a query goes to rows out of distribution. Once people have called some images out of this world, a filter tells the
@@ -112,7 +112,7 @@ class QueryPlan(Section):
         return self
 
     def selector(self, **more: Any) -> Any:
-        """The selector that the strategy names; `more` gives way to its options."""
+        """Build the strategy's selector; `options` take precedence over `more`."""
         import sisom
 
         given: dict[str, Any] = more | self.options
@@ -120,7 +120,7 @@ class QueryPlan(Section):
 
     @property
     def ranking(self) -> Any:
-        """What gives each row its priority while its features or votes are at hand; None where scores tell it."""
+        """The selector that ranks rows while they are scored, or None."""
         import sisom
 
         if self.strategy not in sisom.SELECTORS:
@@ -132,14 +132,14 @@ class QueryPlan(Section):
 
     @property
     def together(self) -> bool:
-        """Whether the strategy looks at the rows of the pool together, and so at their features once more."""
+        """True if the strategy needs the features of the whole pool together."""
         import sisom
 
         return self.strategy in sisom.SELECTORS and self.strategy not in sisom.ROW_SELECTORS
 
     @property
     def keeps(self) -> Literal["last", "deep"] | None:
-        """What of the pool's features such a strategy looks at: those of the last layers, or of all."""
+        """The features that such a strategy needs: last layers, or all."""
         selector = self.selector() if self.together else None
         if selector is None or "features" not in selector.needs or self.ranking is not None:
             return None
@@ -147,11 +147,11 @@ class QueryPlan(Section):
 
     @property
     def voters(self) -> Literal["dropout", "ensemble"] | None:
-        """Who sits in the committee that the strategy asks: one network with dropout, or several."""
+        """The committee's kind: one network with dropout, or several."""
         ranking = self.ranking
         return ranking.committee if ranking is not None and "committee" in ranking.needs else None
 
     @property
     def networks(self) -> int:
-        """How many networks a round trains."""
+        """The number of networks that a round trains."""
         return self.committee.members if self.voters == "ensemble" else 1

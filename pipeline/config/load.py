@@ -1,4 +1,4 @@
-"""Reading configs: YAML that holds values alone, and errors that say where and what would be right.
+"""Configs from YAML files, with errors that name place and remedy.
 
 `load(path, overrides)` is the only way from a file to a `Config`; `read` and `as_model` are its two halves, for files
 that hold something else.
@@ -24,11 +24,14 @@ M = TypeVar("M", bound=BaseModel)
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML that refuses a key given twice, reads 1e-3 as a number, and a date as the text it is."""
+    """Safe YAML without duplicate keys.
+
+    Reads 1e-3 as a number, and a date as text.
+    """
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes what `_Loader` reads back."""
+    """A writer of YAML that `_Loader` reads back."""
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
@@ -92,7 +95,7 @@ def _override(data: dict[str, Any], assignment: str) -> None:
 
 
 def _fields_at(root: type[BaseModel], path: Sequence[int | str]) -> list[str]:
-    """Names of the keys that the section at `path` knows."""
+    """Return the names of the keys that the section at `path` knows."""
     model: Any = root
     for key in path:
         if isinstance(key, int):  # an element of a list of `model`
@@ -153,7 +156,7 @@ def parse(text: str, where: str, overrides: Sequence[str] = ()) -> Config:
 
 
 def as_model(model: type[M], data: dict[str, Any], where: str) -> M:
-    """The values of a file as a model of ours; raises `ConfigError` as `parse` does."""
+    """Validate a file's values as a model; raises like `parse`."""
     try:
         return model.model_validate_json(json.dumps(data))
     except ValidationError as error:
@@ -177,7 +180,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def read(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """The values of a YAML file with the overrides applied; raises `ConfigError`."""
+    """Read a YAML file's values and apply overrides; raises `ConfigError`."""
     file = Path(path)
     try:
         with file.open("rb") as opened:
@@ -195,7 +198,10 @@ def read(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def dump(config: Config) -> str:
-    """The resolved config as YAML, defaults included; `parse` gives an equal config back."""
+    """Write the resolved config as YAML, defaults included.
+
+    `parse` reads it back as an equal config.
+    """
     data = config.model_dump(mode="json")
     text: str = yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
     return text

@@ -1,4 +1,4 @@
-"""What a run may be told: frozen models, one a section of the YAML, that refuse what they do not know.
+"""The config of a project: one frozen model a section.
 
 Values and catalogue names, never import paths. `config.load.load` reads one from a file.
 """
@@ -42,7 +42,7 @@ FREE_SCORING = ("max_quarantined",)
 
 
 class Config(Section):
-    """Everything one project needs to run."""
+    """The complete config of a project."""
 
     workspace: Uri
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
@@ -102,19 +102,22 @@ class Config(Section):
         return self
 
     def _streams(self) -> bool:
-        """Whether the query's strategy is a selector, or the very detector that scores the pool."""
+        """Return whether the strategy is a selector or the pool's detector."""
         import sisom
 
         return self.query.strategy in (*sisom.SELECTORS, self.scoring.score)
 
     @property
     def extra_columns(self) -> tuple[str, ...]:
-        """What score files hold beside the bank's scores."""
+        """Columns of score files beside the bank's scores."""
         wanted = {"strangeness": not self.scoring.from_bank, "priority": self.query.ranking is not None}
         return tuple(name for name, asked in wanted.items() if asked)
 
     def _check_layers(self) -> None:
-        """Where slopes and layers disagree, a layer that the model does not have explains it best."""
+        """Raise for a layer that the model lacks.
+
+        It explains best why slopes and layers disagree.
+        """
         import sisom
 
         try:
@@ -124,16 +127,22 @@ class Config(Section):
 
     @property
     def test_uri(self) -> str | None:
-        """The held-out set; the demo's lies beside its pool unless the config says otherwise."""
+        """The URI of the held-out set.
+
+        The demo's lies beside its pool unless the config says otherwise.
+        """
         return self.test.uri or (_beside(self.pool.uri, "test") if self.demo else None)
 
     @property
     def truth_uri(self) -> str | None:
-        """The simulated oracle's truths; the demo's lie beside its pool unless the config says otherwise."""
+        """The URI of the simulated oracle's truths.
+
+        The demo's lie beside its pool unless the config says otherwise.
+        """
         return self.oracle.truth or (_beside(self.pool.uri, "truth") if self.demo else None)
 
     def slope_defaults(self) -> dict[str, float]:
-        """The slope of each layer before any search."""
+        """Return the slope of each layer before any search."""
         default = self.slopes.default
         return dict(default) if isinstance(default, dict) else dict.fromkeys(self.model.layers, default)
 

@@ -1,4 +1,10 @@
-"""The config's sections: frozen models that refuse what they do not know. `choices` has those of the catalogue."""
+"""The sections of the config; those with catalogue names are in `choices`.
+
+They are kept in one place because light workers read a config without torch or Ray. Their owners, which know what the
+values mean: `pool` (Pool), `learn` (Test, Train, Augment, Slopes), `labels.oracle` (Oracle), `model` (Model),
+`sisom.bank` (Bank), `rounds.planning` (OpenWorld), `rounds.stopping` (Stop), `cluster` (Resources), `commands.tick`
+(Tick), `track` (Tracking), `store` (Storage).
+"""
 
 from __future__ import annotations
 
@@ -17,13 +23,13 @@ Positive = Annotated[float, Field(gt=0.0)]
 
 
 class Section(BaseModel):
-    """A frozen piece of the config that refuses unknown keys and wrong types."""
+    """A frozen section that refuses unknown keys and wrong types."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Pool(Section):
-    """Where the unlabeled images are: Parquet with one row an image, tars of images, or image objects.
+    """The unlabeled images: Parquet with one row an image, tars, or files.
 
     `images_per_shard` is how many image objects are read, scored and accounted for together. `tar_ids` says what
     names an image of a tar: its member name, or the tar's key before it where member names repeat.
@@ -44,7 +50,10 @@ class Test(Section):
 
 
 class Oracle(Section):
-    """Who answers: `simulated` from a table of truths (id, label, kind), or `people` by label files."""
+    """The annotators: `simulated` from a table of truths, or `people`.
+
+    The table has id, label and kind; people answer in label files.
+    """
 
     kind: Literal["simulated", "people"] = "people"
     truth: Uri | None = None
@@ -53,7 +62,7 @@ class Oracle(Section):
 
 
 class Model(Section):
-    """The classifier, the layers whose saliencies make the feature space, and what becomes of an image before."""
+    """The classifier, its layers to extract, and its image transform."""
 
     name: Name = "cifar_resnet18"
     layers: tuple[Name, ...] = ("layer1", "layer2", "layer3", "avgpool")
@@ -86,19 +95,19 @@ class Model(Section):
         return self
 
     def transform(self, max_pixels: int) -> Transform:
-        """How images are decoded for this model; `max_pixels` is the largest that is taken."""
+        """Return the transform of this model's images; larger ones are refused."""
         return Transform(self.image_size, self.resize, self.interpolation, max_pixels)
 
 
 class Augment(Section):
-    """Random crops after padding by `pad` pixels, and mirroring with probability one half."""
+    """Random crops after padding by `pad` pixels, and random mirroring."""
 
     pad: Annotated[int, Field(ge=0, le=64)] = 4
     flip: bool = True
 
 
 class Train(Section):
-    """How a round retrains the classifier."""
+    """The training of a round's classifier."""
 
     start: Literal["fresh", "last"] = "fresh"
     epochs: Annotated[int, Field(ge=1)] = 200
@@ -115,7 +124,10 @@ class Train(Section):
 
 
 class Slopes(Section):
-    """The sigmoid steepness, one a layer: `default` without a search, else searched from there."""
+    """The sigmoid steepness of each layer, given or searched.
+
+    `default` holds without a search; a search starts from it.
+    """
 
     search: Literal["optuna", "grid", "none"] = "optuna"
     default: Positive | dict[str, Positive] = 1.0
@@ -145,13 +157,16 @@ class Bank(Section):
 
 
 class OpenWorld(Section):
-    """How the classes grow: a proposed class joins when `promote_at` answers name it; None keeps them closed."""
+    """The growth of the taxonomy.
+
+    A proposed class joins when `promote_at` answers name it; None keeps the taxonomy closed.
+    """
 
     promote_at: Annotated[int, Field(ge=2)] | None = None
 
 
 class Stop(Section):
-    """When there have been rounds enough, beside `rounds`; looked at before each round.
+    """Reasons to stop beside `rounds`, checked before each round.
 
     `labels` is the budget of answers, `accuracy` a target (on the test set, or held out without one), `plateau` how
     many rounds may bring no gain beyond noise, `hours` the working time of all rounds.
@@ -164,7 +179,7 @@ class Stop(Section):
 
 
 class Resources(Section):
-    """What the work may take. `auto` takes a GPU where the cluster has one.
+    """The limits of the work; `auto` takes a GPU where one is.
 
     `actors` is the most scoring actors, by default one a CPU or a GPU's share, of nodes that come later too; the pool
     may shrink to `min_actors` and grows again as CPUs allow. `memory` is of a node, such as "8GiB", by default what Ray
@@ -183,7 +198,7 @@ class Resources(Section):
 
 
 class Tick(Section):
-    """When a scheduled step has reason to start a round.
+    """Reasons for a scheduled step to start a round.
 
     `answered` is the share of the open query that must be answered; after `wait_h` hours any answer does. With no
     question open, a pool that has grown by `pool_growth`, or a round older than `max_age_h` hours, is reason enough,
@@ -207,7 +222,7 @@ class Tracking(Section):
 
 
 class Storage(Section):
-    """An S3 endpoint, and where credentials are found: references, never the secrets themselves.
+    """An S3 endpoint, and references to its credentials, never the secrets.
 
     Without `access_key_env` and `secret_key_env`, names of environment variables, the standard AWS ways hold;
     `anonymous` (or `AWS_NO_SIGN_REQUEST`) sends requests without any.

@@ -23,7 +23,7 @@ _STRIP: Final = 16  # a side this many times the other
 
 @dataclass(frozen=True)
 class Transform:
-    """How an image is scaled and cropped for the model: by its short side, then to its middle.
+    """The scaling of images by their short side, and their crop.
 
     Attributes:
         size: side of the result in pixels.
@@ -40,7 +40,7 @@ class Transform:
 
 @dataclass(frozen=True)
 class Decoded:
-    """The images of a batch that could be decoded, and why the others could not.
+    """The decoded images of a batch, and the reasons for the others.
 
     Attributes:
         pixels: (k, 3, size, size) uint8 RGB.
@@ -56,7 +56,7 @@ class Decoded:
 
 
 def decode_batch(images: Sequence[bytes | memoryview | None], transform: Transform) -> Decoded:
-    """Decode image files; what is wrong with one of them does not touch the others."""
+    """Decode image files; a bad one affects no other."""
     pixels = np.empty((len(images), 3, transform.size, transform.size), np.uint8)
     good: list[int] = []
     bad: list[int] = []
@@ -94,7 +94,10 @@ def _decode(data: bytes | memoryview | None, transform: Transform, out: NDArray[
 
 
 def _fit(image: Image.Image, transform: Transform) -> Image.Image:
-    """The very pixels of torchvision's Resize and CenterCrop; of a strip, only its middle is scaled at all."""
+    """Scale and crop exactly as torchvision's Resize and CenterCrop.
+
+    Only the middle of a long strip is scaled at all.
+    """
     size, short = transform.size, transform.resize or transform.size
     width, height = image.size
     longest = _STRIP * min(width, height)

@@ -1,4 +1,4 @@
-"""Decoding in child processes, for images that kill or hang the process that decodes them.
+"""Decoding in child processes, for images that kill or hang a decoder.
 
 A child answers image by image, so its death points at the image that it had in hand. That one is tried once more,
 alone: it is bad only if it ends that child too, and not when the machine, or an image before it, was to blame. So
@@ -33,7 +33,7 @@ _ANSWERS = pa.schema([("pixels", pa.large_binary()), ("reason", pa.string())])
 
 
 def decode_apart(images: Images, transform: Transform, *, timeout_s: float) -> Decoded:
-    """Decode as `decode_batch` does, out of harm's way.
+    """Decode as `decode_batch` does, in a child process.
 
     Args:
         images: encoded image files.
@@ -63,7 +63,10 @@ def decode_apart(images: Images, transform: Transform, *, timeout_s: float) -> D
 
 
 def _ask(images: Images, transform: Transform, timeout_s: float) -> tuple[list[tuple[Any, str | None]], str]:
-    """What a child answers before it ends, (pixels, reason) an image, and how it ended; empty if it answered all."""
+    """Return a child's answers, and how it ended if some are missing.
+
+    An answer is (pixels, reason); the text is empty if all images have one.
+    """
     answers: list[tuple[Any, str | None]] = []
     with tempfile.TemporaryFile() as log:
         command = [sys.executable, "-P", "-m", "pipeline.images.decode_apart"]
@@ -100,7 +103,10 @@ _NEEDED = ("PATH", "LD_LIBRARY_PATH", "PYTHONHOME", "LANG", "LC_ALL", "TMPDIR")
 
 
 def _environment() -> dict[str, str]:
-    """Of ours what a Python needs to start, and no secret; the package is found from any working directory."""
+    """Return the variables that a Python needs to start, and no secret.
+
+    The package is found from any working directory.
+    """
     home = str(Path(__file__).resolve().parents[2])
     path = os.environ.get("PYTHONPATH")
     kept = {name: os.environ[name] for name in _NEEDED if name in os.environ}
@@ -115,7 +121,7 @@ def _send(images: Images, settings: dict[str, Any], sink: Any) -> None:
 
 
 def main() -> None:
-    """The child: images from standard input, an answer for each to standard output."""
+    """Decode images from standard input, and answer on standard output."""
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what decoders print must not mix with the answers
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

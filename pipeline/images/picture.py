@@ -1,4 +1,4 @@
-"""The picture in an encoded image file, as people and the model see it.
+"""The picture in an image file, for people and the model alike.
 
 The content decides the format, never the file's name. Only the first frame or page is read. Pixels are turned upright
 as EXIF says, transparent pixels are laid on white, and values wider than 8 bits are scaled, not cut. JPEGs are decoded
@@ -92,7 +92,7 @@ def format_of(data: bytes | memoryview | None) -> str:
 
 
 def _set_up_pillow(max_pixels: int) -> None:
-    """Silence Pillow's warnings of odd metadata, and lift its own limit to ours.
+    """Silence Pillow's warnings of odd metadata, and lift its limit to ours.
 
     Both are settings of the process: a filter for every image would be slow, and is not safe with threads.
     """

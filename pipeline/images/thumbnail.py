@@ -37,5 +37,5 @@ def thumbnail(image: bytes, side: int = 96, max_pixels: int = 50_000_000) -> byt
 
 
 def png_uri(png: bytes) -> str:
-    """Return a PNG as a URI that a page or a table can hold."""
+    """Return a PNG as a data URI for pages and tables."""
     return "data:image/png;base64," + base64.b64encode(png).decode()

@@ -1,4 +1,4 @@
-"""Pieces of a page: pictures and tables."""
+"""The blocks of a page: pictures and tables under a heading."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture: `draw` paints it in the colours of a theme; `alt` says what it shows."""
+    """A picture: `draw` paints it in a theme's colours, `alt` describes it."""
 
     draw: Callable[[Axes, Theme], None]
     alt: str
@@ -23,7 +23,10 @@ class Figure:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text for people; the first column is a name, `best` marks cells by (row, column)."""
+    """Rows of text; `best` marks cells by (row, column).
+
+    The first column is a name.
+    """
 
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -32,7 +35,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Block:
-    """A piece of the report: a heading, how to read what follows, pictures and tables."""
+    """A section of the report; `how` explains its pictures and tables."""
 
     heading: str
     how: str

@@ -47,7 +47,7 @@ class ScoreSummary:
 
 @dataclass(frozen=True)
 class Counts:
-    """Rows by kind and place, each pair once, and the number of marked rows."""
+    """Rows by kind and place, each pair once, and marked rows."""
 
     places: pa.Table
     marked: int
@@ -69,7 +69,9 @@ class Groups:
 def summarize_scores(
     workspace: Workspace, prefix: str, score: str, *, truth: Truth | None, labeled: frozenset[str]
 ) -> ScoreSummary:
-    """Summarize a score of the whole pool; higher is stranger, unknown and far rows are positive.
+    """Summarize a score of the whole pool.
+
+    Higher is stranger; for AUROC and FPR95, unknown and far rows are positive.
 
     Labeled rows are left out: they are in the bank themselves. Without truth, memory is of the number of places,
     which is at most 4 million and about a hundred thousand in practice. With truth, as in simulations, AUROC and

@@ -1,4 +1,4 @@
-"""Pages from templates, with every value made harmless: shared by the reports of rounds and studies."""
+"""Pages from templates, with every value escaped."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _UNSAFE = re.compile(
 
 
 def fill(template: str, values: Mapping[str, Any], filters: Mapping[str, Callable[..., str]]) -> str:
-    """Fill a template of this package; all text in `values` is taken to be hostile and is escaped."""
+    """Fill a template of this package; all text in `values` is escaped."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -31,5 +31,8 @@ def fill(template: str, values: Mapping[str, Any], filters: Mapping[str, Callabl
 
 
 def visible(value: Any) -> Any:
-    """Put a visible sign for each lone surrogate, control character and change of direction in a text."""
+    """Replace characters that would hide or disorder a text.
+
+    These are lone surrogates, control characters and changes of direction.
+    """
     return _UNSAFE.sub("\ufffd", value) if type(value) is str else value

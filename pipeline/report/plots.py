@@ -1,4 +1,7 @@
-"""The plots of a report as PNG files: equal views give equal bytes. Matplotlib without its global state."""
+"""The plots of a report as PNG files.
+
+Equal views make equal bytes. Matplotlib is used without its global state.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +19,14 @@ if TYPE_CHECKING:
 
 
 def plots(view: ReportView) -> dict[str, bytes]:
-    """The plots in their light colours: learning_curve.png, scores.png, label_balance.png."""
+    """Draw learning_curve.png, scores.png and label_balance.png in light colours."""
     balance = png(lambda axes, theme: _label_balance(axes, theme, view), LIGHT)
     return {**draw_all(view, LIGHT), "label_balance.png": balance}
 
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours by what they are for."""
+    """Colours by their purpose."""
 
     name: str
     paper: str
@@ -35,7 +38,7 @@ class Theme:
     groups: tuple[tuple[str, str], ...]
 
     def group(self, name: str) -> str:
-        """The colour of a group of scores."""
+        """Return the colour of a group of scores."""
         return dict(self.groups).get(name, self.accent)
 
 
@@ -65,7 +68,7 @@ _Draw = Callable[["Axes", Theme], None]
 
 
 def draw_all(view: ReportView, theme: Theme) -> dict[str, bytes]:
-    """The plots of the page, in the colours of a theme."""
+    """Draw the plots of the page in the colours of a theme."""
     return {
         "learning_curve.png": png(lambda axes, theme: _learning_curve(axes, theme, view), theme),
         "scores.png": png(lambda axes, theme: _scores(axes, theme, view), theme),
@@ -73,7 +76,7 @@ def draw_all(view: ReportView, theme: Theme) -> dict[str, bytes]:
 
 
 def png(draw: _Draw, theme: Theme, size: tuple[float, float] = (4.7, 3.1)) -> bytes:
-    """A PNG of what `draw` paints, `size` inches at 220 dots an inch."""
+    """Make a PNG with `draw`, `size` inches at 220 dots an inch."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -192,7 +195,7 @@ def _nothing_yet(axes: Axes, theme: Theme, text: str) -> None:
 
 
 def legend(axes: Axes, theme: Theme, columns: int = 4) -> None:
-    """The names of what is drawn, above the plot."""
+    """Write the names of the curves above the plot."""
     axes.legend(
         loc="lower left",
         bbox_to_anchor=(0, 1),
@@ -207,7 +210,10 @@ def legend(axes: Axes, theme: Theme, columns: int = 4) -> None:
 
 
 def plain(name: str, longest: int = 22) -> str:
-    """A name that Matplotlib can draw: no mathematics, and a box for what its font lacks."""
+    """Return a name that Matplotlib can draw.
+
+    It holds no mathematics, and a box for each character that the font lacks.
+    """
     from matplotlib import font_manager, get_data_path
 
     font = font_manager.get_font(str(Path(get_data_path(), "fonts/ttf/DejaVuSans.ttf")))

@@ -1,6 +1,6 @@
 """The report of a round: one self-contained HTML file.
 
-`render` takes a `ReportView` and nothing else: equal views give equal bytes. All text of a view is taken to be
+`render` takes a `ReportView` and nothing else: equal views make equal bytes. All text of a view is taken to be
 hostile; it is escaped, and the page forbids itself scripts and the network.
 """
 
@@ -17,7 +17,7 @@ TOP_REASONS = 40
 
 
 def render(view: ReportView) -> str:
-    """The report as one HTML page that needs no network and no scripts."""
+    """Write the report as one HTML page without scripts or network."""
     ordered = sorted(view.labels.items(), key=lambda item: (-item[1], item[0]))
     seconds: Mapping[str, float] = view.metrics.get("seconds") or {}
     values = {
@@ -69,7 +69,7 @@ def _duration(seconds: float | None) -> str:
 
 
 def _gain(view: ReportView) -> float | None:
-    """How far test accuracy moved since the round before, in points."""
+    """Return the points of test accuracy won since the round before."""
     known = [line for line in view.rounds if line.test_accuracy is not None and is_number(line.test_accuracy)]
     now = [line.test_accuracy for line in known if line.index == view.index]
     before = [line.test_accuracy for line in known if line.index < view.index]

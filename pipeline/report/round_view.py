@@ -1,4 +1,4 @@
-"""What a report shows, as values: `round_page` draws the page from them and `plots` the pictures."""
+"""The contents of a round's report: `round_page` and `plots` draw them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ TOP_CLASSES = 24  # of a long taxonomy
 
 @dataclass(frozen=True)
 class RoundLine:
-    """One round of the learning curve."""
+    """A round of the learning curve."""
 
     index: int
     labeled_total: int
@@ -24,7 +24,10 @@ class RoundLine:
 
 @dataclass(frozen=True)
 class Histogram:
-    """Counts between `edges`, one row a group: `pool`, or `known`, `unknown` and `far` where truth exists."""
+    """Counts between `edges`, one row a group.
+
+    The group is `pool`, or `known`, `unknown` and `far` where truth exists.
+    """
 
     edges: tuple[float, ...]
     counts: Mapping[str, tuple[int, ...]]
@@ -32,7 +35,10 @@ class Histogram:
 
 @dataclass(frozen=True)
 class QueryCard:
-    """One image that was asked about; `answer` once somebody has answered, `thumbnail` as PNG."""
+    """An image of the query; `thumbnail` is a PNG.
+
+    `answer` is there once somebody has answered.
+    """
 
     rank: int
     id: str
@@ -45,7 +51,10 @@ class QueryCard:
 
 @dataclass(frozen=True)
 class ReportView:
-    """All that a report shows. `metrics` is the round's metrics.json; what it lacks is shown as a dash."""
+    """The complete contents of a report.
+
+    `metrics` is the round's metrics.json; a missing value is shown as a dash.
+    """
 
     project: str
     index: int
@@ -64,10 +73,10 @@ class ReportView:
 
 
 def is_number(value: object) -> bool:
-    """Whether there is a number to show."""
+    """Return whether there is a number to show."""
     return isinstance(value, int | float) and math.isfinite(value)
 
 
 def total(histogram: Histogram | None) -> int:
-    """All counts of a histogram."""
+    """Return the sum of all counts of a histogram."""
     return sum(sum(row) for row in histogram.counts.values()) if histogram else 0

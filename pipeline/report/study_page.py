@@ -1,6 +1,6 @@
-"""The report of a study: one self-contained HTML file from blocks of pictures and tables, whatever the study.
+"""The report of a study: one self-contained HTML file from blocks.
 
-Equal blocks give equal bytes. All text is escaped, and the page forbids itself scripts and the network.
+Equal blocks make equal bytes. All text is escaped, and the page forbids itself scripts and the network.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _WIDTH = 5.0  # inches: text stays readable on a phone
 
 
 def render(title: str, kind: str, *, facts: Mapping[str, str], blocks: Sequence[Block]) -> str:
-    """The report as one HTML page."""
+    """Write the report as one HTML page without scripts or network."""
     drawn = [
         [{theme.name: png_uri(png(figure.draw, theme, (_WIDTH, figure.height))) for theme in THEMES}
          | {"alt": figure.alt, "height": round(220 * figure.height)} for figure in block.figures]

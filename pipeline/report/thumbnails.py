@@ -1,4 +1,4 @@
-"""Thumbnails of queried images, made on workers from the shards that hold them."""
+"""Thumbnails of queried images, made on workers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ MOST = 60  # as many as a person would look through
 
 @working("drawing thumbnails")
 def thumbnails(query: Sequence[Mapping[str, Any]], snapshot: Snapshot, config: Config) -> dict[str, bytes]:
-    """PNG thumbnails by id of the first `MOST` queried rows; an image that cannot be drawn is left out.
+    """Make PNG thumbnails, by id, of the first `MOST` queried rows.
+
+    An image that cannot be drawn is left out.
 
     Where an image lies is read from the score files: of the pool itself, only the shards that hold queried images.
     """

@@ -1,4 +1,4 @@
-"""What a store is: objects below a URI, with whole-object atomic writes and two conditional ones."""
+"""The protocol of stores, and the errors that all of them raise."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.errors import ArtefactMissing, ObjectChanged, StorageError, StoreU
 
 @dataclass(frozen=True)
 class Entry:
-    """One listed object: its key below the store's URI, its size in bytes and its version tag."""
+    """A listed object: key below the store's URI, bytes, version tag."""
 
     key: str
     size: int
@@ -21,7 +21,9 @@ class Entry:
 
 
 class Store(Protocol):
-    """Objects by key. Writes are atomic: an object is there whole, or not at all.
+    """Objects below a URI, by key, with atomic writes.
+
+    An object is there as a whole or not at all.
 
     Keys are pieces joined by slashes; the key "" is the object that the URI itself names. What is written has a key
     that disk and S3 hold alike; what others wrote is read as it stands. Objects below a piece that starts with a dot
@@ -32,10 +34,10 @@ class Store(Protocol):
 
     @property
     def uri(self) -> str:
-        """Where the objects are."""
+        """The place of the objects."""
 
     def get(self, key: str, *, etag: str | None = None) -> bytes:
-        """The object's bytes; with `etag`, of the version that `list` showed.
+        """Read the object; with `etag`, in the version that `list` showed.
 
         Raises:
             ArtefactMissing: it is not there.
@@ -43,19 +45,26 @@ class Store(Protocol):
         """
 
     def get_tagged(self, key: str) -> tuple[bytes, str]:
-        """The object's bytes and the tag that `put_if_match` wants; `ArtefactMissing` without it."""
+        """Read the object and the tag that `put_if_match` needs.
+
+        Raises:
+            ArtefactMissing: it is not there.
+        """
 
     def put(self, key: str, data: bytes) -> None:
-        """Write, replacing what is there."""
+        """Write the object, replacing an earlier one."""
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
         """Write unless the object exists; true when this call wrote it."""
 
     def put_if_match(self, key: str, data: bytes, etag: str) -> bool:
-        """Replace the object if its tag is still `etag`; true when this call wrote it."""
+        """Replace the object if its tag is still `etag`.
+
+        Returns true when this call wrote it.
+        """
 
     def exists(self, key: str) -> bool:
-        """Whether the object is there."""
+        """Return whether the object is there."""
 
     def list(self, prefix: str = "") -> Iterator[Entry]:
         """List the objects whose key starts with `prefix`, page by page.
@@ -70,7 +79,9 @@ class Store(Protocol):
     def open(
         self, key: str, *, etag: str | None = None, size: int | None = None, sparse: bool = False
     ) -> pa.NativeFile:
-        """The object for random access, so that Parquet and tar files are read in the pieces that are needed.
+        """Open the object for random access.
+
+        Parquet and tar files are so read in the pieces that are needed.
 
         `sparse` says that these will be few and small: little is read ahead.
         All reads see one version: that of `etag`, or else the one that was there at first. With both `etag` and
@@ -78,32 +89,36 @@ class Store(Protocol):
         """
 
     def url(self, key: str) -> str:
-        """The full URI of a key."""
+        """Return the full URI of a key."""
 
 
 def checked(key: str) -> str:
-    """A key that disk and S3 understand alike, and that can't leave its store."""
+    """Return the key if disk and S3 understand it alike.
+
+    Raises:
+        StorageError: it does not stay inside its store.
+    """
     if "\0" in key or any(piece in ("", ".", "..") for piece in key.split("/")):
         raise StorageError(f"{key!r} is not a key: its pieces may not be empty, '.' or '..'")
     return key
 
 
 def missing(uri: str) -> ArtefactMissing:
-    """The error for an object that is not there."""
+    """Make the error for an object that is not there."""
     error = ArtefactMissing(f"{uri}: not there")
     error.uri = uri
     return error
 
 
 def changed(uri: str) -> ObjectChanged:
-    """The error for an object that is another version than was asked for."""
+    """Make the error for an object that has another version."""
     error = ObjectChanged(f"{uri}: has changed since it was listed")
     error.uri = uri
     return error
 
 
 def unavailable(uri: str, cause: BaseException) -> StoreUnavailable:
-    """The error for storage that does not answer."""
+    """Make the error for storage that does not answer."""
     error = StoreUnavailable(f"{uri}: storage does not answer: {mask(str(cause))}")
     error.uri = uri
     return error

@@ -35,7 +35,7 @@ class LocalStore:
         return Path(self.uri)
 
     def path(self, key: str) -> Path:
-        """Where a key lies."""
+        """Return the path of a key."""
         return self.root / checked(key)
 
     def get(self, key: str, *, etag: str | None = None) -> bytes:
@@ -57,7 +57,7 @@ class LocalStore:
 
     @contextlib.contextmanager
     def _staged(self, key: str, data: bytes) -> Iterator[tuple[Path, Path]]:
-        """The bytes on disk under a name of their own, beside their target."""
+        """Write the bytes under a temporary name beside their target."""
         target = self.path(key)
         staged = target.parent / f".{uuid.uuid4().hex}.tmp"
         with _on_disk(self.url(key), writing=True):
@@ -115,7 +115,10 @@ class LocalStore:
     def _below(
         self, folder: Path, above: str, *, prefix: str, parents: tuple[tuple[int, int], ...]
     ) -> Iterator[Entry]:
-        """What lies in a folder, in the order that S3 has: `a-b`, `a/b`, `a0`. Memory of `RUN` names."""
+        """List a folder in the order of S3: `a-b`, `a/b`, `a0`.
+
+        Holds `RUN` names in memory.
+        """
         stat = folder.stat()
         here = (stat.st_dev, stat.st_ino)
         if here in parents:
@@ -161,7 +164,10 @@ def _tag(stat: os.stat_result) -> str:
 
 
 def _in_order(folder: Path) -> Iterator[tuple[str, str]]:
-    """(name as text, name) of what is in a folder, in order; folders end in a slash. Large ones are sorted on disk."""
+    """List a folder's (name as text, name) in order.
+
+    Folders end in a slash. Many names are sorted on disk.
+    """
     names: list[tuple[str, str]] = []
     with contextlib.ExitStack() as files, os.scandir(folder) as items:
         runs: list[Iterator[tuple[str, str]]] = []
@@ -179,7 +185,7 @@ def _in_order(folder: Path) -> Iterator[tuple[str, str]]:
 
 
 def _run(file: IO[bytes]) -> Iterator[tuple[str, str]]:
-    """The names of a sorted run that lies on disk, as bytes with a zero behind each."""
+    """Read a sorted run of names on disk, ended by zero bytes."""
     file.seek(0)
     rest = b""
     while chunk := file.read(1 << 13):
@@ -194,11 +200,11 @@ def _leads_on(item: os.DirEntry[str]) -> bool:
 
 
 def _text(name: str) -> str:
-    """A name as text that can be encoded; bytes that are not UTF-8 show as `\\xff`."""
+    """Return a name as text; bytes that are not UTF-8 become `\\xff`."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
-# What no retry can change: another path, or other permissions, are for the user to give.
+# Errors that no retry mends: the user must choose another path or other permissions.
 _USERS_OWN = (
     errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG
 )  # fmt: skip
@@ -206,7 +212,10 @@ _USERS_OWN = (
 
 @contextlib.contextmanager
 def _on_disk(uri: str, *, writing: bool = False) -> Iterator[None]:
-    """Turn what the disk says into our errors: the user's faults apart from the machine's."""
+    """Turn the disk's errors into ours.
+
+    The user's mistakes are kept apart from the machine's faults.
+    """
     try:
         yield
     except OSError as error:

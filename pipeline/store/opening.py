@@ -1,7 +1,7 @@
-"""Objects under a URI, on local disk or S3 alike: whole-object atomic writes and two conditional ones.
+"""The store of a URI, on local disk or S3.
 
-`open_store(uri, storage)` gives a `Store`. Stores travel to workers as a URI and the `storage` section: credentials
-are found again there by the environment variables, and never enter a pickle.
+`open_store(uri, storage)` returns a `Store`. Stores travel to workers as a URI and the `storage` section: workers find
+credentials in their own environment variables, so that none enters a pickle.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["LocalStore", "S3Store", "Store", "open_store"]
 
 
 def open_store(uri: str, storage: Storage) -> Store:
-    """The store below a URI: a local path, `file://` or `s3://bucket/prefix`.
+    """Open the store at a path, `file://` or `s3://bucket/prefix`.
 
     Raises:
         StorageError: another scheme, or no bucket.

@@ -1,4 +1,4 @@
-"""Random access over ranged requests: few of them, because each costs a round trip."""
+"""Random access over few ranged requests, as each costs a round trip."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ GAP = 64 << 10  # bytes between two such places, up to which one request for bot
 
 
 class RangedFile:
-    """A read-only binary file of known size whose bytes come from `fetch(first, count)`.
+    """A read-only file whose bytes come from `fetch(first, count)`.
 
     One buffer is held. A read far from the last one brings at least `NEAR` bytes, so that a footer and its
     surroundings are one request; reads that go on where the last one ended bring twice as many each time, up to `FAR`;
@@ -38,7 +38,7 @@ class RangedFile:
         self._reached: int | None = None  # where the last request ended
 
     def read(self, count: int = -1) -> bytes:
-        """The next `count` bytes, or all that follow; fewer only at the end."""
+        """Read `count` bytes, or all that follow; fewer only at the end."""
         left = max(self.size - self._at, 0)
         count = left if count < 0 else min(count, left)
         at = self._at - self._first
@@ -48,7 +48,7 @@ class RangedFile:
         return held + self._missing(begin, count - len(held)) if len(held) < count else held
 
     def _missing(self, begin: int, count: int) -> bytes:
-        """Bytes that are not held; leaves those read ahead in the buffer."""
+        """Fetch bytes that are not held, and buffer those read ahead."""
         goes_on = self._reached is not None and 0 <= begin - self._reached <= (self._gap or self._ahead)
         self._ahead = min(2 * self._ahead, FAR) if goes_on else self._near
         if count >= self._ahead:
@@ -60,7 +60,7 @@ class RangedFile:
         return self._held[begin - first : begin - first + count]
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Move to a place from the start, from here or from the end; returns it, in bytes from the start."""
+        """Move to a place; returns it in bytes from the start."""
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self.size}[whence]
         if base + offset < 0:
             raise ValueError(f"{base + offset} lies before the start")
@@ -68,19 +68,19 @@ class RangedFile:
         return self._at
 
     def tell(self) -> int:
-        """The place of the next read, in bytes from the start."""
+        """Return the place of the next read, in bytes from the start."""
         return self._at
 
     def readable(self) -> bool:
-        """Yes."""
+        """Return true."""
         return True
 
     def seekable(self) -> bool:
-        """Yes."""
+        """Return true."""
         return True
 
     def writable(self) -> bool:
-        """No."""
+        """Return false."""
         return False
 
     def close(self) -> None:

@@ -39,7 +39,10 @@ class S3Store:
 
     @cached_property
     def prefix(self) -> str:
-        """Key prefix below the bucket, ending in a slash unless empty; as it stands, `%`, `#` and `//` too."""
+        """The key prefix below the bucket, ending in a slash unless empty.
+
+        `%`, `#` and `//` are kept as they are.
+        """
         path = self.uri.removeprefix("s3://").partition("/")[2].rstrip("/")
         return f"{path}/" if path else ""
 
@@ -52,7 +55,10 @@ class S3Store:
         return f"s3://{self.bucket}/{self.prefix}{key}".rstrip("/")
 
     def _ask_once(self, operation: str, key: str, **more: Any) -> Mapping[str, Any]:
-        """One request about one object. A body is read as part of it: it may break off too."""
+        """Send a request about an object, and read its body.
+
+        The body is part of the request because it may break off too.
+        """
         with speaking(self.url(key)):
             name = (self.prefix + key) if key else self.prefix.rstrip("/")
             answer = getattr(self.client, operation)(Bucket=self.bucket, Key=name, **more)
@@ -80,7 +86,10 @@ class S3Store:
         return pa.PythonFile(RangedFile(fetch, size, tail, sparse=sparse), mode="r")
 
     def _tail(self, key: str, etag: str | None) -> tuple[bytes, int, str]:
-        """The object's last bytes, its size and its tag, by one request: a Parquet reader starts there anyway."""
+        """Read the object's last bytes, size and tag by one request.
+
+        A Parquet reader starts with the last bytes anyway.
+        """
         try:
             answer = self._ask("get_object", key, Range=f"bytes=-{NEAR}", **_pinned(etag))
         except Refused as error:

@@ -1,4 +1,4 @@
-"""The only door to boto3: a client a process, its credentials, our patience, and what S3's refusals mean."""
+"""The only door to boto3: clients, credentials, retries, errors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pipeline.store.base import changed, missing, unavailable
 
 
 class Refused(StorageError):
-    """S3 says no, for a reason that has no error of its own; `code` is S3's word for it."""
+    """A refusal without an error of its own; `code` is S3's name."""
 
     code: str = ""
 
@@ -30,7 +30,7 @@ def _count(state: tenacity.RetryCallState) -> None:
         error.attempts = state.attempt_number
 
 
-# All patience is here: boto3's own would multiply with it, and knows nothing of bodies that break off.
+# All retries are here: boto3's own would multiply with them, and do not cover bodies that break off.
 PATIENCE = tenacity.Retrying(
     retry=tenacity.retry_if_exception_type(StoreUnavailable),
     stop=tenacity.stop_after_attempt(8),
@@ -50,7 +50,9 @@ _PASSING = (
 
 @contextlib.contextmanager
 def speaking(uri: str) -> Iterator[None]:
-    """Turn what boto3 raises into our errors: the user's faults apart from the network's.
+    """Turn boto3's errors into ours.
+
+    The user's mistakes are kept apart from the network's faults.
 
     Raises:
         ArtefactMissing, ObjectChanged: the object is not there, or not in the version that was asked for.
@@ -90,7 +92,7 @@ _client_lock = threading.Lock()
 
 
 def client(storage: Storage) -> Any:
-    """The boto3 client of this process.
+    """Return the boto3 client of this process.
 
     Raises:
         StorageError: an environment variable that `storage` names is not set.
@@ -137,7 +139,10 @@ def _client(storage: Storage, *_: Any) -> Any:
 
 
 def moment_of(text: Any) -> datetime:
-    """A point of time as boto3 would read it, by faster ways where it is written as S3 does: in lists, in headers."""
+    """Parse a point of time as boto3 does, but faster.
+
+    The fast ways read what S3 writes in lists and in headers.
+    """
     for parse in (datetime.fromisoformat, parsedate_to_datetime) if isinstance(text, str) else ():
         with contextlib.suppress(TypeError, ValueError):
             moment: datetime = parse(text)
@@ -150,7 +155,7 @@ def moment_of(text: Any) -> datetime:
 
 
 def presigned(uri: str, storage: Storage, seconds: int) -> str:
-    """A link by which anybody may read an object for some time, without credentials of their own.
+    """Make a link that lets anybody read an object for some time.
 
     Raises:
         StorageError: not an object on S3, or no credentials to sign with.
