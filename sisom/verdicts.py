@@ -14,7 +14,10 @@ from torch import Tensor
 
 from sisom.errors import EmptyInput, InputError, NonFinite
 
-__all__ = ["confidence", "is_ood", "p_values", "threshold"]
+__all__ = ["FEWEST_ANSWERS", "best_filter", "confidence", "far_filter", "is_ood", "p_values", "threshold"]
+
+Energies = NDArray[np.float32] | NDArray[np.float64]
+FEWEST_ANSWERS = 5  # on either side of the open-set filter: fewer tell nothing
 
 
 def threshold(scores: Float[Tensor, " n"], keep: float = 0.95) -> float:
@@ -65,15 +68,30 @@ def _check_scores(scores: Tensor) -> None:
         raise NonFinite("in-distribution scores must be finite")
 
 
-def best_filter(far: NDArray[np.float32], rest: NDArray[np.float32]) -> tuple[float | None, float]:
-    """The threshold with the largest Youden index, (far at or above) - (rest at or above), as shares.
-
-    The open-set filter of Joda (arXiv 2503.02491; docs/algorithm.md). Ties go to the higher threshold, which calls
-    less far. None where no threshold is better than chance.
+def far_filter(far: Energies, rest: Energies) -> tuple[float | None, float | None]:
+    """The open-set filter of Joda (arXiv 2503.02491), for rounds and studies alike.
 
     Args:
-        far: (m,) energies of images out of this world.
+        far: (m,) energies of answered images out of this world.
         rest: (n,) energies of the other answered ones.
+
+    Returns:
+        The energy from which on an image counts as far, or None where no energy is better than chance; and the
+        filter's Youden index. Both are None with fewer than `FEWEST_ANSWERS` of either side.
+    """
+    if min(len(far), len(rest)) < FEWEST_ANSWERS:
+        return None, None
+    return best_filter(far, rest)
+
+
+def best_filter(far: Energies, rest: Energies) -> tuple[float | None, float]:
+    """The threshold with the largest Youden index: shares at or above it, far less rest.
+
+    Ties go to the higher threshold, which calls less far. None where no threshold is better than chance.
+
+    Args:
+        far: (m,) energies of images out of this world, m > 0.
+        rest: (n,) energies of the other answered ones, n > 0.
 
     Returns:
         The threshold, one of `far`, and its index.

@@ -10,11 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline.ask.groups import FEWEST
 from pipeline.labels.tally import Labels
 from pipeline.score.files import each_file
 from pipeline.workspace.artefacts import Workspace
-from sisom.verdicts import best_filter
+from sisom.verdicts import far_filter
 
 
 def tune_filter(workspace: Workspace, prefix: str, labels: Labels) -> dict[str, Any]:
@@ -34,7 +33,7 @@ def tune_filter(workspace: Workspace, prefix: str, labels: Labels) -> dict[str, 
         for side, energies in zip(found, part, strict=True):
             found[side].append(energies)
     far, rest = (np.concatenate([*parts, np.empty(0, np.float32)]) for parts in found.values())
-    far_from, youden = (None, None) if min(len(far), len(rest)) < FEWEST else best_filter(far, rest)
+    far_from, youden = far_filter(far, rest)
     return {"far_from": far_from, "far": len(far), "rest": len(rest), "youden": youden}
 
 

@@ -26,7 +26,6 @@ from pipeline.pool.snapshot import Snapshot
 
 MOST_GROUPS = 64  # of images that look alike: more tell nobody more, and take time
 FEW = 256  # images that the driver looks at itself
-FEWEST = 5  # answers of either side that a filter is tuned on
 
 
 def groups_of(

@@ -10,18 +10,21 @@ import pytest
 import torch
 
 import sisom
+from pipeline.ask import far_filter as rounds
 from pipeline.config.sections import Augment, Model
 from pipeline.errors import ConfigError
 from pipeline.studies.ablation.config import Search, Variant
 from pipeline.studies.ablation.variants import fit as fit_variant
 from pipeline.studies.ablation.variants import prepare, slopes_of
+from pipeline.studies.active import question
 from pipeline.studies.active.config import ActiveStudy, OpenSet
-from pipeline.studies.active.open_set import accuracy, known_classes, passing, query_measures, threshold
+from pipeline.studies.active.open_set import accuracy, known_classes, passing, query_measures
 from pipeline.studies.active.stage import Stage, initial_rows, round_seed
 from pipeline.studies.kinds import load_study
 from pipeline.studies.lab.networks import build, embed, fit, load, predict
 from pipeline.studies.sections import Training
 from sisom.network.models import save_weights
+from sisom.verdicts import far_filter
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -45,14 +48,22 @@ def test_nobody_is_right_on_a_class_that_is_not_known() -> None:
 
 
 def test_the_filter_cuts_where_the_labeled_far_images_stand_apart() -> None:
-    energy = np.asarray([-9.0, -8.0, -7.0, -3.0, -2.0, -1.0])
-    far = np.asarray([False, False, False, False, True, True])
-    limit = threshold(energy, far)
+    energy = np.asarray([-11.0, -10.0, -9.0, -8.0, -7.0, -3.0, -2.0, -1.0, 0.0, 1.0, 2.0])
+    far = energy >= -2.0
+    limit, _ = far_filter(energy[far], energy[~far])
     assert limit == -2.0
     assert passing(np.asarray([-5.0, -2.0, 0.0]), limit, 1).tolist() == [True, False, False]
     assert passing(np.asarray([-1.0, -2.0, 0.0]), limit, 2).tolist() == [True, True, False]
-    assert threshold(energy, np.zeros(6, bool)) is None
-    assert passing(energy, None, 1).all()
+    nothing, _ = far_filter(energy[:0], energy)  # no far image is labeled yet
+    assert nothing is None
+    assert passing(energy, nothing, 1).all()
+
+
+def test_a_study_asks_the_filter_of_rounds() -> None:
+    """Where far images do not stand apart, the filter of a study passes the whole pool as a round's does."""
+    far, rest = np.asarray([1.0] * 5), np.asarray([5.0] * 5)
+    assert far_filter(far, rest) == (None, 0.0)
+    assert question.far_filter is rounds.far_filter is far_filter
 
 
 def test_precision_and_recall_of_a_query_by_hand() -> None:

@@ -1,9 +1,11 @@
 """Thresholds, p-values and metrics, by hand and by resampling."""
 
+import numpy as np
 import pytest
 import torch
 
 from sisom import confidence, errors, is_ood, metrics, p_values, threshold
+from sisom.verdicts import FEWEST_ANSWERS, far_filter
 
 
 def test_threshold_by_hand():
@@ -76,3 +78,61 @@ def test_metrics_refuse_what_has_no_value():
         metrics.accuracy(none.long(), none.long())
     with pytest.raises((errors.ShapeMismatch, TypeError)):
         metrics.accuracy(one.long(), none.long())
+
+
+# ------------------------------------------------------------------------------------------ the open-set filter
+
+
+def slow_filter(far, rest):
+    """Every far energy as a threshold, one after another: all best ones, and their index."""
+    if min(len(far), len(rest)) < FEWEST_ANSWERS:
+        return [None], None
+    index = {
+        limit: sum(x >= limit for x in far) / len(far) - sum(x >= limit for x in rest) / len(rest)
+        for limit in far.tolist()
+    }
+    most = max(index.values())
+    return [limit for limit in index if index[limit] > most - 1e-12] if most > 1e-12 else [None], most
+
+
+def test_the_filter_by_hand():
+    far, rest = np.array([2.0, 4.0, 6.0, 8.0, 9.0]), np.array([0.0, 1.0, 3.0, 5.0, 7.0])
+    # At 2: 5/5 - 3/5; at 4: 4/5 - 2/5; at 6: 3/5 - 1/5; at 8: 2/5 - 0: all equal, and 8 calls the fewest far.
+    limit, index = far_filter(far, rest)
+    assert limit == 8.0
+    assert index == pytest.approx(0.4)
+    assert (
+        far_filter(far[:4], rest)
+        == far_filter(far, rest[:4])
+        == far_filter(far[:0], rest[:0])
+        == (None, None)
+    )
+    assert far_filter(np.ones(5), np.full(5, 5.0)) == (None, 0.0)  # far below the rest: no better than chance
+    assert far_filter(rest, far)[0] is None
+
+
+def drawn(seed):
+    """Energies of two sides with many ties, some apart and some the wrong way round."""
+    rng = np.random.default_rng(seed)
+    sizes = rng.integers(1, 20, 2)
+    far, rest = (rng.integers(-4, 5, size).astype(np.float64) for size in sizes)
+    return far + rng.integers(-1, 3), rest
+
+
+@pytest.mark.parametrize("seed", range(300))
+def test_the_filter_against_a_slow_loop(seed):
+    far, rest = drawn(seed)
+    limit, index = far_filter(far, rest)
+    best, most = slow_filter(far, rest)
+    assert limit in best  # of shares that are equal but for rounding, any
+    assert index == (None if most is None else pytest.approx(most))
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_the_filter_moves_with_the_energies_and_looks_at_no_order(seed):
+    far, rest = drawn(seed)
+    limit, index = far_filter(far, rest)
+    assert far_filter(far[::-1], np.random.default_rng(0).permutation(rest)) == (limit, index)
+    moved = None if limit is None else 2 * limit + 64
+    assert far_filter(2 * far + 64, 2 * rest + 64) == (moved, index)  # exact in float64
+    assert far_filter(far.astype(np.float32), rest.astype(np.float32)) == (limit, index)

@@ -37,19 +37,6 @@ def accuracy(predicted: Classes, truth: Classes, known: Classes, classes: int) -
     return float(np.mean(shares))
 
 
-def threshold(energy: NDArray[np.float64], far: NDArray[np.bool_]) -> float | None:
-    """The energy that best tells labeled far images, which have more, from the others (Youden's J).
-
-    Images below it pass. None as long as no far image, or no other, is labeled.
-    """
-    if not far.any() or far.all():
-        return None
-    values = np.unique(energy)
-    flagged = energy[None, :] >= values[:, None]
-    gain = flagged[:, far].mean(axis=1) - flagged[:, ~far].mean(axis=1)
-    return float(values[int(gain.argmax())])
-
-
 def passing(energy: NDArray[np.float64], limit: float | None, least: int) -> NDArray[np.bool_]:
     """Which rows of the pool pass the filter: those below `limit`, and never fewer than the `least` lowest."""
     if limit is None:

@@ -11,15 +11,13 @@ from numpy.typing import NDArray
 
 import sisom
 from pipeline.studies.active.config import ActiveStudy, Strategy
-from pipeline.studies.active.open_set import (
-    passing,
-    threshold,
-)
+from pipeline.studies.active.open_set import passing
 from pipeline.studies.active.stage import Rows, Stage, _trained, round_seed
 from pipeline.studies.lab.cells import Bench, Cell
 from pipeline.studies.lab.networks import embed, load, predict
 from sisom.selectors import dropout_votes, ensemble_votes
 from sisom.types import Candidates, Labeled
+from sisom.verdicts import far_filter
 
 
 @dataclass(frozen=True)
@@ -95,7 +93,8 @@ class _Question:
         size = self.bench.compute.batch_size
         pixels = self.stage.pixels[self.labeled]
         logits = predict(self.net, pixels, config.model, batch_size=size, device=self.bench.device)
-        limit = threshold(_energy(logits), self.stage.truth[self.labeled] < 0)
+        answered, far = _energy(logits), self.stage.truth[self.labeled] < 0
+        limit, _ = far_filter(answered[far], answered[~far])
         keep = np.flatnonzero(passing(_energy(features.logits), limit, least))
         return pool[keep], features.select(torch.from_numpy(keep))
 
