@@ -1,4 +1,4 @@
-"""Pure: which rows, which crops, which learning rate."""
+"""Rows of each step, crops, and the learning rate, as pure functions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline.config.sections import Augment
 
 
 def steps(
-    rows: NDArray[np.int64], batch_size: int, workers: int, seed: int, epoch: int
+    rows: NDArray[np.int64], batch_size: int, workers: int, *, seed: int, epoch: int
 ) -> Iterator[NDArray[np.int64]]:
     """The global batches of an epoch: a permutation that depends on (seed, epoch) alone, cut into batches.
 

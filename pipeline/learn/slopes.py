@@ -16,9 +16,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import ray
 import ray.tune
 import torch
+from numpy.typing import NDArray
 
 import sisom
 from pipeline.cluster.joining import keep_secrets
@@ -27,6 +29,7 @@ from pipeline.config.project import Config
 from pipeline.config.sections import Bank
 from pipeline.encoding import canonical
 from pipeline.errors import StageFailed
+from pipeline.learn.attempt import Attempt
 from pipeline.store.opening import Store, open_store
 from pipeline.voice import Voice
 
@@ -37,11 +40,9 @@ def search(
     features: sisom.Features,
     targets: torch.Tensor,
     config: Config,
-    cluster: Cluster,
     *,
-    storage_path: str,
-    name: str,
-    seed: int,
+    cluster: Cluster,
+    attempt: Attempt,
     voice: Voice,
 ) -> dict[str, Any]:
     """Find the slopes for this round's feature space.
@@ -51,9 +52,7 @@ def search(
         targets: (n,) int64, their true classes.
         config: the run's config.
         cluster: where the trials run.
-        storage_path: where Ray Tune keeps its trials, a path or `s3://` URI.
-        name: of the search below `storage_path`; one of the same name and inputs goes on where it stopped.
-        seed: of Optuna's proposals.
+        attempt: name and place of the search, and the seed of Optuna's proposals.
         voice: told how many trials were finished before.
 
     Returns:
@@ -66,16 +65,23 @@ def search(
         "trials": [], "note": None,
     }  # fmt: skip
     try:
-        found["r_avg"] = found["default_r_avg"] = _r_avg(features, targets, default, config.bank)
+        found["r_avg"] = found["default_r_avg"] = _r_avg(features, targets, default, bank=config.bank)
     except sisom.errors.TooFewLabels as error:
         return found | {"note": f"search skipped: {error}"}
     if config.slopes.search == "none":
         return found | {"note": "no search was asked for: the default slopes stand"}
-    finished = _Finished(open_store(f"{storage_path}/{name}-finished", config.storage))
+    finished = _Finished(open_store(f"{attempt.storage_path}/{attempt.name}-finished", config.storage))
     known = finished.read()
     if known:
         voice.say(f"    slopes: {len(known)} trials were finished before")
-    trials = _trials(features, targets, config, cluster, storage_path, name, seed, finished, known)
+    trial = ray.tune.with_parameters(  # into the object store once, whatever the number of trials
+        _trial,
+        rows=_Rows(features.to_arrays(), features.layer_dims, targets.numpy()),
+        bank=config.bank,
+        finished=finished,
+        known=known,
+    )
+    trials = _trials(trial, config, cluster, attempt=attempt)
     found["trials"] = trials
     # Ties to the smaller slopes, that is to the smaller saturation. The default stands unless it is beaten.
     best = min(trials, key=lambda trial: (trial["r_avg"], sum(trial["slopes"].values())))
@@ -84,7 +90,9 @@ def search(
     return found | {"note": "no trial beat the default slopes"}
 
 
-def _r_avg(features: sisom.Features, targets: torch.Tensor, slopes: Mapping[str, float], bank: Bank) -> float:
+def _r_avg(
+    features: sisom.Features, targets: torch.Tensor, slopes: Mapping[str, float], *, bank: Bank
+) -> float:
     return sisom.average_ratio(features, targets, slopes, outer=bank.outer, rank=bank.rank)
 
 
@@ -109,17 +117,8 @@ class _Finished:
         return f"{hashlib.sha256(canonical(dict(slopes))).hexdigest()[:16]}.json"
 
 
-def _trials(
-    features: sisom.Features,
-    targets: torch.Tensor,
-    config: Config,
-    cluster: Cluster,
-    storage_path: str,
-    name: str,
-    seed: int,
-    finished: _Finished,
-    known: Mapping[str, float],
-) -> list[dict[str, Any]]:
+def _trials(trial: Any, config: Config, cluster: Cluster, *, attempt: Attempt) -> list[dict[str, Any]]:
+    """Run the trials of a search and return their slopes and r_avg, best first."""
     slopes = config.slopes
     space: dict[str, Any]
     if slopes.search == "grid":
@@ -132,22 +131,13 @@ def _trials(
         from ray.tune.search.optuna import OptunaSearch
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        searcher = OptunaSearch(seed=seed, points_to_evaluate=[_within(config)])
+        searcher = OptunaSearch(seed=attempt.seed, points_to_evaluate=[_within(config)])
         # In whole batches: what Optuna proposes may not depend on which trial happened to end first.
         algorithm, samples = (
             ConcurrencyLimiter(searcher, max_concurrent=slopes.parallel, batch=True),
             slopes.trials,
         )
     keep_secrets()
-    trial = ray.tune.with_parameters(  # into the object store once, whatever the number of trials
-        _trial,
-        arrays=features.to_arrays(),
-        layer_dims=features.layer_dims,
-        targets=targets.numpy(),
-        bank=config.bank,
-        finished=finished,
-        known=dict(known),
-    )
     results = ray.tune.Tuner(
         ray.tune.with_resources(trial, {"CPU": min(1.0, cluster.cpus / (slopes.parallel + 1))}),
         param_space=space,
@@ -160,8 +150,8 @@ def _trials(
             reuse_actors=True,
         ),
         run_config=ray.tune.RunConfig(
-            name=name,
-            storage_path=storage_path,
+            name=attempt.name,
+            storage_path=attempt.storage_path,
             failure_config=ray.tune.FailureConfig(max_failures=RETRIES),
             verbose=0,
         ),
@@ -184,21 +174,24 @@ def _within(config: Config) -> dict[str, float]:
     return {layer: min(max(slope, low), high) for layer, slope in config.slope_defaults().items()}
 
 
+@dataclass(frozen=True)
+class _Rows:
+    """The labeled rows as arrays, which Ray shares without a copy."""
+
+    arrays: Mapping[str, NDArray[Any]]
+    layer_dims: tuple[tuple[str, int], ...]
+    targets: NDArray[np.int64]
+
+
 def _trial(
-    space: dict[str, float],
-    *,
-    arrays: Any,
-    layer_dims: Any,
-    targets: Any,
-    bank: Bank,
-    finished: _Finished,
-    known: Mapping[str, float],
+    space: dict[str, float], *, rows: _Rows, bank: Bank, finished: _Finished, known: Mapping[str, float]
 ) -> None:
+    """Report r_avg of one choice of slopes, computed unless an earlier start has done so."""
     slopes = {layer: float(space[layer]) for layer in sorted(space)}
     found = known.get(finished.key(slopes))
     if found is None:
         torch.set_num_threads(1)
-        features = sisom.Features.from_arrays(arrays, layer_dims)
-        found = _r_avg(features, torch.as_tensor(targets.copy()), slopes, bank)
+        features = sisom.Features.from_arrays(rows.arrays, rows.layer_dims)
+        found = _r_avg(features, torch.as_tensor(rows.targets.copy()), slopes, bank=bank)
         finished.write(slopes, found)
     ray.tune.report({"r_avg": found})

@@ -26,8 +26,10 @@ from ray.util.placement_group import PlacementGroup
 from pipeline.cluster.layout import Cluster
 from pipeline.config.project import Config
 from pipeline.errors import ArtefactMissing, ConfigError, StageFailed
+from pipeline.learn.attempt import Attempt
 from pipeline.learn.rows import LabeledSet
-from pipeline.learn.worker import train_loop
+from pipeline.learn.worker import TrainingTask, train_loop
+from pipeline.model.weights import Start
 from pipeline.store.opening import Store, open_store
 
 # Where Ray Train notes the checkpoints of a run that it may go on from.
@@ -53,25 +55,21 @@ class Trained:
 
 def train(
     labeled: LabeledSet,
-    start: bytes | None,
     config: Config,
     cluster: Cluster,
     *,
-    storage_path: str,
-    name: str,
-    seed: int,
+    attempt: Attempt,
+    start: Start | None,
     threads: int,
 ) -> Trained:
     """Train on the labeled rows and keep the epoch that is best on the held-out ones.
 
     Args:
         labeled: the decoded rows.
-        start: weights to start from, of as many classes or fewer, or None for a fresh start.
         config: the run's config.
         cluster: where it runs.
-        storage_path: where Ray Train keeps its checkpoints, a path or `s3://` URI.
-        name: of the run below `storage_path`; a run of the same name goes on where it stopped.
-        seed: of the weights, the order and the augmentation.
+        attempt: name, place and seed of the run.
+        start: weights to start from, or None for a fresh start.
         threads: of each worker on a CPU; part of what makes results equal to the bit.
 
     Raises:
@@ -85,15 +83,15 @@ def train(
         )
     if workers * cpus > cluster.cpus - 1:  # the workers will hold every CPU that reading needs
         ray.wait(list(labeled.blocks), num_returns=len(labeled.blocks))
-    settings = {
-        "blocks": list(labeled.blocks),
-        "start": start,
-        "model": config.model,
-        "train": config.train,
-        "num_classes": len(config.taxonomy),
-        "seed": seed,
-        "threads": threads,
-    }
+    task = TrainingTask(
+        blocks=labeled.blocks,
+        start=start,
+        model=config.model,
+        train=config.train,
+        num_classes=len(config.taxonomy),
+        seed=attempt.seed,
+        threads=threads,
+    )
     gpu = cluster.device == "cuda"
     if gpu and cluster.gpus < workers:
         raise ConfigError(
@@ -101,22 +99,23 @@ def train(
         )
     trainer = _Trainer(
         train_loop,
-        train_loop_config=settings,
+        train_loop_config={"task": task},
         scaling_config=ray.train.ScalingConfig(
             num_workers=workers,
             use_gpu=gpu,
             resources_per_worker={"CPU": cpus} | ({"GPU": 1} if gpu else {}),
         ),
         run_config=ray.train.RunConfig(
-            name=name,
-            storage_path=storage_path,
+            name=attempt.name,
+            storage_path=attempt.storage_path,
             failure_config=ray.train.FailureConfig(max_failures=config.train.retries),
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=1),
         ),
     )
     try:
         with _our_interrupt():
-            result = _fit(trainer, config.train.retries, open_store(f"{storage_path}/{name}", config.storage))
+            run = open_store(f"{attempt.storage_path}/{attempt.name}", config.storage)
+            result = _fit(trainer, config.train.retries, run)
     except (ray.train.TrainingFailedError, ray.exceptions.RayActorError) as error:
         last = str(error).strip().splitlines()[-1]
         raise _failed(f"training failed after {config.train.retries} retries: {last}") from error

@@ -11,10 +11,13 @@ import torch
 import sisom
 from pipeline.learn import evaluate, train
 from pipeline.learn import slopes as tune
+from pipeline.learn.attempt import Attempt
+from pipeline.learn.seeds import member_seed
 from pipeline.learn.split import folds, threshold_rows
 from pipeline.model.detector import fit
+from pipeline.model.weights import Start
 from pipeline.rounds.stored import keep_features
-from pipeline.rounds.work import Work, round_seed
+from pipeline.rounds.work import Work
 from pipeline.workspace.keys import member_key
 
 
@@ -51,12 +54,14 @@ def _trained(work: Work, member: int = 0) -> train.Trained:
     warm = config.train.start == "last" and work.index > 0 and workspace.exists(before)
     trained = train.train(
         work.labeled_set,
-        workspace.store.get(before) if warm else None,
         config,
         work.cluster,
-        storage_path=workspace.store.url("train"),
-        name=f"{work.attempt}-member-{member:03d}" if member else work.attempt,
-        seed=round_seed(seed, member) if member else seed,
+        attempt=Attempt(
+            workspace.store.url("train"),
+            f"{work.attempt}-member-{member:03d}" if member else work.attempt,
+            member_seed(seed, member),
+        ),
+        start=Start(workspace.store.get(before), "network") if warm else None,
         threads=work.plan["threads"],
     )
     if trained.record["resumed_from"]:
@@ -85,10 +90,8 @@ def search_slopes(work: Work) -> None:
             work.embedded.features,
             work.embedded.targets,
             work.config,
-            work.cluster,
-            storage_path=work.workspace.store.url("tune"),
-            name=work.attempt,
-            seed=work.plan["seed"],
+            cluster=work.cluster,
+            attempt=Attempt(work.workspace.store.url("tune"), work.attempt, work.plan["seed"]),
             voice=work.project.voice,
         )
         work.workspace.write_json(work.key("slopes.json"), found)

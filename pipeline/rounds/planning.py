@@ -11,8 +11,9 @@ from pipeline.errors import ConfigError, LabelError, printable
 from pipeline.labels import oracle
 from pipeline.labels.batches import batches, read_labels
 from pipeline.learn import rows as labeled
+from pipeline.learn.seeds import round_seed
 from pipeline.pool.listing import freeze
-from pipeline.rounds.work import Work, round_seed
+from pipeline.rounds.work import Work
 from pipeline.score.memory import foresee
 from pipeline.workspace.frozen import changed_since, grown, latest, of_round
 from pipeline.workspace.keys import DUPLICATES_KEY, PREFIX, round_key

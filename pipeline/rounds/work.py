@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -141,8 +140,3 @@ class Work:
     def query_plan(self) -> QueryPlan:
         """What the query may hold: no more than the budget of labels had left."""
         return self.config.query.model_copy(update={"size": self.plan["query_size"]})
-
-
-def round_seed(seed: int, index: int) -> int:
-    """The seed of a round: below 2^31, different for every round."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{index}".encode()).digest()[:4], "big") >> 1

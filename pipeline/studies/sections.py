@@ -59,7 +59,7 @@ class ImageSet(Section):
 
 
 class Training(Section):
-    """How a network is trained: SGD with Nesterov momentum, cosine from `lr` to zero, the last epoch kept."""
+    """The training of a network: the steps of a round (`pipeline.learn.epoch`), with the last epoch kept."""
 
     epochs: Count = 200
     batch_size: Annotated[int, Field(ge=2)] = 128

@@ -30,7 +30,7 @@ from pipeline.types import LABELED
 
 
 def epoch(rows: int, batch: int, workers: int, seed: int = 0, number: int = 0) -> list[list[int]]:
-    found = steps(np.arange(100, 100 + rows), batch, workers, seed, number)
+    found = steps(np.arange(100, 100 + rows), batch, workers, seed=seed, epoch=number)
     return [step.tolist() for step in found]
 
 

@@ -13,15 +13,18 @@ import sisom
 from pipeline.ask import far_filter as rounds
 from pipeline.config.sections import Augment, Model
 from pipeline.errors import ConfigError
+from pipeline.learn.epoch import Course, ExamplesInMemory, Exposure
+from pipeline.learn.seeds import member_seed, round_seed
+from pipeline.model.weights import Start, new_network
 from pipeline.studies.ablation.config import Search, Variant
 from pipeline.studies.ablation.variants import fit as fit_variant
 from pipeline.studies.ablation.variants import prepare, slopes_of
 from pipeline.studies.active import question
 from pipeline.studies.active.config import ActiveStudy, OpenSet
 from pipeline.studies.active.open_set import accuracy, known_classes, passing, query_measures
-from pipeline.studies.active.stage import Stage, initial_rows, round_seed
+from pipeline.studies.active.stage import Stage, initial_rows
 from pipeline.studies.kinds import load_study
-from pipeline.studies.lab.networks import build, embed, fit, load, predict
+from pipeline.studies.lab.networks import embed, fit, load, predict
 from pipeline.studies.sections import Training
 from sisom.network.models import save_weights
 from sisom.verdicts import far_filter
@@ -94,7 +97,7 @@ def test_initial_labels_are_balanced_and_of_known_classes() -> None:
     assert len(set(rows.tolist())) == 22
     assert rows.tolist() == initial_rows(stage, config, 0).tolist()
     assert rows.tolist() != initial_rows(stage, config, 1).tolist()
-    assert len({round_seed(s, r, m) for s in range(4) for r in range(4) for m in range(3)}) == 48
+    assert len({member_seed(round_seed(s, r), m) for s in range(4) for r in range(4) for m in range(3)}) == 48
 
 
 # --------------------------------------------------------------------------------------------------- networks
@@ -119,11 +122,12 @@ def two_classes(n: int = 48) -> tuple[np.ndarray, np.ndarray]:
     return pixels.astype(np.uint8), labels.astype(np.int64)
 
 
-def trained(**more: object) -> torch.nn.Module:
+def trained(exposure: Exposure | None = None) -> torch.nn.Module:
     pixels, labels = two_classes()
     training = Training(epochs=12, batch_size=16, lr=0.05, augment=Augment(pad=0, flip=False))
-    net = build(MODEL, 2, seed=3)
-    return fit(net, pixels, labels, training, MODEL, seed=5, device="cpu", **more)  # type: ignore[arg-type]
+    net = new_network(MODEL, 2, seed=3)
+    examples, rows = ExamplesInMemory(pixels, labels), np.arange(len(labels))
+    return fit(net, Course(examples, rows, MODEL, training, 5, exposure=exposure), device="cpu")
 
 
 def test_training_learns_and_repeats_itself() -> None:
@@ -146,23 +150,24 @@ def test_exposure_makes_the_network_unsure_of_outliers() -> None:
             torch.softmax(predict(net, outliers, MODEL, batch_size=30, device="cpu"), 1).amax(1).mean()
         )
 
-    assert surest(trained(outliers=outliers, exposure=2.0)) < surest(trained()) - 0.05
+    assert surest(trained(Exposure(outliers, 2.0))) < surest(trained()) - 0.05
 
 
 def test_a_start_from_a_backbone_leaves_the_classifier_fresh() -> None:
-    state = build(MODEL, 7, seed=1).state_dict()
+    state = new_network(MODEL, 7, seed=1).state_dict()
     from safetensors.torch import save
 
-    start = save({f"backbone.{name}": value.clone() for name, value in state.items()})
-    net, fresh = build(MODEL, 2, seed=3, start=start), build(MODEL, 2, seed=3)
+    weights = save({f"backbone.{name}": value.clone() for name, value in state.items()})
+    net = new_network(MODEL, 2, seed=3, start=Start(weights, "backbone"))
+    fresh = new_network(MODEL, 2, seed=3)
     assert torch.equal(net.state_dict()["conv1.weight"], state["conv1.weight"])
     assert torch.equal(net.state_dict()["fc.weight"], fresh.state_dict()["fc.weight"])
     with pytest.raises(ConfigError, match=r"conv1\.weight is missing"):
-        build(MODEL, 2, seed=3, start=save({"else": torch.zeros(1)}))
+        new_network(MODEL, 2, seed=3, start=Start(save({"else": torch.zeros(1)}), "backbone"))
     with pytest.raises(ConfigError, match="not a safetensors file"):
-        build(MODEL, 2, seed=3, start=b"pickle")
+        new_network(MODEL, 2, seed=3, start=Start(b"pickle", "backbone"))
     with pytest.raises(ConfigError, match="no dropout"):
-        build(Model(name="resnet18"), 2, seed=0, dropout=0.1)
+        new_network(Model(name="resnet18"), 2, seed=0, dropout=0.1)
 
 
 # --------------------------------------------------------------------------------------------------- variants

@@ -20,6 +20,7 @@ from pipeline.cluster.layout import Cluster, lay_out
 from pipeline.config.project import Config
 from pipeline.learn import slopes as tune
 from pipeline.learn import train
+from pipeline.learn.attempt import Attempt
 from pipeline.learn.rows import LabeledSet
 from pipeline.learn.train import NOTES, forget_torn
 from pipeline.pool.reading import BROKEN, DECODED
@@ -66,7 +67,7 @@ def test_a_search_that_was_cut_off_computes_only_what_is_missing(
 
     def found() -> dict[str, Any]:
         return tune.search(
-            features, targets, config, cluster, storage_path=str(tmp_path), name="s", seed=3, voice=voice
+            features, targets, config, cluster=cluster, attempt=Attempt(str(tmp_path), "s", 3), voice=voice
         )
 
     whole = found()
@@ -116,7 +117,7 @@ def test_training_that_was_over_says_so_and_gives_the_same_weights(
 
     def trained() -> train.Trained:
         return train.train(
-            decoded, None, config, cluster, storage_path=str(tmp_path), name="t", seed=0, threads=1
+            decoded, config, cluster, attempt=Attempt(str(tmp_path), "t", 0), start=None, threads=1
         )
 
     first, second = trained(), trained()
@@ -141,10 +142,8 @@ def test_a_search_hands_no_credentials_to_ray(
         features,
         torch.arange(20) % 2,
         config,
-        cluster,
-        storage_path=str(tmp_path),
-        name="s",
-        seed=0,
+        cluster=cluster,
+        attempt=Attempt(str(tmp_path), "s", 0),
         voice=voice,
     )
     session = Path(ray._private.worker.global_worker.node.get_session_dir_path())

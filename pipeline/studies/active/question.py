@@ -10,9 +10,10 @@ import torch
 from numpy.typing import NDArray
 
 import sisom
+from pipeline.learn.seeds import round_seed
 from pipeline.studies.active.config import ActiveStudy, Strategy
 from pipeline.studies.active.open_set import passing
-from pipeline.studies.active.stage import Rows, Stage, _trained, round_seed
+from pipeline.studies.active.stage import Rows, Stage, _trained
 from pipeline.studies.lab.cells import Bench, Cell
 from pipeline.studies.lab.networks import embed, load, predict
 from sisom.selectors import dropout_votes, ensemble_votes

@@ -8,6 +8,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pipeline.learn.epoch import Course, ExamplesInMemory, Exposure
+from pipeline.learn.seeds import member_seed, round_seed
+from pipeline.model.weights import Start, new_network
 from pipeline.store.opening import open_store
 from pipeline.studies.active.config import ActiveStudy
 from pipeline.studies.active.open_set import (
@@ -16,7 +19,7 @@ from pipeline.studies.active.open_set import (
     known_classes,
 )
 from pipeline.studies.lab.cells import Bench
-from pipeline.studies.lab.networks import build, fit, predict
+from pipeline.studies.lab.networks import fit, predict
 from sisom.network.models import save_weights
 
 Rows = NDArray[np.int64]
@@ -32,7 +35,7 @@ class Stage:
     test_pixels: NDArray[np.uint8]
     test_truth: Rows
     classes: tuple[str, ...]
-    start: bytes | None
+    start: Start | None
 
 
 def initial_rows(stage: Stage, config: ActiveStudy, seed: int) -> Rows:
@@ -44,33 +47,32 @@ def initial_rows(stage: Stage, config: ActiveStudy, seed: int) -> Rows:
     return np.sort(np.asarray(order[: config.initial], np.int64))
 
 
-def round_seed(seed: int, index: int, member: int = 0) -> int:
-    """The seed of a round's training, and of the other members of a committee."""
-    return int(np.random.SeedSequence([seed, index, member]).generate_state(1)[0] >> 1)
-
-
 def _trained(
     stage: Stage, config: ActiveStudy, bench: Bench, labeled: Rows, seed: int, index: int, member: int = 0
 ) -> tuple[bytes, Rows]:
     """Weights trained afresh on the labeled images of known classes, and these classes in the order of the head."""
     truth = stage.truth[labeled]
     known = known_classes(truth, len(stage.classes), config.open_set)
-    chosen = round_seed(seed, index, member)
+    chosen = member_seed(round_seed(seed, index), member)
     inside = labeled[np.isin(truth, known)]
-    net = build(config.model, len(known), seed=chosen, dropout=config.train.dropout, start=stage.start)
-    outliers = stage.pixels[labeled[truth < 0]] if config.open_set is not None else None
-    fit(
-        net,
-        stage.pixels[inside],
-        np.searchsorted(known, stage.truth[inside]),
-        config.train,
+    net = new_network(config.model, len(known), seed=chosen, dropout=config.train.dropout, start=stage.start)
+    course = Course(
+        ExamplesInMemory(stage.pixels, np.searchsorted(known, stage.truth)),
+        inside,
         config.model,
-        seed=chosen,
-        device=bench.device,
-        outliers=outliers,
-        exposure=config.open_set.exposure if config.open_set is not None else 0.0,
+        config.train,
+        chosen,
+        exposure=_exposure(stage, config, labeled),
     )
-    return save_weights(net), known
+    return save_weights(fit(net, course, device=bench.device)), known
+
+
+def _exposure(stage: Stage, config: ActiveStudy, labeled: Rows) -> Exposure | None:
+    """The labeled far images, where the study's rules say that they teach the network."""
+    far = labeled[stage.truth[labeled] < 0]
+    if config.open_set is None or not len(far) or not config.open_set.exposure:
+        return None
+    return Exposure(stage.pixels[far], config.open_set.exposure)
 
 
 def _accuracy(net: torch.nn.Module, stage: Stage, config: ActiveStudy, bench: Bench, known: Rows) -> float:
@@ -83,6 +85,6 @@ def _accuracy(net: torch.nn.Module, stage: Stage, config: ActiveStudy, bench: Be
     return float((predicted == stage.test_truth).mean())
 
 
-def open_start(uri: str | None, bench: Bench) -> bytes | None:
-    """The weights of a self-supervised start."""
-    return None if uri is None else open_store(uri, bench.storage).get("")
+def open_start(uri: str | None, bench: Bench) -> Start | None:
+    """Read the weights of a self-supervised start."""
+    return None if uri is None else Start(open_store(uri, bench.storage).get(""), "backbone")

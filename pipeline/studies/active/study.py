@@ -10,6 +10,7 @@ import numpy as np
 
 from pipeline.cluster.layout import Cluster
 from pipeline.errors import ConfigError
+from pipeline.model.weights import new_network
 from pipeline.studies.active.blocks import blocks
 from pipeline.studies.active.chain import chain, first_round
 from pipeline.studies.active.config import ActiveStudy, Strategy
@@ -17,8 +18,7 @@ from pipeline.studies.active.curves import Curve, tables
 from pipeline.studies.active.open_set import FAR, known_at_first
 from pipeline.studies.active.stage import Stage, open_start
 from pipeline.studies.image_sets.sets import MAX_PIXELS, digest_of, open_set
-from pipeline.studies.lab.cells import Bench, Cell, compute
-from pipeline.studies.lab.networks import build
+from pipeline.studies.lab.cells import RULES, Bench, Cell, compute
 from pipeline.studies.outcome import CellRecord, Outcome, seconds_table
 from pipeline.voice import Voice
 
@@ -26,13 +26,14 @@ from pipeline.voice import Voice
 def run(config: ActiveStudy, bench: Bench, cluster: Cluster, voice: Voice) -> Outcome:
     """Compute what is missing, and tell what came out."""
     stage, images = prepared(config, bench)
-    build(config.model, len(stage.classes), seed=0, dropout=config.train.dropout, start=stage.start)
+    new_network(config.model, len(stage.classes), seed=0, dropout=config.train.dropout, start=stage.start)
     common = {
+        "rules": RULES,
         "images": images,
         "initial": config.initial,
         "model": config.model.model_dump(mode="json", exclude={"layers"}),
         "train": config.train.model_dump(mode="json"),
-        "start": None if stage.start is None else hashlib.sha256(stage.start).hexdigest(),
+        "start": None if stage.start is None else hashlib.sha256(stage.start.weights).hexdigest(),
         "open_set": None
         if config.open_set is None
         else config.open_set.model_dump(mode="json", exclude={"far"}),

@@ -31,6 +31,9 @@ from pipeline.studies.sections import Compute
 from pipeline.voice import Voice
 from pipeline.workspace.artefacts import Workspace
 
+# How networks are trained and pools filtered; another number wherever that gives other results, so that no study mixes
+# cells of two. 1: a loop and a filter of the studies' own. 2: those of rounds.
+RULES = 2
 _STARTS = 3  # of Ray Tune for the same cells
 
 

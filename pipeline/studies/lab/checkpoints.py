@@ -8,15 +8,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 import sisom
 from pipeline.cluster.layout import Cluster
 from pipeline.config.sections import Model
 from pipeline.errors import ConfigError
+from pipeline.learn.epoch import Course, ExamplesInMemory
+from pipeline.model.weights import new_network
 from pipeline.store.opening import open_store
 from pipeline.studies.image_sets.roles import NetworkStudy, Sets
 from pipeline.studies.image_sets.sets import MAX_PIXELS, open_set
-from pipeline.studies.lab.cells import Bench, Cell, compute
-from pipeline.studies.lab.networks import build, fit, load
+from pipeline.studies.lab.cells import RULES, Bench, Cell, compute
+from pipeline.studies.lab.networks import fit, load
 from pipeline.voice import Voice
 from sisom.network.models import save_weights
 
@@ -52,6 +56,7 @@ def networks(
         Cell(
             name=f"train/seed-{seed}",
             spec={
+                "rules": RULES,
                 "seed": seed,
                 "images": sets.digests["fit"],
                 "model": _plain_model(config.model),
@@ -81,11 +86,11 @@ def _plain_model(model: Model) -> dict[str, Any]:
 def _train(cell: Cell, bench: Bench, shared: Any) -> Mapping[str, Any]:  # noqa: ARG001
     model, training = cell.hints["model"], cell.hints["train"]
     images = open_set(cell.hints["set"], cell.hints["data"], bench.storage)
-    pixels = images.decoded(model.transform(MAX_PIXELS))
-    labels, seed = images.labels(images.order), int(cell.spec["seed"])
+    examples = ExamplesInMemory(images.decoded(model.transform(MAX_PIXELS)), images.labels(images.order))
+    seed, rows = int(cell.spec["seed"]), np.arange(len(images), dtype=np.int64)
     began = time.perf_counter()
-    net = build(model, len(images.order), seed=seed, dropout=training.dropout).to(bench.device)
-    fit(net, pixels, labels, training, model, seed=seed, device=bench.device)
+    net = new_network(model, len(images.order), seed=seed, dropout=training.dropout)
+    fit(net, Course(examples, rows, model, training, seed), device=bench.device)
     seconds = time.perf_counter() - began
     weights = save_weights(net)
     bench.open().store.put(f"{cell.folder}/{WEIGHTS}", weights)

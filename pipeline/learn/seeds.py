@@ -1,0 +1,15 @@
+"""Seeds of rounds and of the networks of a committee, the same for rounds and studies."""
+
+from __future__ import annotations
+
+import hashlib
+
+
+def round_seed(seed: int, index: int) -> int:
+    """Return the seed of a round: below 2^31, different for every round."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{index}".encode()).digest()[:4], "big") >> 1
+
+
+def member_seed(seed: int, member: int) -> int:
+    """Return the seed of a committee's network in a round of seed `seed`; member 0 has the round's own."""
+    return round_seed(seed, member) if member else seed

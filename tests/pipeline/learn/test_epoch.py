@@ -1,0 +1,174 @@
+"""The steps of an epoch: against a plain loop, cut off, divided among workers, and in studies."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from pipeline.config.sections import Augment, Model, Train
+from pipeline.learn.epoch import Course, ExamplesInMemory, Exposure, optimizer_for, train_epoch
+from pipeline.learn.schedule import augmented, steps
+from pipeline.model.network import normalise
+from pipeline.model.weights import new_network
+from pipeline.studies.lab.networks import fit
+from pipeline.studies.sections import Training
+from sisom.network.models import save_weights
+
+MODEL = Model(name="resnet10_w16", image_size=8)
+RECIPE = Train(epochs=3, batch_size=8, lr=0.05, augment=Augment(pad=1, flip=True))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Layers this small are only slowed down by more."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def course(**more: object) -> Course:
+    rng = np.random.default_rng(0)
+    examples = ExamplesInMemory(
+        rng.integers(0, 255, (30, 3, 8, 8)).astype(np.uint8), np.arange(30, dtype=np.int64) % 3
+    )
+    return replace(Course(examples, np.arange(4, 30), MODEL, RECIPE, seed=11), **more)  # type: ignore[arg-type]
+
+
+def trained(told: Course, dropout: float = 0.0) -> nn.Module:
+    net = new_network(MODEL, 3, seed=2, dropout=dropout)
+    optimizer = optimizer_for(net, told.recipe)
+    for epoch in range(told.recipe.epochs):
+        train_epoch(net, optimizer, told, epoch=epoch)
+    return net
+
+
+def test_the_steps_are_those_of_a_plain_loop() -> None:
+    told = course()
+    assert isinstance(told.examples, ExamplesInMemory)
+    net = new_network(MODEL, 3, seed=2).train()
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4, nesterov=True)
+    done, total = 0, 4 * 3  # 26 rows in batches of at most 8
+    for epoch in range(3):
+        for number, rows in enumerate(steps(told.rows, 8, 1, seed=11, epoch=epoch)):
+            # A linear warm-up over a twentieth of the steps, one at least; then a cosine to zero.
+            lr = 0.05 if done < 1 else 0.05 * 0.5 * (1 + math.cos(math.pi * (done - 1) / (total - 1)))
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+            pixels = augmented(
+                torch.from_numpy(told.examples.pixels[rows]), RECIPE.augment, (11, epoch, number)
+            )
+            loss = F.cross_entropy(
+                net(normalise(pixels, MODEL)), torch.from_numpy(told.examples.targets[rows])
+            )
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            done += 1
+    assert done == total
+    assert save_weights(trained(told)) == save_weights(net)
+
+
+def test_outliers_by_hand() -> None:
+    outliers = np.random.default_rng(1).integers(0, 255, (5, 3, 8, 8)).astype(np.uint8)
+    one = RECIPE.model_copy(update={"epochs": 1, "batch_size": 64})
+    told = course(recipe=one, exposure=Exposure(outliers, 0.5))
+    assert isinstance(told.examples, ExamplesInMemory)
+    net = new_network(MODEL, 3, seed=2).train()
+    (rows,) = told.batches(0)
+    drawn = np.random.default_rng([11, 0, 0, 1]).integers(5, size=26)
+    images = torch.cat(
+        [
+            augmented(torch.from_numpy(told.examples.pixels[rows]), one.augment, (11, 0, 0)),
+            augmented(torch.from_numpy(outliers[drawn]), one.augment, (11, 0, 0, 1)),
+        ]
+    )
+    logits = net(normalise(images, MODEL))
+    uniform = -F.log_softmax(logits[26:], 1).mean(1).mean()  # cross-entropy of 1/3, 1/3, 1/3 to the softmax
+    loss = F.cross_entropy(logits[:26], torch.from_numpy(told.examples.targets[rows])) + 0.5 * uniform
+    loss.backward()
+    other = new_network(MODEL, 3, seed=2)
+    optimizer = optimizer_for(other, one)
+    train_epoch(other, optimizer, told, epoch=0)
+    for mine, its in zip(net.parameters(), other.parameters(), strict=True):
+        assert mine.grad is not None
+        assert its.grad is not None
+        assert torch.allclose(mine.grad, its.grad, atol=1e-5)
+
+
+def test_training_that_is_cut_off_goes_on_to_the_same_weights_with_dropout_too() -> None:
+    told = course()
+    whole = trained(told, dropout=0.5)
+    net = new_network(MODEL, 3, seed=2, dropout=0.5)
+    optimizer = optimizer_for(net, told.recipe)
+    for epoch in range(3):
+        torch.rand(epoch + 1)  # whatever else the process draws
+        train_epoch(net, optimizer, told, epoch=epoch)
+    assert save_weights(net) == save_weights(whole)
+    assert save_weights(trained(told)) != save_weights(whole)  # it does drop
+    assert save_weights(trained(replace(told, seed=12), dropout=0.5)) != save_weights(whole)
+
+
+def test_training_leaves_the_random_state_of_the_process() -> None:
+    torch.manual_seed(4)
+    wanted = torch.rand(3)
+    torch.manual_seed(4)
+    trained(course(), dropout=0.5)
+    assert torch.equal(torch.rand(3), wanted)
+
+
+class Watching(nn.Module):
+    """A network that keeps what it is shown."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(3 * 64, 3)
+        self.seen: list[torch.Tensor] = []
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits of (n, 3, 8, 8) images."""
+        self.seen.append(images)
+        return self.fc(images.flatten(1))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("workers", [2, 3])
+@pytest.mark.parametrize("exposed", [False, True])
+def test_workers_divide_the_images_of_a_step(workers: int, exposed: bool) -> None:
+    outliers = np.random.default_rng(1).integers(0, 255, (5, 3, 8, 8)).astype(np.uint8)
+    told = course(exposure=Exposure(outliers, 0.5) if exposed else None)
+
+    def seen(told: Course) -> list[torch.Tensor]:
+        net = Watching()
+        train_epoch(net, optimizer_for(net, RECIPE), told, epoch=0)
+        return net.seen
+
+    parts = [seen(replace(told, workers=workers, rank=rank)) for rank in range(workers)]
+    steps_taken = {len(part) for part in parts}
+    assert len(steps_taken) == 1
+    images = [torch.cat(step).flatten(1).sum(1).sort().values for step in zip(*parts, strict=True)]
+    if workers == 2:  # as many steps as one worker takes
+        alone = [step.flatten(1).sum(1).sort().values for step in seen(told)]
+        assert all(torch.allclose(a, b) for a, b in zip(images, alone, strict=True))
+    assert sum(map(len, images)) == 26 * (1 + exposed)
+
+
+def test_a_study_trains_as_a_round_does() -> None:
+    """To the bit with a network for which the layout of images in memory makes no difference."""
+    training = Training(epochs=3, batch_size=8, lr=0.05, augment=Augment(pad=1, flip=True))
+    torch.manual_seed(0)
+    study, net = Watching(), Watching()
+    net.load_state_dict(study.state_dict())
+    fit(study, course(recipe=training), device="cpu")
+    optimizer = optimizer_for(net, RECIPE)
+    for epoch in range(3):
+        train_epoch(net, optimizer, course(), epoch=epoch)
+    assert torch.equal(study.fc.weight, net.fc.weight)
+    assert torch.equal(study.fc.bias, net.fc.bias)
+    assert not study.training

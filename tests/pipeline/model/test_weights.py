@@ -1,0 +1,49 @@
+"""New networks and what they start from."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from safetensors.torch import save
+
+from pipeline.config.sections import Model
+from pipeline.errors import ConfigError
+from pipeline.model.weights import Start, new_network
+from sisom.errors import WeightsError
+from sisom.network.models import save_weights
+
+MODEL = Model(name="resnet10_w16", image_size=8)
+
+
+def test_an_earlier_network_keeps_its_head_which_grows() -> None:
+    before = new_network(MODEL, 2, seed=1)
+    net = new_network(MODEL, 4, seed=2, start=Start(save_weights(before), "network"))
+    fresh = new_network(MODEL, 4, seed=2)
+    head, own = before.state_dict()["fc.weight"], net.state_dict()["fc.weight"]
+    assert torch.equal(own[:2], head)
+    assert torch.equal(own[2:], fresh.state_dict()["fc.weight"][2:])
+    assert torch.equal(net.state_dict()["conv1.weight"], before.state_dict()["conv1.weight"])
+    with pytest.raises(WeightsError, match="another network"):
+        new_network(MODEL, 2, seed=2, start=Start(save_weights(net), "network"))
+
+
+def test_a_backbone_leaves_the_whole_head_fresh() -> None:
+    state = new_network(MODEL, 4, seed=1).state_dict()
+    weights = save({f"module.{name}": value.clone() for name, value in state.items()})
+    net, fresh = (
+        new_network(MODEL, 4, seed=2, start=Start(weights, "backbone")),
+        new_network(MODEL, 4, seed=2),
+    )
+    for name, value in net.state_dict().items():
+        assert torch.equal(value, (fresh.state_dict() if name.startswith("fc.") else state)[name])
+    short = save({name: value.clone() for name, value in state.items() if name != "bn1.weight"})
+    with pytest.raises(ConfigError, match=r"bn1\.weight is missing"):
+        new_network(MODEL, 4, seed=2, start=Start(short, "backbone"))
+
+
+def test_dropout_is_of_the_network() -> None:
+    net = new_network(MODEL, 2, seed=0, dropout=0.25)
+    assert isinstance(net.dropout, torch.nn.Dropout)
+    assert net.dropout.p == 0.25
+    with pytest.raises(ConfigError, match="no dropout"):
+        new_network(Model(name="resnet18"), 2, seed=0, dropout=0.25)
