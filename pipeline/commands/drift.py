@@ -18,6 +18,7 @@ from pipeline.config.project import Config
 from pipeline.pool.pieces import Failure, Reading
 from pipeline.pool.shards import Form, Unit, pieces, survey, units
 from pipeline.pool.snapshot import Changes, listed_objects
+from pipeline.pool.source import PoolSource
 from pipeline.types import Listed, Shard
 from pipeline.workspace.artefacts import Workspace
 from pipeline.workspace.frozen import of_round
@@ -44,7 +45,7 @@ def growth(workspace: Workspace, config: Config, last: int) -> Growth:
 
     def fresh() -> Iterator[tuple[str, Form, Listed]]:
         nonlocal seen
-        for unit in units(config.pool, config.storage):
+        for unit in units(PoolSource.of(config)):
             if unit.form == "other":
                 continue
             for item in unit.objects:
@@ -84,14 +85,14 @@ def _images(config: Config, found: Growth) -> Iterator[bytes]:
     images = tuple(item for form, item in found.sample if form == "image")
     others = [(form, item) for form, item in found.sample if form != "image"][:OBJECTS]
     each = -(-wanted // max(1, len(others) + bool(images)))
-    reading = Reading(config.pool, config.storage, config.scoring.max_bytes)
+    reading = Reading(PoolSource.of(config))
     sources = [Unit(form, (item,)) for form, item in others]
     if images:
         sources.append(Unit("image", images))
     left = wanted
     for unit in sources:
         taken = min(each, left)
-        for group in survey(unit, config.pool, config.storage):
+        for group in survey(unit, reading.source):
             drawn = sorted(enumerate(group.ids.to_pylist()), key=lambda pair: _draw(pair[1]))[:taken]
             for piece in pieces(Shard(0, group.listed), reading, {row for row, _ in drawn}):
                 for data in piece.images:

@@ -17,6 +17,7 @@ from pipeline.errors import WorkspaceMismatch
 from pipeline.pool.listing import freeze
 from pipeline.pool.shards import check_pool
 from pipeline.pool.snapshot import Snapshot
+from pipeline.pool.source import PoolSource
 from pipeline.rounds.stored import bank_file, stored_bank, stored_detector, stored_network
 from pipeline.score import job as scoring
 from pipeline.score.account import clear_parts
@@ -59,7 +60,7 @@ def give_verdicts(
             "scoring": planned.scoring.model_copy(update={"max_quarantined": 1.0}),  # report, don't refuse
         }
     )
-    check_pool(other.pool, other.storage)
+    check_pool(PoolSource.of(other))
     out = Workspace(open_store(out_uri, config.storage))
     plan = {
         "pool": pool_uri,

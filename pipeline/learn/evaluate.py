@@ -12,15 +12,16 @@ import numpy as np
 import pyarrow.parquet as pq
 import ray
 import torch
+from numpy.typing import NDArray
 
 from pipeline.cluster.layout import Cluster
 from pipeline.config.project import Config
-from pipeline.config.sections import Pool
 from pipeline.errors import LabelError, PoolError, nearest
 from pipeline.images.decode import decode
 from pipeline.images.picture import BadImage
 from pipeline.model.network import Network, normalise
 from pipeline.pool.parquet import groups
+from pipeline.pool.source import PoolSource
 from pipeline.store.opening import open_store
 from pipeline.types import Listed
 
@@ -37,11 +38,11 @@ def test_accuracy(network: Network, config: Config, cluster: Cluster) -> dict[st
     """
     if config.test_uri is None:
         return None
-    source = Pool(uri=config.test_uri, id_column=config.pool.id_column, image_column=config.pool.image_column)
-    found = list(groups(source, config.storage))
-    run = ray.remote(num_cpus=cluster.actor_cpus, num_gpus=cluster.actor_gpus)(_predict)
+    found = list(groups(PoolSource.of(config).beside(config.test_uri)))
+    remote: Any = ray.remote(num_cpus=cluster.actor_cpus, num_gpus=cluster.actor_gpus)
+    run = remote(_predict)
     shared = ray.put(network)
-    tables = ray.get([run.remote(item, source, config, shared, cluster.device) for item in found])
+    tables = ray.get([run.remote(item, config, shared, device=cluster.device) for item in found])
     truth = np.concatenate([truth for truth, _ in tables])
     predicted = np.concatenate([predicted for _, predicted in tables])
     known = truth >= 0
@@ -60,7 +61,10 @@ def test_accuracy(network: Network, config: Config, cluster: Cluster) -> dict[st
     }
 
 
-def _predict(item: Listed, source: Pool, config: Config, network: Network, device: str) -> tuple[Any, Any]:
+def _predict(
+    item: Listed, config: Config, network: Network, *, device: str
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the true and the predicted classes of a row group of the test set; -1 is a class that has not joined."""
     torch.set_num_threads(config.resources.threads)
     with open_store(item.uri, config.storage).open("") as file:
         table = pq.ParquetFile(file).read_row_group(item.row_group)
@@ -73,7 +77,7 @@ def _predict(item: Listed, source: Pool, config: Config, network: Network, devic
     transform = config.model.transform(config.scoring.max_pixels)
     pixels, truth = [], []
     for data, label in zip(
-        table[source.image_column].to_pylist(), table[config.test.label_column].to_pylist(), strict=True
+        table[config.pool.image_column].to_pylist(), table[config.test.label_column].to_pylist(), strict=True
     ):
         if str(label) not in numbers and config.open_world.promote_at is None:
             raise LabelError(

@@ -26,6 +26,7 @@ from pipeline.config.project import Config
 from pipeline.errors import PoolError
 from pipeline.pool.shards import Unit, ids_of, survey, units
 from pipeline.pool.snapshot import Changes, Snapshot, SnapshotWriter, listed_objects, load_shard
+from pipeline.pool.source import PoolSource
 from pipeline.types import Listed
 from pipeline.workspace.artefacts import Workspace
 
@@ -92,6 +93,7 @@ def freeze(
         StorageError: the URI may not be read.
         StageFailed: workers were lost, more often than Ray tries again.
     """
+    source = PoolSource.of(config)
     writer = SnapshotWriter(workspace, prefix)
     changes = Changes(listed_objects(workspace, earlier)) if earlier is not None else None
     shared = ray.put(pa.array(sorted(set(wanted)), pa.string()))
@@ -111,11 +113,11 @@ def freeze(
         for name, shard, row in seen.wanted:
             found.setdefault(name, (numbers[shard], row))  # of ids that stand twice, the first counts
 
-    for together in _tasks(units(config.pool, config.storage)):
+    for together in _tasks(units(source)):
         other += sum(unit.form == "other" for unit in together)
         known = [unit for unit in together if unit.form != "other"]
         if known:
-            seen, ids = look.remote(known, shared, config.pool, config.storage)
+            seen, ids = look.remote(known, shared, source)
             pending.append(seen)
             hashes.append(ids)
         while len(pending) > 2 * cluster.cpus:
@@ -146,7 +148,7 @@ def _tasks(listed: Iterable[Unit]) -> Iterator[list[Unit]]:
 
 
 def _look(
-    together: Sequence[Unit], wanted: pa.StringArray, pool: Any, storage: Any
+    together: Sequence[Unit], wanted: pa.StringArray, source: PoolSource
 ) -> tuple[_Found, NDArray[np.uint64]]:
     """On a worker: look into objects; gives what was found and a hash of every id, in order."""
     shards: list[tuple[tuple[Listed, ...], str]] = []
@@ -155,7 +157,7 @@ def _look(
     with ThreadPoolExecutor(TASK_FILES, thread_name_prefix="survey") as threads:
         # A tar's headers are waited for one after another; of Parquet files, the ids of many at once are too much.
         side_by_side = all(unit.form != "parquet" for unit in together)
-        found = (threads.map if side_by_side else map)(lambda unit: survey(unit, pool, storage), together)
+        found = (threads.map if side_by_side else map)(lambda unit: survey(unit, source), together)
         for group in itertools.chain.from_iterable(found):
             if len(wanted):
                 rows = np.flatnonzero(pc.is_in(group.ids, value_set=wanted).to_numpy(zero_copy_only=False))
@@ -242,7 +244,7 @@ def _names_at(
 ) -> tuple[list[str], list[str]]:
     """On a worker: where some rows of a shard are, for people, and their ids."""
     shard = load_shard(workspace, prefix, part, number)
-    names = ids_of(shard, config.pool, config.storage)
+    names = ids_of(shard, PoolSource.of(config))
     one = len(shard.listed) == 1
     where = [f"{shard.place} row {row}" if one else shard.listed[row].uri for row in rows.tolist()]
     return where, [names[row] for row in rows.tolist()]

@@ -15,6 +15,7 @@ from pipeline.images.decode import decode_batch
 from pipeline.pool.pieces import Failure, Reading
 from pipeline.pool.shards import Unit, form_of, ids_of, pieces, survey
 from pipeline.pool.snapshot import Snapshot, load_shards
+from pipeline.pool.source import PoolSource
 from pipeline.store.opening import open_store
 from pipeline.types import Listed, Shard
 
@@ -29,17 +30,17 @@ def pixels_of(
         wanted: the ids in each shard.
         config: how images are read and decoded.
     """
-    reading = Reading(config.pool, config.storage, config.scoring.max_bytes)
+    source = PoolSource.of(config)
     transform = config.model.transform(config.scoring.max_pixels)
     chosen = [i for i, number in enumerate(snapshot.numbers.tolist()) if number in wanted]
     for shard in load_shards(snapshot.workspace, snapshot.prefix, snapshot.take(chosen).table):
-        ids = ids_of(shard, config.pool, config.storage)
+        ids = ids_of(shard, source)
         first = {name: row for row, name in reversed(list(enumerate(ids)))}
         rows = {first[name]: name for name in wanted[shard.shard] if name in first}
         for name in wanted[shard.shard]:
             if name not in first:
                 yield name, "its shard has changed since"
-        for piece in pieces(shard, reading, rows.keys()):
+        for piece in pieces(shard, Reading(source), rows.keys()):
             for row, data in zip(piece.rows, piece.images, strict=True):
                 if isinstance(data, Failure):
                     yield rows[row], data.reason
@@ -82,20 +83,19 @@ def _of_object(
 ) -> list[tuple[str, T | Failure]]:
     missing = dict.fromkeys(ids)
     found: list[tuple[str, T | Failure]] = []
-    pool, storage = config.pool, config.storage
-    entry = next(open_store(uri, storage).list(), None)
+    source = PoolSource.of(config)
+    entry = next(open_store(uri, source.storage).list(), None)
     if entry is not None and not entry.key:
         item = Listed(uri, None, 1, entry.size, entry.etag)
         form = form_of(uri)
         unit = Unit("parquet" if form == "other" else form, (item,))
-        reading = Reading(pool, storage, config.scoring.max_bytes)
-        for group in survey(unit, pool, storage):
+        for group in survey(unit, source):
             rows = {}
             for row, name in enumerate(group.ids.to_pylist()):
                 if name in missing:
                     del missing[name]  # of an id that stands twice, the first one counts
                     rows[row] = name
-            for piece in pieces(Shard(0, group.listed), reading, rows) if rows else ():
+            for piece in pieces(Shard(0, group.listed), Reading(source), rows) if rows else ():
                 for row, data in zip(piece.rows, piece.images, strict=True):
                     found.append((rows[row], _seen(data, uri, look)))
             if not missing:

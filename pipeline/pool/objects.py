@@ -8,11 +8,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pyarrow as pa
 
-from pipeline.config.sections import Pool, Storage
 from pipeline.errors import PipelineError
 from pipeline.pool.pieces import Failure, Piece, Reading, failure_of, key_below, too_big
+from pipeline.pool.source import PoolSource
 from pipeline.store.base import Store
-from pipeline.store.opening import open_store
 from pipeline.types import Listed, Shard
 
 THREADS = 16  # fetching waits for the network, not for a processor
@@ -20,10 +19,10 @@ _WINDOW = 64  # objects
 
 
 def survey(
-    objects: Sequence[Listed], pool: Pool, storage: Storage
+    objects: Sequence[Listed], source: PoolSource
 ) -> Iterator[tuple[tuple[Listed, ...], pa.StringArray]]:
     """One shard of all of them; nothing is read, a key says it all."""
-    store = open_store(pool.uri, storage)
+    store = source.store
     yield tuple(objects), pa.array([_id(store, item.uri) for item in objects], pa.string())
 
 
@@ -31,15 +30,15 @@ def _id(store: Store, uri: str) -> str:
     return key_below(store, uri) or uri.rpartition("/")[2]
 
 
-def ids_of(shard: Shard, pool: Pool, storage: Storage) -> list[str]:
+def ids_of(shard: Shard, source: PoolSource) -> list[str]:
     """The ids of a shard's rows."""
-    store = open_store(pool.uri, storage)
+    store = source.store
     return [_id(store, item.uri) for item in shard.listed]
 
 
 def pieces(shard: Shard, reading: Reading, wanted: Collection[int] | None = None) -> Iterator[Piece]:
     """The images of a shard, the next ones being fetched while these are used."""
-    store = open_store(reading.pool.uri, reading.storage)
+    store = reading.source.store
     rows = [row for row in range(len(shard.listed)) if wanted is None or row in wanted]
     with ThreadPoolExecutor(THREADS, thread_name_prefix="fetch") as threads:
 

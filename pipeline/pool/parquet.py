@@ -10,7 +10,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.config.sections import Pool, Storage
+from pipeline.config.sections import Pool
 from pipeline.errors import ArtefactMissing, ObjectChanged, PipelineError, PoolError, nearest
 from pipeline.pool.pieces import (
     Failure,
@@ -24,7 +24,7 @@ from pipeline.pool.pieces import (
     shown,
     too_big,
 )
-from pipeline.store.opening import open_store
+from pipeline.pool.source import PoolSource
 from pipeline.types import Listed, Shard
 
 _READ_AHEAD = 4 << 20  # bytes of a column chunk at a time: a row group may be larger than memory
@@ -36,41 +36,41 @@ _GONE: Final = (ArtefactMissing, ObjectChanged)  # a pool may be written to whil
 
 
 def survey(
-    objects: Sequence[Listed], pool: Pool, storage: Storage
+    objects: Sequence[Listed], source: PoolSource
 ) -> Iterator[tuple[tuple[Listed, ...], pa.StringArray]]:
     """A shard for each row group that has rows. A file that can't be read is a shard of one row, its key."""
     for item in objects:
         try:
-            with open_listed(item, pool, storage) as file:
+            with open_listed(item, source) as file:
                 parquet = _opened(file, item)
-                check_columns(parquet.schema_arrow, pool, item.uri)
+                check_columns(parquet.schema_arrow, source.pool, item.uri)
                 for group, rows in enumerate(_counts(parquet, item)):
                     if rows:
                         found = replace(item, row_group=group, rows=rows)
-                        yield (found,), _ids(parquet, found, pool)
+                        yield (found,), _ids(parquet, found, source.pool)
         except (*_BROKEN, *_GONE):
-            yield (item,), pa.array([_whole(item, pool, storage)], pa.string())
+            yield (item,), pa.array([_whole(item, source)], pa.string())
 
 
-def look(item: Listed, pool: Pool, storage: Storage) -> bool:
+def look(item: Listed, source: PoolSource) -> bool:
     """Whether a file has rows, or can't be read, by its footer alone; `PoolError` for missing columns."""
     try:
-        with open_listed(item, pool, storage) as file:
+        with open_listed(item, source) as file:
             parquet = pq.ParquetFile(file)
-            check_columns(parquet.schema_arrow, pool, item.uri)
+            check_columns(parquet.schema_arrow, source.pool, item.uri)
             return bool(parquet.metadata.num_rows)
     except (*_BROKEN, *_GONE):
         return True
 
 
-def groups(pool: Pool, storage: Storage) -> Iterator[Listed]:
+def groups(source: PoolSource) -> Iterator[Listed]:
     """The row groups of a source that must be Parquet and whole, such as a test set; only footers are read.
 
     Raises:
         PoolError: a file that is not Parquet, a missing or mistyped column.
         StorageError: the URI may not be read.
     """
-    store = open_store(pool.uri, storage)
+    store = source.store
     for entry in store.list():
         if entry.key and not entry.key.endswith(".parquet"):
             continue
@@ -78,7 +78,7 @@ def groups(pool: Pool, storage: Storage) -> Iterator[Listed]:
         try:
             with store.open(entry.key, size=entry.size) as file:
                 parquet = pq.ParquetFile(file)
-                check_columns(parquet.schema_arrow, pool, item.uri)
+                check_columns(parquet.schema_arrow, source.pool, item.uri)
                 rows = _counts(parquet, item)
         except _BROKEN as error:
             raise PoolError(f"{item.uri}: not a Parquet file: {shown(error)}") from None
@@ -154,16 +154,16 @@ def pieces(shard: Shard, reading: Reading, wanted: Collection[int] | None = None
         if done == item.rows:
             return
         failure = Failure("changed since the pool was listed")
-    ids = ids_of(shard, reading.pool, reading.storage)[done:]
+    ids = ids_of(shard, reading.source)[done:]
     rest = list(range(done, item.rows))
     yield Piece(rest, ids, [item.uri] * len(ids), [failure] * len(ids)).only(wanted)
 
 
 def _read(item: Listed, reading: Reading) -> Iterator[Piece]:
-    pool = reading.pool
-    with open_listed(item, pool, reading.storage) as file:
+    source, pool = reading.source, reading.source.pool
+    with open_listed(item, source) as file:
         parquet = _opened(file, item, buffer_size=_READ_AHEAD)
-        check_columns(parquet.schema_arrow, pool, item.uri)
+        check_columns(parquet.schema_arrow, source.pool, item.uri)
         counts = _counts(parquet, item)
         if item.row_group is None:  # broken when it was listed, so it would have raised by now
             return
@@ -193,22 +193,22 @@ def _chunk(parquet: pq.ParquetFile, group: int, budget: int) -> int:
     return max(1, min(_MOST_ROWS, int(budget * meta.num_rows // max(meta.total_byte_size, 1))))
 
 
-def ids_of(shard: Shard, pool: Pool, storage: Storage) -> list[str]:
+def ids_of(shard: Shard, source: PoolSource) -> list[str]:
     """The ids of a row group; where they can't be read, the rows' places."""
     (item,) = shard.listed
     if item.row_group is None:
-        return [_whole(item, pool, storage)]
+        return [_whole(item, source)]
     try:
-        with open_listed(item, pool, storage) as file:
+        with open_listed(item, source) as file:
             parquet = _opened(file, item)
             if item.rows in _counts(parquet, item)[item.row_group : item.row_group + 1]:
-                found: list[str] = _ids(parquet, item, pool).to_pylist()
+                found: list[str] = _ids(parquet, item, source.pool).to_pylist()
                 return found
     except (PipelineError, *_BROKEN):
         pass
     return places(f"{item.uri}#{item.row_group}", 0, item.rows)
 
 
-def _whole(item: Listed, pool: Pool, storage: Storage) -> str:
+def _whole(item: Listed, source: PoolSource) -> str:
     """The id of a file that can't be read: its key."""
-    return key_below(open_store(pool.uri, storage), item.uri) or item.uri
+    return key_below(source.store, item.uri) or item.uri

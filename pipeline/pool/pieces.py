@@ -9,10 +9,9 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.config.sections import Pool, Storage
 from pipeline.errors import ArtefactMissing, ObjectChanged, PipelineError, StoreUnavailable
+from pipeline.pool.source import PoolSource
 from pipeline.store.base import Store
-from pipeline.store.opening import open_store
 from pipeline.types import Listed
 
 IMAGE_ENDS: Final = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
@@ -52,14 +51,12 @@ class Piece:
 
 @dataclass(frozen=True)
 class Reading:
-    """How shards are read: column names, access, how many bytes an image, and all that are held, may have.
+    """How shards are read: their source, and how many bytes all images that are held may have.
 
     An image that takes longer than `hang_s` seconds to decode has hung its decoder, where that is looked for.
     """
 
-    pool: Pool
-    storage: Storage
-    max_bytes: int
+    source: PoolSource
     budget: int = 64 << 20
     hang_s: float = 60.0
 
@@ -84,8 +81,9 @@ def shown(error: BaseException) -> str:
 
 def too_big(size: int, reading: Reading) -> Failure | None:
     """Refuse an image whose encoded size says that it is none."""
-    if size > reading.max_bytes:
-        return Failure(f"too big: {size} bytes, more than scoring.max_bytes ({reading.max_bytes})")
+    most = reading.source.max_bytes
+    if size > most:
+        return Failure(f"too big: {size} bytes, more than scoring.max_bytes ({most})")
     return None
 
 
@@ -95,9 +93,9 @@ def key_below(store: Store, uri: str) -> str:
     return uri[len(root) :].removeprefix("/") if uri.startswith(root) else uri
 
 
-def open_listed(item: Listed, pool: Pool, storage: Storage, *, sparse: bool = False) -> pa.NativeFile:
+def open_listed(item: Listed, source: PoolSource, *, sparse: bool = False) -> pa.NativeFile:
     """An object of the pool for random access, in the version that was listed; `sparse` if little of it is wanted."""
-    store = open_store(pool.uri, storage)
+    store = source.store
     return store.open(key_below(store, item.uri), etag=item.etag, size=item.size, sparse=sparse)
 
 

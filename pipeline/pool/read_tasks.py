@@ -16,6 +16,7 @@ from pipeline.pool import reading
 from pipeline.pool.pieces import Reading
 from pipeline.pool.reading import ReadShards
 from pipeline.pool.snapshot import Snapshot, load_shards
+from pipeline.pool.source import PoolSource
 
 
 class ReadTask:
@@ -33,6 +34,6 @@ class ReadTask:
 def read_rows(one: Snapshot, rows: Sequence[Mapping[str, Any]], config: Config) -> tuple[pa.Table, pa.Table]:
     """Rows of one shard by their places: a `DECODED` table of the good ones and a `BROKEN` one of the others."""
     (shard,) = load_shards(one.workspace, one.prefix, one.table)
-    how = Reading(config.pool, config.storage, config.scoring.max_bytes)
+    how = Reading(PoolSource.of(config))
     transform = config.model.transform(config.scoring.max_pixels)
     return reading.read_labeled(shard, rows, how, transform, apart=deaths() > 0)

@@ -75,11 +75,7 @@ class ReadShards:
     def _given_up(self, shard: Shard, deaths: int) -> Iterator[Piece]:
         image_files = all(item.row_group is None and item.rows == 1 for item in shard.listed)
         # A container may be what kills: it is not opened again.
-        ids = (
-            ids_of(shard, self.reading.pool, self.reading.storage)
-            if image_files
-            else places(shard.place, 0, shard.rows)
-        )
+        ids = ids_of(shard, self.reading.source) if image_files else places(shard.place, 0, shard.rows)
         uris = [item.uri for item in shard.listed for _ in range(item.rows)]
         failure = Failure(f"deadly: {deaths} processes died while they read this shard", deaths)
         yield Piece(list(range(len(ids))), ids, uris, [failure] * len(ids))

@@ -17,14 +17,14 @@ from typing import Final, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.config.sections import Pool, Storage
+from pipeline.config.sections import Pool
 from pipeline.errors import PoolError, nearest
 from pipeline.pool import objects as pool_images
 from pipeline.pool import parquet as pool_parquet
 from pipeline.pool import tars as pool_tars
 from pipeline.pool.pieces import IMAGE_ENDS, Piece, Reading
+from pipeline.pool.source import PoolSource
 from pipeline.store.base import Entry
-from pipeline.store.opening import open_store
 from pipeline.types import Listed, Shard
 
 Form = Literal["parquet", "tar", "image", "other"]
@@ -51,7 +51,7 @@ class Unit:
     objects: tuple[Listed, ...]
 
 
-def units(pool: Pool, storage: Storage) -> Iterator[Unit]:
+def units(source: PoolSource) -> Iterator[Unit]:
     """List the pool in the order of its keys, streamed: memory of one unit.
 
     Objects of no known form come as units of form "other", so that they can be counted.
@@ -59,15 +59,15 @@ def units(pool: Pool, storage: Storage) -> Iterator[Unit]:
     Raises:
         StorageError: the URI may not be read.
     """
-    store = open_store(pool.uri, storage)
+    store = source.store
     images: list[Listed] = []
     for entry in store.list():
         found = Listed(store.url(entry.key), None, 1, entry.size, entry.etag)
-        form = _form(entry, pool)
+        form = _form(entry, source.pool)
         if form == "image":
             images.append(found)
         # Files of another form end a run of images, so that the snapshot keeps the order of the keys.
-        if images and (len(images) == pool.images_per_shard or form in ("parquet", "tar")):
+        if images and (len(images) == source.pool.images_per_shard or form in ("parquet", "tar")):
             yield Unit("image", tuple(images))
             images = []
         if form != "image":
@@ -101,7 +101,7 @@ def digest_of(ids: pa.StringArray) -> str:
     return hashlib.sha256("\0".join(in_order).encode()).hexdigest()
 
 
-def survey(unit: Unit, pool: Pool, storage: Storage) -> list[Group]:
+def survey(unit: Unit, source: PoolSource) -> list[Group]:
     """Look into a unit's objects, without reading images: the shards in it, and the ids of their rows.
 
     What can't be read because its bytes are broken is one row, so that it is accounted for.
@@ -112,7 +112,7 @@ def survey(unit: Unit, pool: Pool, storage: Storage) -> list[Group]:
     """
     if unit.form == "other":
         return []
-    return [Group(listed, ids) for listed, ids in _FORMS[unit.form].survey(unit.objects, pool, storage)]
+    return [Group(listed, ids) for listed, ids in _FORMS[unit.form].survey(unit.objects, source)]
 
 
 def pieces(shard: Shard, reading: Reading, wanted: Collection[int] | None = None) -> Iterator[Piece]:
@@ -125,7 +125,7 @@ def pieces(shard: Shard, reading: Reading, wanted: Collection[int] | None = None
     return found
 
 
-def check_pool(pool: Pool, storage: Storage) -> None:
+def check_pool(source: PoolSource) -> None:
     """Refuse, without listing it all, a pool in which nothing can be found.
 
     Raises:
@@ -133,21 +133,21 @@ def check_pool(pool: Pool, storage: Storage) -> None:
         StorageError: the URI may not be read.
     """
     others: list[str] = []
-    for unit in units(pool, storage):
+    for unit in units(source):
         if unit.form == "parquet":
-            if not pool_parquet.look(unit.objects[0], pool, storage):
+            if not pool_parquet.look(unit.objects[0], source):
                 continue
             return
         if unit.form != "other":
             return
         if len(others) < _LOOKED_AT:
             others.append(unit.objects[0].uri)
-    raise PoolError(f"pool.uri: {pool.uri} {_why_empty(pool, storage, others)}")
+    raise PoolError(f"pool.uri: {source.pool.uri} {_why_empty(source, others)}")
 
 
-def _why_empty(pool: Pool, storage: Storage, others: Sequence[str]) -> str:
+def _why_empty(source: PoolSource, others: Sequence[str]) -> str:
     """What is wrong with a pool in which nothing was found, and what may have been meant."""
-    store = open_store(pool.uri, storage)
+    store = source.store
     if next(store.list(), None) is not None:
         if not others:
             return "holds Parquet files without rows"
@@ -160,9 +160,9 @@ def _why_empty(pool: Pool, storage: Storage, others: Sequence[str]) -> str:
     return "does not exist" + (f"; {nearest(local.name, siblings)}" if siblings else "")
 
 
-def ids_of(shard: Shard, pool: Pool, storage: Storage) -> list[str]:
+def ids_of(shard: Shard, source: PoolSource) -> list[str]:
     """The ids of a shard's rows; images are not read. Rows whose ids can't be read have their places instead."""
-    found: list[str] = _form_of(shard).ids_of(shard, pool, storage)
+    found: list[str] = _form_of(shard).ids_of(shard, source)
     return found
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.config.sections import Pool, Storage
 from pipeline.errors import ArtefactMissing, ObjectChanged, PipelineError
 from pipeline.pool.pieces import (
     IMAGE_ENDS,
@@ -23,7 +22,7 @@ from pipeline.pool.pieces import (
     places,
     too_big,
 )
-from pipeline.store.opening import open_store
+from pipeline.pool.source import PoolSource
 from pipeline.types import Listed, Shard
 
 _MOST_HEADER = 1 << 20  # bytes; what a member says of itself is read whole by tarfile
@@ -61,23 +60,23 @@ class _Bounded:
 
 
 def survey(
-    objects: Sequence[Listed], pool: Pool, storage: Storage
+    objects: Sequence[Listed], source: PoolSource
 ) -> Iterator[tuple[tuple[Listed, ...], pa.StringArray]]:
     """A shard for each tar that has images, by its headers; what lies between large ones stays where it is."""
     for item in objects:
         try:
-            with open_listed(item, pool, storage, sparse=True) as file:
-                ids = [_id(member, pool, storage, item) for member in _members(file, item.size)]
+            with open_listed(item, source, sparse=True) as file:
+                ids = [_id(member, item, source) for member in _members(file, item.size)]
         except (ArtefactMissing, ObjectChanged):  # a pool may be written to while it is listed
             ids = places(item.uri, 0, 1)
         if ids:
             yield (replace(item, rows=len(ids)),), pa.array(ids, pa.string())
 
 
-def _id(member: _Member, pool: Pool, storage: Storage, item: Listed) -> str:
-    if pool.tar_ids == "member" and member.name:
+def _id(member: _Member, item: Listed, source: PoolSource) -> str:
+    if source.pool.tar_ids == "member" and member.name:
         return member.name
-    key = key_below(open_store(pool.uri, storage), item.uri)
+    key = key_below(source.store, item.uri)
     return f"{key}/{member.name}".strip("/") or item.uri
 
 
@@ -114,10 +113,10 @@ def _text(name: str) -> str:
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def ids_of(shard: Shard, pool: Pool, storage: Storage) -> list[str]:
+def ids_of(shard: Shard, source: PoolSource) -> list[str]:
     """The ids of a tar's images."""
     try:
-        found = [ids.to_pylist() for _, ids in survey(shard.listed, pool, storage)]
+        found = [ids.to_pylist() for _, ids in survey(shard.listed, source)]
     except PipelineError:
         found = []
     return found[0] if found and len(found[0]) == shard.rows else places(shard.place, 0, shard.rows)
@@ -132,12 +131,12 @@ def pieces(shard: Shard, reading: Reading, wanted: Collection[int] | None = None
     done = held = 0
     failure = Failure("changed since the pool was listed")
     try:
-        with open_listed(item, reading.pool, reading.storage, sparse=sparse) as file:
+        with open_listed(item, reading.source, sparse=sparse) as file:
             for row, member in enumerate(itertools.islice(_members(file, item.size), stop)):
                 if wanted is None or row in wanted:
                     piece.images.append(_body(file, member, reading))
                     piece.rows.append(row)
-                    piece.ids.append(_id(member, reading.pool, reading.storage, item))
+                    piece.ids.append(_id(member, item, reading.source))
                     piece.uris.append(item.uri)
                     held += member.size
                 done = row + 1

@@ -13,6 +13,7 @@ from pipeline.images.thumbnail import thumbnail
 from pipeline.pool.pieces import Failure, Reading
 from pipeline.pool.shards import ids_of, pieces
 from pipeline.pool.snapshot import Snapshot, load_shards
+from pipeline.pool.source import PoolSource
 from pipeline.score.files import shards_of
 
 MOST = 60  # as many as a person would look through
@@ -36,11 +37,11 @@ def thumbnails(query: Sequence[Mapping[str, Any]], snapshot: Snapshot, config: C
 
 def _make(one: Snapshot, ids: frozenset[str], config: Config) -> dict[str, bytes]:
     (shard,) = load_shards(one.workspace, one.prefix, one.table)
-    names = ids_of(shard, config.pool, config.storage)
+    source = PoolSource.of(config)
+    names = ids_of(shard, source)
     wanted = {row for row, name in enumerate(names) if name in ids}
-    reading = Reading(config.pool, config.storage, config.scoring.max_bytes)
     made = {}
-    for piece in pieces(shard, reading, wanted) if wanted else ():
+    for piece in pieces(shard, Reading(source), wanted) if wanted else ():
         for name, data in zip(piece.ids, piece.images, strict=True):
             if data is not None and not isinstance(data, Failure):
                 png = thumbnail(data, max_pixels=config.scoring.max_pixels)

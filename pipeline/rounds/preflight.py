@@ -11,7 +11,6 @@ import torch
 
 import sisom
 from pipeline.config.project import Config
-from pipeline.config.sections import Pool
 from pipeline.errors import ConfigError, LabelError, PoolError, UserError, nearest
 from pipeline.labels import oracle
 from pipeline.labels.batches import batches, read_labels
@@ -19,6 +18,7 @@ from pipeline.model.detector import detector_for
 from pipeline.pool import demo as demo_data
 from pipeline.pool.parquet import groups
 from pipeline.pool.shards import check_pool
+from pipeline.pool.source import PoolSource
 from pipeline.store.opening import open_store
 from pipeline.types import Listed
 from pipeline.voice import Voice
@@ -41,7 +41,7 @@ def preflight(config: Config, voice: Voice) -> None:
         _check_demo(config)
         if demo_data.ensure(config):
             voice.say(f"made the demo's pool of handwritten digits at {config.pool.uri}")
-    check_pool(config.pool, config.storage)
+    check_pool(PoolSource.of(config))
     _check_test(config)
     if config.truth_uri is not None:
         oracle.read_truth(config)
@@ -87,11 +87,10 @@ def _check_demo(config: Config) -> None:
 def _check_test(config: Config) -> None:
     if config.test_uri is None:
         return
-    pool = config.pool
     known = frozenset(config.taxonomy)
     name = config.test.label_column
-    source = Pool(uri=config.test_uri, id_column=pool.id_column, image_column=pool.image_column)
-    files = {item.uri for item in _listed(source, config, "test.uri")}
+    source = PoolSource.of(config).beside(config.test_uri)
+    files = {item.uri for item in _listed(source, "test.uri")}
     for uri in sorted(files):
         with _readable(uri), open_store(uri, config.storage).open("") as file:
             parquet = pq.ParquetFile(file)
@@ -114,13 +113,13 @@ def _readable(uri: str) -> Iterator[None]:
         raise PoolError(f"test.uri: {uri} cannot be read: {' '.join(str(error).split())[:200]}") from None
 
 
-def _listed(source: Pool, config: Config, path: str) -> list[Listed]:
+def _listed(source: PoolSource, path: str) -> list[Listed]:
     try:
-        found = list(groups(source, config.storage))
+        found = list(groups(source))
         if not found:
-            check_pool(source, config.storage)  # says more, where there is nothing at all
+            check_pool(source)  # says more, where there is nothing at all
     except UserError as error:
         raise type(error)(f"{path}: {error}".replace("pool.uri: ", "")) from None
     if not found:
-        raise PoolError(f"{path}: {source.uri} holds no Parquet file with rows")
+        raise PoolError(f"{path}: {source.pool.uri} holds no Parquet file with rows")
     return found

@@ -32,6 +32,7 @@ from pipeline.pool.pieces import Reading
 from pipeline.pool.read_tasks import ReadTask
 from pipeline.pool.reading import ReadShards
 from pipeline.pool.snapshot import Snapshot, load_shards
+from pipeline.pool.source import PoolSource
 from pipeline.score.account import Tally, allowed, close_account, overflow, write_part
 from pipeline.score.assembler import ShardAssembler
 from pipeline.score.broadcast import BankFile, Broadcast
@@ -248,7 +249,7 @@ def _scored(job: Job, shards: Snapshot, attempt: int) -> Iterable[Any]:
     config, cluster = job.config, job.cluster
     # A hung decoder must be found before the whole job counts as hung; it is tried twice.
     hang_s = min(60.0, config.resources.no_progress_s / 4)
-    reading = Reading(config.pool, config.storage, config.scoring.max_bytes, job.memory.encoded, hang_s)
+    reading = Reading(PoolSource.of(config), job.memory.encoded, hang_s)
     wanted = set(shards.numbers.tolist())
     read = ReadShards(
         job.workspace,

@@ -28,6 +28,7 @@ from pipeline.pool import reading
 from pipeline.pool.pieces import Reading
 from pipeline.pool.shards import survey, units
 from pipeline.pool.snapshot import SnapshotWriter
+from pipeline.pool.source import PoolSource
 from pipeline.score import scorer as stages
 from pipeline.store.opening import open_store
 from pipeline.workspace.artefacts import Workspace
@@ -70,11 +71,12 @@ def profiled(lab: Lab, encoded: list[bytes]) -> pstats.Stats:
     """Read and score all images as a reader and an actor do."""
     config = lab.config(parquet_pool(lab.folder / "pool", encoded))
     writer = SnapshotWriter(Workspace(open_store(str(lab.folder / "out"), Storage())), "")
-    for unit in units(config.pool, config.storage):
-        for group in survey(unit, config.pool, config.storage):
+    source = PoolSource.of(config)
+    for unit in units(source):
+        for group in survey(unit, source):
             writer.add(group.listed, group.digest)
     snapshot = writer.close()
-    how = Reading(config.pool, config.storage, config.scoring.max_bytes)
+    how = Reading(source)
     read = reading.ReadShards(snapshot.workspace, "", how, config.model.transform(10**8), lab.batch)
     score = stages.Scorer(
         lab.network(),

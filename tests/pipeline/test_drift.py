@@ -18,6 +18,7 @@ from pipeline.config.project import Config
 from pipeline.config.sections import Storage
 from pipeline.pool.shards import survey, units
 from pipeline.pool.snapshot import SnapshotWriter
+from pipeline.pool.source import PoolSource
 from pipeline.store.opening import open_store
 from pipeline.types import SCORES
 from pipeline.workspace.artefacts import Workspace
@@ -52,8 +53,9 @@ def project(tmp_path: Path, lab: Lab) -> tuple[Workspace, Config]:
     config = config.model_copy(update={"scoring": config.scoring.model_copy(update={"score": "energy"})})
     workspace = Workspace(open_store(str(tmp_path / "work"), Storage()))
     writer = SnapshotWriter(workspace, round_key(0, ""))
-    for unit in units(config.pool, config.storage):
-        for group in survey(unit, config.pool, config.storage):
+    source = PoolSource.of(config)
+    for unit in units(source):
+        for group in survey(unit, source):
             writer.add(group.listed, group.digest)
     writer.close()
     plan = {"taxonomy": TAXONOMY, "scoring": {"device": "cpu", "threads": 1}}

@@ -29,6 +29,7 @@ from pipeline.labels.forms import QUESTIONS, READERS, WRITERS
 from pipeline.labels.import_answers import take_in
 from pipeline.labels.tally import Labels
 from pipeline.pool.shards import check_pool
+from pipeline.pool.source import PoolSource
 from pipeline.store.opening import Store, open_store
 from pipeline.types import QUERY, SCORES
 from pipeline.workspace.artefacts import Workspace, open_workspace
@@ -358,7 +359,7 @@ def of_objects(base_uri: str, make_config: MakeConfig) -> Project:
     project = Project(base_uri, config)
     for i, name in enumerate(("a b.png", "x/ü%.png")):
         project.store.put(f"pool/{name}", png(i))
-    check_pool(config.pool, config.storage)
+    check_pool(PoolSource.of(config))
     asked = ["a b.png", "x/ü%.png"]
     project.commit(0, asked, {name: project.store.url(f"pool/{name}") for name in asked})
     return project

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 import ray
 import torch
-from pools import parquet, png, rows, snapshot_of, tar
+from pools import parquet, png, rows, snapshot_of, source_of, tar
 
 import sisom
 from pipeline.cluster.faults import working
@@ -106,7 +106,7 @@ def test_a_frozen_pool_is_what_a_survey_finds(
     places = {
         name: (shard.shard, row)
         for shard in shards
-        for row, name in enumerate(ids_of(shard, config.pool, Storage()))
+        for row, name in enumerate(ids_of(shard, source_of(config.pool)))
     }
     assert len(places) == found.snapshot.rows == 16
     assert found.found == {name: places[name] for name in wanted[:-1]}
@@ -243,7 +243,7 @@ def finish(workspace: Workspace, found: Snapshot, pool: Pool, bad: dict[str, dic
     for shard in load_shards(workspace, found.prefix, found.table):
         table = [
             {"row": row, "id": name, "shard": shard.shard, "sisome": 1.0} | bad.get(name, {})
-            for row, name in enumerate(ids_of(shard, pool, Storage()))
+            for row, name in enumerate(ids_of(shard, source_of(pool)))
         ]
         write_part(workspace, found.prefix, shard.shard, pa.Table.from_pylist(table, schema=SCORED))
 
@@ -262,7 +262,7 @@ def test_an_account_is_closed_on_workers(
     ids = [name for table in workspace.tables("r/scores/", ["id"]) for name in table["id"].to_pylist()]
     lost = [name for table in workspace.tables("r/quarantine/", ["id"]) for name in table["id"].to_pylist()]
     shards = load_shards(workspace, "r/", found.table)
-    want = [name for shard in shards for name in ids_of(shard, config.pool, Storage())]
+    want = [name for shard in shards for name in ids_of(shard, source_of(config.pool))]
     assert sorted(ids + lost) == sorted(want)
     assert ids == [name for name in want if name not in lost]  # in the order of the listing
     assert lost == ["p1", "n.parquet"]
@@ -386,7 +386,7 @@ def test_thumbnails_read_the_shards_of_queried_images_alone(
         {"id": name, "uri": listed.uri, "shard": shard.shard, "sisome": 1.0}
         for shard in load_shards(workspace, "r/", found.table)
         for listed in shard.listed
-        for name in ids_of(shard, config.pool, Storage())
+        for name in ids_of(shard, source_of(config.pool))
     ]
     table = pa.Table.from_pylist(scored, schema=SCORES)
     for number in range(2):

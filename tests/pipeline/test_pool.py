@@ -9,9 +9,9 @@ import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pools import flat, groups_of, parquet, read, reading, rows, shards_of, tar
+from pools import flat, groups_of, parquet, read, reading, rows, shards_of, source_of, tar
 
-from pipeline.config.sections import Pool, Storage
+from pipeline.config.sections import Pool
 from pipeline.errors import PoolError, StorageError
 from pipeline.pool.pieces import Failure, Piece
 from pipeline.pool.shards import check_pool, digest_of, form_of, ids_of, pieces, survey, units
@@ -53,7 +53,7 @@ def test_forms_lie_side_by_side_in_the_order_of_their_keys(mixed: Pool) -> None:
     listed = [item for group in groups_of(mixed) for item in group.listed]
     assert [item.row_group for item in listed] == [None, 0, 1, None, None, None, None, None]
     assert all(item.size > 0 and item.etag for item in listed)
-    others = [unit.objects[0].uri for unit in units(mixed, Storage()) if unit.form == "other"]
+    others = [unit.objects[0].uri for unit in units(source_of(mixed)) if unit.form == "other"]
     assert [uri.rpartition("/")[2] for uri in others] == ["notes.txt", "readme"]
 
 
@@ -76,7 +76,7 @@ def test_every_row_comes_with_its_place_its_id_and_its_bytes(mixed: Pool) -> Non
 
 def test_ids_without_images_are_the_same_ids(mixed: Pool) -> None:
     for shard, group in zip(shards_of(mixed), groups_of(mixed), strict=True):
-        assert ids_of(shard, mixed, Storage()) == group.ids.to_pylist()
+        assert ids_of(shard, source_of(mixed)) == group.ids.to_pylist()
         assert [name for _, name, _, _ in read(shard, mixed)] == group.ids.to_pylist()
 
 
@@ -133,13 +133,13 @@ def test_only_keeps_what_is_wanted(places: list[int], wanted: set[int] | None) -
 @pytest.mark.parametrize("after", [b"another", None])
 def test_a_pool_may_be_written_to_while_it_is_listed(mixed: Pool, store: Store, after: bytes | None) -> None:
     """What changed or vanished between the listing of keys and the look into objects is a row with the reason."""
-    seen = list(units(mixed, Storage()))
+    seen = list(units(source_of(mixed)))
     for key in ("a.png", "b.parquet", "d.tar"):
         if after is None:
             store.delete(key)
         else:
             store.put(key, after)
-    found = [group for unit in seen for group in survey(unit, mixed, Storage())]
+    found = [group for unit in seen for group in survey(unit, source_of(mixed))]
     assert [len(group.ids) for group in found] == [1, 1, 2, 1, 1, 1]
     why = Failure(f"{'changed' if after else 'vanished'} since the pool was listed")
     for number in (0, 1, 4):
@@ -147,7 +147,7 @@ def test_a_pool_may_be_written_to_while_it_is_listed(mixed: Pool, store: Store, 
         assert [(name, data) for _, name, _, data in read(shard, mixed)] == [
             (found[number].ids[0].as_py(), why)
         ]
-        assert ids_of(shard, mixed, Storage()) == found[number].ids.to_pylist()
+        assert ids_of(shard, source_of(mixed)) == found[number].ids.to_pylist()
 
 
 # ---------------------------------------------------------------------------------------------- refusals
@@ -166,14 +166,14 @@ def test_an_empty_pool_is_refused(store: Store, there: dict[str, bytes], why: st
     for key, data in there.items():
         store.put(key, data)
     with pytest.raises(PoolError, match=rf"pool\.uri: .* {why}") as raised:
-        check_pool(Pool(uri=store.uri), Storage())
+        check_pool(source_of(Pool(uri=store.uri)))
     assert store.uri in str(raised.value)
 
 
 def test_a_misspelt_folder_is_guessed(tmp_path: Any) -> None:
     (tmp_path / "images").mkdir()
     with pytest.raises(PoolError, match=r"does not exist; did you mean images\?"):
-        check_pool(Pool(uri=str(tmp_path / "image")), Storage())
+        check_pool(source_of(Pool(uri=str(tmp_path / "image"))))
 
 
 @pytest.mark.parametrize("key", ["x.png", "x.tar", "x.parquet"])
@@ -181,12 +181,12 @@ def test_anything_of_a_known_form_is_enough(store: Store, key: str) -> None:
     store.put("a.parquet", parquet(EMPTY))
     store.put("notes.txt", b"x")
     store.put(key, b"even if it is broken")
-    check_pool(Pool(uri=store.uri), Storage())
+    check_pool(source_of(Pool(uri=store.uri)))
 
 
 def test_what_may_not_be_listed_is_the_users_to_mend() -> None:
     with pytest.raises(StorageError, match="not known here"):
-        check_pool(Pool(uri="ftp://somewhere"), Storage())
+        check_pool(source_of(Pool(uri="ftp://somewhere")))
 
 
 # ------------------------------------------------------------------------------------------------- forms
@@ -220,11 +220,11 @@ def test_a_uri_may_name_one_file(store: Store) -> None:
     found = {}
     for key in ("one 50%25.parquet", "no-ending", "one.png", "one.tar"):
         pool = Pool(uri=store.url(key))
-        check_pool(pool, Storage())
+        check_pool(source_of(pool))
         (shard,) = shards_of(pool)
         ((_, name, uri, data),) = read(shard, pool)
         assert uri == store.url(key)
-        assert ids_of(shard, pool, Storage()) == [name]
+        assert ids_of(shard, source_of(pool)) == [name]
         found[name] = data
     assert found == {"a": b"a", "b": b"b", "one.png": b"c", "in/d.png": b"d"}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pools import groups_of, read, shards_of
+from pools import groups_of, read, shards_of, source_of
 
 from pipeline.config.sections import Pool, Storage
 from pipeline.pool.pieces import Failure
@@ -61,7 +61,7 @@ def test_odd_keys_are_ids_as_they_stand(store: Store) -> None:
     found = read(shard, pool)
     assert [name for _, name, _, _ in found] == sorted(odd, key=str.encode)
     assert all(data == name.encode() and uri == store.url(name) for _, name, uri, data in found)
-    assert ids_of(shard, pool, Storage()) == sorted(odd, key=str.encode)
+    assert ids_of(shard, source_of(pool)) == sorted(odd, key=str.encode)
 
 
 @pytest.mark.s3

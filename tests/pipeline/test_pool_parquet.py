@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from pools import groups_of, parquet, read, rows, shards_of
+from pools import groups_of, parquet, read, rows, shards_of, source_of
 
 from pipeline.config.sections import Pool, Storage
 from pipeline.errors import PoolError
@@ -17,6 +17,7 @@ from pipeline.pool import parquet as pool_parquet
 from pipeline.pool.parquet import groups
 from pipeline.pool.pieces import Failure
 from pipeline.pool.shards import check_pool, ids_of
+from pipeline.pool.source import PoolSource
 from pipeline.store.opening import LocalStore, S3Store, Store, open_store
 from pipeline.store.ranged import NEAR
 
@@ -37,13 +38,13 @@ def test_row_groups_become_shards_in_the_order_of_the_keys(store: Store) -> None
         ("b.parquet", 0, 2),
         ("b.parquet", 1, 1),
     ]
-    assert [ids_of(shard, pool, Storage()) for shard in shards] == [
+    assert [ids_of(shard, source_of(pool)) for shard in shards] == [
         ["f0", "f1"],
         ["z0"],
         ["b0", "b1"],
         ["b2"],
     ]
-    assert list(groups(pool, Storage())) == items
+    assert list(groups(source_of(pool))) == items
 
 
 def test_row_groups_without_rows_are_no_shards(store: Store) -> None:
@@ -67,7 +68,7 @@ def test_what_is_not_parquet_is_one_row_with_the_reason(store: Store, data: byte
     store.put("a.parquet", parquet(rows("a")))
     store.put("broken.parquet", data)
     pool = Pool(uri=store.uri)
-    check_pool(pool, Storage())
+    check_pool(source_of(pool))
     good, broken = groups_of(pool)
     assert (good.ids.to_pylist(), broken.ids.to_pylist()) == (["a"], ["broken.parquet"])
     ((row, name, uri, failure),) = read(shards_of(pool)[1], pool)
@@ -77,7 +78,7 @@ def test_what_is_not_parquet_is_one_row_with_the_reason(store: Store, data: byte
     assert "\n" not in failure.reason
     assert (failure.stage, failure.attempts) == ("read", 1)
     with pytest.raises(PoolError, match=r"broken\.parquet: not a Parquet file") as raised:
-        list(groups(pool, Storage()))  # a test set has to be whole
+        list(groups(source_of(pool)))  # a test set has to be whole
     assert "\n" not in str(raised.value)
 
 
@@ -93,20 +94,22 @@ BAD_COLUMNS = [
 
 
 @pytest.mark.parametrize(("table", "message"), BAD_COLUMNS)
-@pytest.mark.parametrize("look", [check_pool, lambda pool, _: groups_of(pool), lambda *a: list(groups(*a))])
+@pytest.mark.parametrize(
+    "look", [check_pool, lambda source: groups_of(source.pool), lambda source: list(groups(source))]
+)
 def test_columns_that_do_not_fit_are_refused(
-    store: Store, table: Any, message: str, look: Callable[[Pool, Storage], Any]
+    store: Store, table: Any, message: str, look: Callable[[PoolSource], Any]
 ) -> None:
     store.put("a.parquet", parquet(table))
     with pytest.raises(PoolError, match=message):
-        look(Pool(uri=store.uri), Storage())
+        look(source_of(Pool(uri=store.uri)))
 
 
 def test_the_early_look_passes_over_files_without_rows(store: Store) -> None:
     store.put("a.parquet", parquet(EMPTY))
     store.put("b.parquet", parquet({"idd": ["a"], "image": [b""]}))
     with pytest.raises(PoolError, match=r"b\.parquet has no column 'id'"):
-        check_pool(Pool(uri=store.uri), Storage())
+        check_pool(source_of(Pool(uri=store.uri)))
 
 
 def test_the_columns_are_the_configs(store: Store) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pools import groups_of, read, shards_of, tar
+from pools import groups_of, read, shards_of, source_of, tar
 
 from pipeline.config.sections import Pool, Storage
 from pipeline.pool.pieces import Failure
@@ -28,7 +28,7 @@ def seen(store: Store, data: bytes, **changes: Any) -> Rows:
     for group, shard in zip(groups_of(pool), shards_of(pool), strict=True):
         rows = read(shard, pool)
         assert [row for row, *_ in rows] == list(range(shard.rows))
-        assert [name for _, name, _, _ in rows] == group.ids.to_pylist() == ids_of(shard, pool, Storage())
+        assert [name for _, name, _, _ in rows] == group.ids.to_pylist() == ids_of(shard, source_of(pool))
         assert {uri for _, _, uri, _ in rows} == {store.url("a.tar")}
         found += [(name, data) for _, name, _, data in rows]
     return found
@@ -267,7 +267,7 @@ def test_a_tar_that_changed_or_vanished_since_is_not_read(store: Store) -> None:
         failure = Failure(f"{reason} since the pool was listed")
         assert read(shard, pool) == [(0, f"{uri}:0", uri, failure), (1, f"{uri}:1", uri, failure)]
         assert read(shard, pool, {1}) == [(1, f"{uri}:1", uri, failure)]
-        assert ids_of(shard, pool, Storage()) == [f"{uri}:0", f"{uri}:1"]
+        assert ids_of(shard, source_of(pool)) == [f"{uri}:0", f"{uri}:1"]
         store.delete("a.tar")
 
 

@@ -15,6 +15,7 @@ from pipeline.config.sections import Pool, Storage
 from pipeline.pool.pieces import Failure, Piece, Reading
 from pipeline.pool.shards import Group, pieces, survey, units
 from pipeline.pool.snapshot import Snapshot, SnapshotWriter
+from pipeline.pool.source import PoolSource
 from pipeline.types import Shard
 from pipeline.workspace.artefacts import Workspace
 
@@ -56,9 +57,15 @@ def tar(members: Mapping[str, bytes] | Iterable[tuple[str | tarfile.TarInfo, byt
     return sink.getvalue()
 
 
+def source_of(pool: Pool, *, max_bytes: int = MAX_BYTES) -> PoolSource:
+    """A pool as tests reach it."""
+    return PoolSource(pool, Storage(), max_bytes)
+
+
 def groups_of(pool: Pool) -> list[Group]:
     """What a survey of the whole pool finds."""
-    return [group for unit in units(pool, Storage()) for group in survey(unit, pool, Storage())]
+    source = source_of(pool)
+    return [group for unit in units(source) for group in survey(unit, source)]
 
 
 def shards_of(pool: Pool) -> list[Shard]:
@@ -68,7 +75,7 @@ def shards_of(pool: Pool) -> list[Shard]:
 
 def reading(pool: Pool, *, max_bytes: int = MAX_BYTES, budget: int = 64 << 20) -> Reading:
     """How a pool is read in tests."""
-    return Reading(pool, Storage(), max_bytes, budget)
+    return Reading(source_of(pool, max_bytes=max_bytes), budget)
 
 
 def flat(found: Iterable[Piece]) -> list[Row]:
