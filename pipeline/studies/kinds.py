@@ -1,12 +1,14 @@
-"""What a study may be told: frozen models as those of `pipeline.config`, one for each kind of study.
+"""The table of kinds of studies: the config of each, and the function that runs it.
 
 `load_study` reads one from a file; `study: active-learning | ood | ablation` says which it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from pipeline.config.load import as_model, read
 from pipeline.errors import ConfigError, nearest
@@ -14,12 +16,47 @@ from pipeline.studies.ablation.config import AblationStudy
 from pipeline.studies.active.config import ActiveStudy
 from pipeline.studies.detection.config import OodStudy
 
-STUDIES: dict[str, type[ActiveStudy] | type[OodStudy] | type[AblationStudy]] = {
-    "active-learning": ActiveStudy,
-    "ood": OodStudy,
-    "ablation": AblationStudy,
-}
+if TYPE_CHECKING:
+    from pipeline.studies.lab.cells import Lab
+    from pipeline.studies.outcome import Outcome
+
 StudyConfig = ActiveStudy | OodStudy | AblationStudy
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of study: its config, the function that runs it, and what its report is called."""
+
+    config: type[StudyConfig]
+    run: Callable[[Any, Lab], Outcome]
+    title: str
+
+
+def _active(config: ActiveStudy, lab: Lab) -> Outcome:
+    from pipeline.studies.active.study import (
+        run,
+    )  # on use, as below: reading a config needs no Ray
+
+    return run(config, lab)
+
+
+def _detection(config: OodStudy, lab: Lab) -> Outcome:
+    from pipeline.studies.detection.study import run
+
+    return run(config, lab)
+
+
+def _ablation(config: AblationStudy, lab: Lab) -> Outcome:
+    from pipeline.studies.ablation.study import run
+
+    return run(config, lab)
+
+
+KINDS = {
+    "active-learning": Kind(ActiveStudy, _active, "active learning"),
+    "ood": Kind(OodStudy, _detection, "out-of-distribution detection"),
+    "ablation": Kind(AblationStudy, _ablation, "ablation"),
+}
 
 
 def load_study(path: str | Path, overrides: Sequence[str] = ()) -> StudyConfig:
@@ -30,8 +67,8 @@ def load_study(path: str | Path, overrides: Sequence[str] = ()) -> StudyConfig:
     """
     data = read(path, overrides)
     kind = data.get("study")
-    if not isinstance(kind, str) or kind not in STUDIES:
-        hint = nearest(str(kind), STUDIES) if kind is not None else f"write one of {', '.join(STUDIES)}"
+    if not isinstance(kind, str) or kind not in KINDS:
+        hint = nearest(str(kind), KINDS) if kind is not None else f"write one of {', '.join(KINDS)}"
         error = ConfigError(
             f"{path}: study: {'missing' if kind is None else f'unknown kind {kind!r}'}; {hint}"
         )
@@ -40,4 +77,4 @@ def load_study(path: str | Path, overrides: Sequence[str] = ()) -> StudyConfig:
     for key in ("detectors", "strategies"):
         if isinstance(data.get(key), list):  # a bare name stands for a choice without options
             data[key] = [{"name": each} if isinstance(each, str) else each for each in data[key]]
-    return as_model(STUDIES[kind], data, str(path))
+    return as_model(KINDS[kind].config, data, str(path))

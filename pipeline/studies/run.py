@@ -6,15 +6,12 @@ import time
 from pathlib import Path
 
 from pipeline.cluster import joining as engine
-from pipeline.cluster.layout import Cluster
 from pipeline.encoding import canonical
 from pipeline.errors import WorkspaceMismatch
 from pipeline.report.study_page import render
 from pipeline.store.opening import open_store
-from pipeline.studies.active.config import ActiveStudy
-from pipeline.studies.detection.config import OodStudy
-from pipeline.studies.kinds import StudyConfig
-from pipeline.studies.lab.cells import Bench
+from pipeline.studies.kinds import KINDS, StudyConfig
+from pipeline.studies.lab.cells import Bench, Lab
 from pipeline.studies.outcome import Outcome
 from pipeline.track.database import TrackingUnavailable
 from pipeline.track.names import flat
@@ -47,7 +44,7 @@ def study(config: StudyConfig, voice: Voice) -> str:
             f"{config.study} in {config.workspace}, Ray with {cluster.cpus} CPUs and {cluster.gpus} GPUs"
         )
         bench = Bench(workspace.store.uri, str(Path.cwd()), config.storage, cluster.device, config.compute)
-        outcome = _run(config, bench, cluster, voice)
+        outcome = KINDS[config.study].run(config, Lab(bench, cluster, voice))
         _write(config, workspace, outcome)
         _track(config, workspace, outcome, voice)
         voice.say(f"done after {time.perf_counter() - began:.0f} s")
@@ -63,28 +60,13 @@ def _refuse_foreign(config: StudyConfig, workspace: Workspace) -> None:
         raise WorkspaceMismatch(f"{workspace.store.uri} holds {kind} work; give `workspace` another place")
 
 
-def _run(config: StudyConfig, bench: Bench, cluster: Cluster, voice: Voice) -> Outcome:
-    """The study itself: only the room of its kind is imported."""
-    if isinstance(config, ActiveStudy):
-        from pipeline.studies.active import study as active
-
-        return active.run(config, bench, cluster, voice)
-    if isinstance(config, OodStudy):
-        from pipeline.studies.detection import study as detection
-
-        return detection.run(config, bench, cluster, voice)
-    from pipeline.studies.ablation import study as ablation
-
-    return ablation.run(config, bench, cluster, voice)
-
-
 def _write(config: StudyConfig, workspace: Workspace, outcome: Outcome) -> None:
     for name, table in outcome.tables.items():
         workspace.write_table(f"results/{name}.parquet", table)
     workspace.write_table("results/seconds.parquet", outcome.seconds)
     title = config.workspace.rstrip("/").rpartition("/")[2]
-    kind = {"ood": "out-of-distribution detection"}.get(config.study, config.study.replace("-", " "))
-    workspace.store.put(REPORT, render(title, kind, facts=outcome.facts, blocks=outcome.blocks).encode())
+    page = render(title, KINDS[config.study].title, facts=outcome.facts, blocks=outcome.blocks)
+    workspace.store.put(REPORT, page.encode())
 
 
 def _track(config: StudyConfig, workspace: Workspace, outcome: Outcome, voice: Voice) -> None:

@@ -11,9 +11,9 @@ import torch
 
 import sisom
 from pipeline.config.sections import Storage
-from pipeline.studies.active.chain import chain, first_round
+from pipeline.studies.active.chain import ChainHints, chain, first_round
 from pipeline.studies.active.config import ActiveStudy, Strategy
-from pipeline.studies.active.stage import Stage, initial_rows
+from pipeline.studies.active.images import StudyImages, initial_rows
 from pipeline.studies.active.study import prepared
 from pipeline.studies.kinds import load_study
 from pipeline.studies.lab.cells import Bench, Cell
@@ -49,25 +49,23 @@ class Lab:
         assert isinstance(found, ActiveStudy)
         self.config = found
         self.bench = Bench(str(folder), str(folder), Storage(), "cpu", found.compute)
-        self.stage: Stage = prepared(found, self.bench)[0]
-        self.start = Cell("initial", {"seed": 0}, first_round, {"config": found})
+        self.images: StudyImages = prepared(found)[0]
+        self.start = Cell("initial", {"seed": 0}, first_round, found)
         self.finish(self.start)
 
     @property
     def workspace(self) -> Workspace:
         return self.bench.open()
 
-    def finish(self, cell: Cell) -> dict[str, Any]:
-        result = dict(cell.work(cell, self.bench, self.stage))
+    def finish(self, cell: Cell[Any]) -> dict[str, Any]:
+        result = dict(cell.work(cell, self.bench, self.images))
         self.workspace.write_json(cell.key, result)
         return result
 
-    def chain(self, name: str, **more: Any) -> Cell:
+    def chain(self, name: str, **more: Any) -> Cell[ChainHints]:
         choice = Strategy.model_validate({"name": name, **more})
         spec = {"seed": 0, "strategy": name, **more}
-        return Cell(
-            name, spec, chain, {"config": self.config, "strategy": choice, "initial": self.start.folder}
-        )
+        return Cell(name, spec, chain, ChainHints(self.config, choice, self.start.folder))
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +79,7 @@ def test_every_selector_of_the_catalogue_labels_what_it_may(lab: Lab, name: str)
     rounds = result["rounds"]
     assert [line["labeled"] for line in rounds] == [24, 30, 36]
     asked = [name for line in rounds for name in line["query"]]
-    first = {lab.stage.ids[row] for row in initial_rows(lab.stage, lab.config, 0)}
+    first = {lab.images.ids[row] for row in initial_rows(lab.images, lab.config, 0)}
     assert len(set(asked)) == 12
     assert not first & set(asked)
     assert rounds[-1]["query"] == []
@@ -108,11 +106,11 @@ def test_equal_queries_have_equal_networks(lab: Lab) -> None:
 @pytest.mark.parametrize("filtered", [False, True])
 def test_an_open_set_finds_classes_and_tells_the_far_apart(tmp_path: Path, filtered: bool) -> None:
     lab = Lab(tmp_path, OPEN)
-    assert {int(lab.stage.truth[row]) for row in initial_rows(lab.stage, lab.config, 0)} == set(range(5))
+    assert {int(lab.images.truth[row]) for row in initial_rows(lab.images, lab.config, 0)} == set(range(5))
     rounds = lab.finish(lab.chain("random", filter=filtered))["rounds"]
     assert [line["classes"] for line in rounds] == sorted(line["classes"] for line in rounds)
     assert rounds[0]["classes"] == 5
-    truth = dict(zip(lab.stage.ids, lab.stage.truth.tolist(), strict=True))
+    truth = dict(zip(lab.images.ids, lab.images.truth.tolist(), strict=True))
     for line in rounds[:-1]:
         worth = sum(truth[name] >= 0 for name in line["query"])
         assert line["precision"] == worth / 6

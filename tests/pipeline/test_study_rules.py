@@ -21,8 +21,8 @@ from pipeline.studies.ablation.variants import fit as fit_variant
 from pipeline.studies.ablation.variants import prepare, slopes_of
 from pipeline.studies.active import question
 from pipeline.studies.active.config import ActiveStudy, OpenSet
+from pipeline.studies.active.images import StudyImages, initial_rows
 from pipeline.studies.active.open_set import accuracy, known_classes, passing, query_measures
-from pipeline.studies.active.stage import Stage, initial_rows
 from pipeline.studies.kinds import load_study
 from pipeline.studies.lab.networks import embed, fit, load, predict
 from pipeline.studies.sections import Training
@@ -38,16 +38,16 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 def test_a_class_is_known_when_enough_of_it_is_labeled() -> None:
     rules = OpenSet(known=0.5, promote=3)
     labeled = np.asarray([0, 1, 2, 2, 3, 3, 3, -1, -1, -1], np.int64)
-    assert known_classes(labeled, 4, rules).tolist() == [0, 1, 3]
-    assert known_classes(labeled[:6], 4, rules).tolist() == [0, 1]
-    assert known_classes(labeled, 4, None).tolist() == [0, 1, 2, 3]
+    assert known_classes(labeled, 4, rules=rules).tolist() == [0, 1, 3]
+    assert known_classes(labeled[:6], 4, rules=rules).tolist() == [0, 1]
+    assert known_classes(labeled, 4, rules=None).tolist() == [0, 1, 2, 3]
 
 
 def test_nobody_is_right_on_a_class_that_is_not_known() -> None:
     truth = np.asarray([0, 0, 1, 1, 2, 2], np.int64)
     predicted = np.asarray([0, 1, 1, 1, 0, 1], np.int64)
-    assert accuracy(predicted, truth, np.asarray([0, 1]), 3) == pytest.approx((0.5 + 1.0 + 0.0) / 3)
-    assert accuracy(truth, truth, np.asarray([0, 1]), 4) == pytest.approx(0.5)
+    assert accuracy(predicted, truth, np.asarray([0, 1]), classes=3) == pytest.approx((0.5 + 1.0 + 0.0) / 3)
+    assert accuracy(truth, truth, np.asarray([0, 1]), classes=4) == pytest.approx(0.5)
 
 
 def test_the_filter_cuts_where_the_labeled_far_images_stand_apart() -> None:
@@ -75,19 +75,19 @@ def test_precision_and_recall_of_a_query_by_hand() -> None:
     assert found == {"precision": 0.5, "recall": 0.4}
 
 
-def stage_of(truth: np.ndarray, classes: int) -> Stage:
+def images_of(truth: np.ndarray, classes: int) -> StudyImages:
     n = len(truth)
     ids = tuple(f"i{k:04d}" for k in range(n))
     pixels = np.zeros((n, 3, 8, 8), np.uint8)
-    return Stage(ids, pixels, truth, pixels[:1], truth[:1], tuple(map(str, range(classes))), None)
+    return StudyImages(ids, pixels, truth, pixels[:1], truth[:1], tuple(map(str, range(classes))), None)
 
 
 def test_initial_labels_are_balanced_and_of_known_classes() -> None:
     config = load_study(CONFIGS / "al_digits.yaml", ["initial=22", "open_set={known: 0.5}"])
     assert isinstance(config, ActiveStudy)
     truth = np.asarray([0] * 90 + [1] * 9 + [2] * 60 + [3] * 60 + [-1] * 30, np.int64)
-    stage = stage_of(truth, 4)
-    rows = initial_rows(stage, config, 0)
+    images = images_of(truth, 4)
+    rows = initial_rows(images, config, 0)
     assert np.bincount(truth[rows], minlength=4).tolist() == [
         13,
         9,
@@ -95,8 +95,8 @@ def test_initial_labels_are_balanced_and_of_known_classes() -> None:
         0,
     ]  # a class that runs out leaves its turns
     assert len(set(rows.tolist())) == 22
-    assert rows.tolist() == initial_rows(stage, config, 0).tolist()
-    assert rows.tolist() != initial_rows(stage, config, 1).tolist()
+    assert rows.tolist() == initial_rows(images, config, 0).tolist()
+    assert rows.tolist() != initial_rows(images, config, 1).tolist()
     assert len({member_seed(round_seed(s, r), m) for s in range(4) for r in range(4) for m in range(3)}) == 48
 
 
@@ -136,8 +136,10 @@ def test_training_learns_and_repeats_itself() -> None:
     assert save_weights(first) == save_weights(again)
     logits = predict(first, pixels, MODEL, batch_size=7, device="cpu")
     assert float((logits.argmax(1).numpy() == labels).mean()) > 0.9
-    back = load(MODEL, 2, save_weights(first), "cpu")
-    found = embed(back, [pixels[:5], pixels[5:]], MODEL, ("layer3", "avgpool"), device="cpu", batch_size=16)
+    back = load(MODEL, 2, save_weights(first), device="cpu")
+    found = embed(
+        back, [pixels[:5], pixels[5:]], MODEL, layers=("layer3", "avgpool"), device="cpu", batch_size=16
+    )
     assert torch.allclose(found.logits, logits, atol=1e-4)
     assert found.layers == ("layer3", "avgpool")
 
@@ -191,12 +193,12 @@ def test_the_plain_variants_are_the_librarys_scores() -> None:
     scores = sisom.score(bank, others)
     for partner, wanted in (("none", scores.sisom), ("energy", scores.sisome)):
         variant = Variant(slopes=2.0, outer="anchor", neighbors=3, partner=partner)  # type: ignore[arg-type]
-        assert torch.equal(fit_variant(variant, known, LABELS, Search()).score(others), wanted)
+        assert torch.equal(fit_variant(variant, known, LABELS, search=Search()).score(others), wanted)
 
 
 def test_the_neighbor_as_a_partner_by_a_slow_loop() -> None:
     known, others = features(60, 0), features(20, 1, shift=2.0)
-    fitted = fit_variant(Variant(slopes=2.0, partner="knn"), known, LABELS, Search())
+    fitted = fit_variant(Variant(slopes=2.0, partner="knn"), known, LABELS, search=Search())
     unit = torch.nn.functional.normalize(known.penultimate.double(), dim=1)
     own = torch.cdist(unit, unit)
     own.fill_diagonal_(torch.inf)
@@ -227,7 +229,7 @@ def test_both_partners_are_the_catalogues_detector_and_by_hand_its_formula() -> 
     wanted = min(bank.r_avg, 1) * (near + energy) / 2 + max(1 - bank.r_avg, 0) * ratio
     assert torch.allclose(detector.score(state, others).double(), wanted, atol=1e-4)
 
-    both = fit_variant(Variant(slopes=2.0, outer="anchor", partner="both"), known, LABELS, Search())
+    both = fit_variant(Variant(slopes=2.0, outer="anchor", partner="both"), known, LABELS, search=Search())
     plain = sisom.build_detector("sisom-fused", slopes=2.0)
     assert torch.equal(both.score(others), plain.score(plain.fit(known, LABELS), others))
 
@@ -242,10 +244,12 @@ def test_parts_of_the_space() -> None:
     assert torch.allclose(unit[:, 8:].norm(dim=1), torch.ones(60), atol=1e-5)
     plain = prepare(known, Variant(space="penultimate", slopes=1.0))
     assert torch.equal(plain.saliency, known.penultimate)
-    typical = slopes_of(Variant(slopes="typical"), known, LABELS, Search())
+    typical = slopes_of(Variant(slopes="typical"), known, LABELS, search=Search())
     assert isinstance(typical, dict)
     assert float((known.saliency[:, 8:] * typical["layer3"]).abs().median()) == pytest.approx(1.0, rel=0.05)
-    searched = slopes_of(Variant(slopes="searched"), known, LABELS, Search(rows=60, candidates=(0.1, 1.0)))
+    searched = slopes_of(
+        Variant(slopes="searched"), known, LABELS, search=Search(rows=60, candidates=(0.1, 1.0))
+    )
     assert isinstance(searched, dict)
     best = sisom.average_ratio(known, LABELS, searched)
     assert best <= sisom.average_ratio(known, LABELS, typical) + 1e-6

@@ -4,38 +4,37 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
 import pyarrow as pa
 
-from pipeline.cluster.layout import Cluster
 from pipeline.encoding import canonical
 from pipeline.report.blocks import Block, Table
 from pipeline.studies.ablation.config import AblationStudy, Search, Variant
 from pipeline.studies.ablation.variants import fit
 from pipeline.studies.image_sets.roles import find_sets, roles_of
-from pipeline.studies.lab.cells import Bench, Cell, compute
+from pipeline.studies.lab.cells import Bench, Cell, Lab, compute
 from pipeline.studies.lab.checkpoints import networks
 from pipeline.studies.lab.features import Embedded, facts_of, features, read_features
 from pipeline.studies.lab.scoreboard import Line, all_values, blocks, measures, summary
 from pipeline.studies.outcome import CellRecord, Outcome, percent, seconds_table, spread
-from pipeline.voice import Voice
 
 
-def run(config: AblationStudy, bench: Bench, cluster: Cluster, voice: Voice) -> Outcome:
+def run(config: AblationStudy, lab: Lab) -> Outcome:
     """Compute what is missing, and tell what came out."""
     variants = config.variants()
     sets = find_sets(roles_of(config), config.data, config.storage)
-    nets = networks(config, sets, bench, cluster, voice)
+    nets = networks(config, sets, lab)
     embedded = {
-        precision: features(config, sets, nets, bench, cluster, voice, precision=precision)
+        precision: features(config, sets, nets, lab=lab, precision=precision)
         for precision in sorted({variant.precision for variant in variants.values()}, reverse=True)
     }
-    voice.say(f"{len(variants)} variants on {len(nets)} networks")
+    lab.voice.say(f"{len(variants)} variants on {len(nets)} networks")
     keys = list(product(range(len(nets)), variants))
-    cells = [_cell(config, name, variants[name], embedded[variants[name].precision][i]) for i, name in keys]
-    results = compute(cells, bench, cluster, voice)
+    cells = [_cell(config, name, embedded[variants[name].precision][i]) for i, name in keys]
+    results = compute(cells, lab)
     unknown = [role for role in sets.wanted if "/" in role]
     lines = [
         Line(name, nets[i].name, {role: result["sets"][role] for role in unknown})
@@ -43,11 +42,11 @@ def run(config: AblationStudy, bench: Bench, cluster: Cluster, voice: Voice) -> 
     ]
     first = next(iter(embedded.values()))
     return Outcome(
-        facts=facts_of(sets, first, bench.open()) | {"base": _shown(config.base)},
+        facts=facts_of(sets, first, lab.bench.open()) | {"base": _shown(config.base)},
         tables={
             "values": all_values(lines, "variant"),
             "summary": summary(lines, "variant"),
-            "variants": _told(config, keys, [net.name for net in nets], results),
+            "variants": _told(config, keys, results, nets=[net.name for net in nets]),
         },
         seconds=seconds_table(results),
         blocks=[*blocks(lines, "variant"), _effects(config, keys, results)],
@@ -67,7 +66,16 @@ def run(config: AblationStudy, bench: Bench, cluster: Cluster, voice: Voice) -> 
     )
 
 
-def _cell(config: AblationStudy, name: str, variant: Variant, place: Embedded) -> Cell:
+@dataclass(frozen=True)
+class VariantHints:
+    """The variant of a cell, and how its slopes are searched."""
+
+    variant: Variant
+    search: Search
+
+
+def _cell(config: AblationStudy, name: str, place: Embedded) -> Cell[VariantHints]:
+    variant = config.variants()[name]
     return Cell(
         name=f"variants/{place.checkpoint.name}/{name}",
         spec={
@@ -78,17 +86,15 @@ def _cell(config: AblationStudy, name: str, variant: Variant, place: Embedded) -
             "threads": config.compute.threads,
         },
         work=_vary,
-        hints={"variant": variant, "search": config.search},
+        hints=VariantHints(variant, config.search),
     )
 
 
-def _vary(cell: Cell, bench: Bench, shared: Any) -> Mapping[str, Any]:  # noqa: ARG001
+def _vary(cell: Cell[VariantHints], bench: Bench, shared: Any) -> Mapping[str, Any]:  # noqa: ARG001
     workspace, folders = bench.open(), cell.spec["features"]
-    variant: Variant = cell.hints["variant"]
-    search: Search = cell.hints["search"]
     fitted_on, labels = read_features(workspace, folders["fit"])
     began = time.perf_counter()
-    fitted = fit(variant, fitted_on, labels, search)
+    fitted = fit(cell.hints.variant, fitted_on, labels, search=cell.hints.search)
     fit_s = time.perf_counter() - began
     scores, score_s, rows = {}, 0.0, 0
     for role in [role for role in folders if role != "fit"]:
@@ -125,7 +131,7 @@ def _overlap(keys: Keys, results: Results) -> list[float]:
     ]
 
 
-def _told(config: AblationStudy, keys: Keys, nets: Sequence[str], results: Results) -> pa.Table:
+def _told(config: AblationStudy, keys: Keys, results: Results, *, nets: Sequence[str]) -> pa.Table:
     """What each variant is, on each network: its parts, r_avg, its bank and its query."""
     variants = config.variants()
     rows = [

@@ -39,13 +39,13 @@ class Fitted:
         return fuse(self.bank, scores, partner)
 
 
-def fit(variant: Variant, features: sisom.Features, labels: Tensor, search: Search) -> Fitted:
+def fit(variant: Variant, features: sisom.Features, labels: Tensor, *, search: Search) -> Fitted:
     """Build the variant from labeled features."""
     prepared = prepare(features, variant)
     bank = sisom.fit_bank(
         prepared,
         labels,
-        slopes=slopes_of(variant, prepared, labels, search),
+        slopes=slopes_of(variant, prepared, labels, search=search),
         subset=variant.subset,
         subset_method=variant.subset_method,
         outer=variant.outer,
@@ -75,7 +75,7 @@ def prepare(features: sisom.Features, variant: Variant) -> sisom.Features:
 
 
 def slopes_of(
-    variant: Variant, features: sisom.Features, labels: Tensor, search: Search
+    variant: Variant, features: sisom.Features, labels: Tensor, *, search: Search
 ) -> str | float | Mapping[str, float]:
     """The slopes of prepared features, searched if they are to be."""
     if variant.slopes == "typical":

@@ -10,54 +10,62 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from pipeline.studies.active.config import ActiveStudy
-from pipeline.studies.active.open_set import (
-    known_classes,
-    query_measures,
-)
-from pipeline.studies.active.question import _Question
-from pipeline.studies.active.stage import Rows, Stage, _accuracy, _trained, initial_rows
+from pipeline.learn.seeds import round_seed
+from pipeline.studies.active.config import ActiveStudy, Strategy
+from pipeline.studies.active.images import Rows, StudyImages, initial_rows
+from pipeline.studies.active.learner import Learner
+from pipeline.studies.active.open_set import query_measures
+from pipeline.studies.active.question import Question
 from pipeline.studies.lab.cells import Bench, Cell
 from pipeline.studies.lab.checkpoints import WEIGHTS
-from pipeline.studies.lab.networks import load
 from pipeline.workspace.artefacts import Workspace
 
 
-def first_round(cell: Cell, bench: Bench, stage: Stage) -> Mapping[str, Any]:
-    """The network that all strategies of a seed start from."""
-    config: ActiveStudy = cell.hints["config"]
-    rows = initial_rows(stage, config, cell.spec["seed"])
+@dataclass(frozen=True)
+class ChainHints:
+    """What a chain needs beside its spec; `initial` is the folder of its first network."""
+
+    config: ActiveStudy
+    strategy: Strategy
+    initial: str
+
+
+def first_round(cell: Cell[ActiveStudy], bench: Bench, images: StudyImages) -> Mapping[str, Any]:
+    """Train the network that all strategies of a seed start from."""
+    learner = Learner(cell.hints, images, bench)
+    rows = initial_rows(images, cell.hints, cell.spec["seed"])
     began = time.perf_counter()
-    weights, known = _trained(stage, config, bench, rows, cell.spec["seed"], 0)
+    weights = learner.train(rows, seed=round_seed(cell.spec["seed"], 0))
     seconds = time.perf_counter() - began
     store = bench.open().store
     store.put(f"{cell.folder}/{WEIGHTS}", weights)
-    store.put(f"{cell.folder}/model.json", _labeled_json(stage, rows))
-    net = load(config.model, len(known), weights, bench.device)
+    store.put(f"{cell.folder}/model.json", json.dumps(learner.named(rows)).encode())
+    known = learner.known(rows)
     return {
         "weights": hashlib.sha256(weights).hexdigest(),
-        "accuracy": _accuracy(net, stage, config, bench, known),
+        "accuracy": learner.accuracy(learner.load(weights, known), known),
         "seconds": {"train": seconds},
     }
 
 
-def chain(cell: Cell, bench: Bench, stage: Stage) -> Mapping[str, Any]:
-    """All rounds of one strategy; each is an artefact of its own, found if it is there."""
-    config: ActiveStudy = cell.hints["config"]
-    workspace = bench.open()
-    row_of = {name: row for row, name in enumerate(stage.ids)}
-    labeled = initial_rows(stage, config, cell.spec["seed"])
+def chain(cell: Cell[ChainHints], bench: Bench, images: StudyImages) -> Mapping[str, Any]:
+    """Do all rounds of one strategy; each is an artefact of its own, found if it is there."""
+    config, workspace = cell.hints.config, bench.open()
+    rounds = _Rounds(cell, Learner(config, images, bench), workspace)
+    row_of = {name: row for row, name in enumerate(images.ids)}
+    labeled = initial_rows(images, config, cell.spec["seed"])
     lines: list[dict[str, Any]] = []
     for index in range(config.rounds):
         key = f"{cell.folder}/round-{index:03d}.json"
         if workspace.exists(key):
             line = workspace.read_json(key)
         else:
-            line = _round(cell, bench, stage, workspace, labeled, index)
+            line = rounds.do(index, labeled)
             workspace.write_json(key, line)
         lines.append(line)
         labeled = np.sort(np.concatenate([labeled, np.asarray([row_of[i] for i in line["query"]], np.int64)]))
@@ -72,33 +80,43 @@ def chain(cell: Cell, bench: Bench, stage: Stage) -> Mapping[str, Any]:
     }
 
 
-def _round(
-    cell: Cell, bench: Bench, stage: Stage, workspace: Workspace, labeled: Rows, index: int
-) -> dict[str, Any]:
-    config: ActiveStudy = cell.hints["config"]
-    seed, seconds = cell.spec["seed"], {}
-    known = known_classes(stage.truth[labeled], len(stage.classes), config.open_set)
-    if index == 0:
-        folder = cell.hints["initial"]
-        weights = workspace.store.get(f"{folder}/{WEIGHTS}")
-        reached = workspace.read_json(f"{folder}/result.json")["accuracy"]
-        net = load(config.model, len(known), weights, bench.device)
-    else:
-        began = time.perf_counter()
-        weights, known = _trained(stage, config, bench, labeled, seed, index)
-        seconds["train"] = time.perf_counter() - began
-        net = load(config.model, len(known), weights, bench.device)
-        reached = _accuracy(net, stage, config, bench, known)
-    line: dict[str, Any] = {"labeled": len(labeled), "accuracy": reached, "classes": len(known), "query": []}
-    if index + 1 == config.rounds:
-        workspace.store.put(f"{cell.folder}/model.json", _labeled_json(stage, labeled))
-        workspace.store.put(f"{cell.folder}/{WEIGHTS}", weights)
-        return {**line, "seconds": seconds}
-    asked, more, took = _Question(cell, bench, stage, net, labeled, known, index).ask()
-    if config.open_set is not None:
-        line |= query_measures(stage.truth[asked], stage.truth[labeled], stage.truth)
-    return {**line, **more, "query": [stage.ids[row] for row in asked], "seconds": {**seconds, **took}}
+@dataclass(frozen=True)
+class _Rounds:
+    """The rounds of a chain."""
 
+    cell: Cell[ChainHints]
+    learner: Learner
+    workspace: Workspace
 
-def _labeled_json(stage: Stage, labeled: Rows) -> bytes:
-    return json.dumps({"labeled": [stage.ids[row] for row in labeled]}).encode()
+    def do(self, index: int, labeled: Rows) -> dict[str, Any]:
+        """Train on the labeled rows, test, and ask, but for the last round; return what is kept of it."""
+        cell, learner, images = self.cell, self.learner, self.learner.images
+        seed, seconds = round_seed(cell.spec["seed"], index), {}
+        known = learner.known(labeled)
+        if index == 0:
+            weights = self.workspace.store.get(f"{cell.hints.initial}/{WEIGHTS}")
+            reached = self.workspace.read_json(f"{cell.hints.initial}/result.json")["accuracy"]
+            net = learner.load(weights, known)
+        else:
+            began = time.perf_counter()
+            weights = learner.train(labeled, seed=seed)
+            seconds["train"] = time.perf_counter() - began
+            net = learner.load(weights, known)
+            reached = learner.accuracy(net, known)
+        line: dict[str, Any] = {
+            "labeled": len(labeled), "accuracy": reached, "classes": len(known), "query": []
+        }  # fmt: skip
+        if index + 1 == learner.config.rounds:
+            trained_on = json.dumps(learner.named(labeled)).encode()
+            self.workspace.store.put(f"{cell.folder}/model.json", trained_on)
+            self.workspace.store.put(f"{cell.folder}/{WEIGHTS}", weights)
+            return {**line, "seconds": seconds}
+        answer = Question(learner, cell.hints.strategy, net, labeled, seed).ask()
+        if learner.config.open_set is not None:
+            line |= query_measures(images.truth[answer.rows], images.truth[labeled], images.truth)
+        return {
+            **line,
+            **answer.measured,
+            "query": [images.ids[row] for row in answer.rows],
+            "seconds": {**seconds, **answer.seconds},
+        }

@@ -19,7 +19,7 @@ def known_at_first(classes: int, rules: OpenSet | None) -> int:
     return classes if rules is None else max(2, round(rules.known * classes))
 
 
-def known_classes(labeled: Classes, classes: int, rules: OpenSet | None) -> Classes:
+def known_classes(labeled: Classes, classes: int, *, rules: OpenSet | None) -> Classes:
     """The classes that are known given the classes of the labeled images, ascending."""
     first = known_at_first(classes, rules)
     if rules is None:
@@ -28,7 +28,7 @@ def known_classes(labeled: Classes, classes: int, rules: OpenSet | None) -> Clas
     return np.asarray([c for c in range(classes) if c < first or counts[c] >= rules.promote], np.int64)
 
 
-def accuracy(predicted: Classes, truth: Classes, known: Classes, classes: int) -> float:
+def accuracy(predicted: Classes, truth: Classes, known: Classes, *, classes: int) -> float:
     """The mean over all classes of the share of their images that are right; nobody is right on an unknown class.
 
     `predicted` are classes of the taxonomy, `truth` too.

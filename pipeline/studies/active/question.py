@@ -4,120 +4,112 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 import sisom
-from pipeline.learn.seeds import round_seed
-from pipeline.studies.active.config import ActiveStudy, Strategy
-from pipeline.studies.active.open_set import passing
-from pipeline.studies.active.stage import Rows, Stage, _trained
-from pipeline.studies.lab.cells import Bench, Cell
-from pipeline.studies.lab.networks import embed, load, predict
+from pipeline.learn.seeds import member_seed
+from pipeline.studies.active.config import Strategy
+from pipeline.studies.active.images import Rows
+from pipeline.studies.active.learner import Learner
+from pipeline.studies.active.open_set import Classes, passing
 from sisom.selectors import dropout_votes, ensemble_votes
 from sisom.types import Candidates, Labeled
 from sisom.verdicts import far_filter
 
 
 @dataclass(frozen=True)
-class _Question:
-    """One query: what the strategy needs is made, nothing else."""
+class Answer:
+    """A query: rows of the pool in pick order, what is worth telling of it, and the seconds it took."""
 
-    cell: Cell
-    bench: Bench
-    stage: Stage
+    rows: Rows
+    measured: dict[str, float]
+    seconds: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Question:
+    """One query: what the strategy needs is made, nothing else.
+
+    learner   makes features and networks
+    strategy  chooses
+    net       the round's network
+    labeled   rows that are labeled by now
+    seed      of the round
+    """
+
+    learner: Learner
+    strategy: Strategy
     net: torch.nn.Module
     labeled: Rows
-    known: Rows
-    index: int
+    seed: int
 
-    def ask(self) -> tuple[Rows, dict[str, float], dict[str, float]]:
-        """Rows of the pool to label, in pick order; what is worth telling; and the seconds it took."""
-        config: ActiveStudy = self.cell.hints["config"]
-        choice: Strategy = self.cell.hints["strategy"]
-        selector = choice.selector(sisom.Head.of(self.net.cpu()))
-        self.net.to(self.bench.device)
-        needs, told = selector.needs, {}
-        pool = np.setdiff1d(np.arange(len(self.stage.ids)), self.labeled)
-        seed = round_seed(self.cell.spec["seed"], self.index)
+    @cached_property
+    def known(self) -> Classes:
+        """The classes that are known by now."""
+        return self.learner.known(self.labeled)
+
+    def ask(self) -> Answer:
+        """Choose rows of the pool to label."""
+        config, images = self.learner.config, self.learner.images
+        selector = self.strategy.selector(sisom.Head.of(self.net.cpu()))
+        self.net.to(self.learner.bench.device)
+        needs, measured = selector.needs, {}
+        pool = np.setdiff1d(np.arange(len(images.ids)), self.labeled)
         began = time.perf_counter()
         features = scores = votes = seen = None
-        inside = self.labeled[np.isin(self.stage.truth[self.labeled], self.known)]
-        labels = torch.from_numpy(np.searchsorted(self.known, self.stage.truth[inside]))
+        inside = self.labeled[np.isin(images.truth[self.labeled], self.known)]
+        labels = torch.from_numpy(np.searchsorted(self.known, images.truth[inside]))
         deep = "scores" in needs or hasattr(selector, "slopes")  # some build a bank of their own
-        if needs - {"labeled"} or choice.filter:
-            features = self._features(pool, deep=deep)
-        if choice.filter:
-            pool, features = self._filtered(pool, features, min(config.query, len(pool)))
+        if needs - {"labeled"} or self.strategy.filter:
+            features = self.learner.features(self.net, pool, deep=deep)
+        if self.strategy.filter:
+            assert features is not None
+            kept = self._passing(features, least=min(config.query, len(pool)))
+            pool, features = pool[kept], features.select(torch.from_numpy(kept))
         if "labeled" in needs or deep:
-            seen = self._features(inside, deep=deep)
+            seen = self.learner.features(self.net, inside, deep=deep)
         if "scores" in needs:
             assert seen is not None and features is not None
             bank = sisom.fit_bank(seen, labels, num_classes=len(self.known), **config.space.model_dump())
-            told["r_avg"] = float(bank.r_avg)
+            measured["r_avg"] = float(bank.r_avg)
             scores = sisom.score(bank, features)
         if "committee" in needs:
             assert features is not None
-            who = getattr(selector, "committee", "dropout")
-            votes = self._votes(who, features, pool, seed)
-        embed_s = time.perf_counter() - began
+            votes = self._votes(getattr(selector, "committee", "dropout"), features, pool)
+        prepare_s = time.perf_counter() - began
         began = time.perf_counter()
-        candidates = Candidates([self.stage.ids[row] for row in pool], scores, features, votes)
-        known = Labeled(seen, labels, len(self.known))
-        picks = selector.select(candidates, known, min(config.query, len(pool)), seed=seed)
-        return (
-            pool[picks.numpy()],
-            told,
-            {"prepare": embed_s, "select": time.perf_counter() - began},
-        )
+        candidates = Candidates([images.ids[row] for row in pool], scores, features, votes)
+        labeled = Labeled(seen, labels, len(self.known))
+        picks = selector.select(candidates, labeled, min(config.query, len(pool)), seed=self.seed)
+        seconds = {"prepare": prepare_s, "select": time.perf_counter() - began}
+        return Answer(pool[picks.numpy()], measured, seconds)
 
-    def _features(self, rows: Rows, *, deep: bool) -> sisom.Features:
-        """Of images; only a bank needs more than the last layer."""
-        model = self.cell.hints["config"].model
-        return embed(
-            self.net,
-            (self.stage.pixels[rows[i : i + 1024]] for i in range(0, len(rows), 1024)),
-            model,
-            model.layers if deep else model.layers[-1:],
-            device=self.bench.device,
-            batch_size=self.bench.compute.batch_size,
-        )
-
-    def _filtered(
-        self, pool: Rows, features: sisom.Features | None, least: int
-    ) -> tuple[Rows, sisom.Features]:
-        """The part of the pool that does not look as far away as the labeled far images."""
-        assert features is not None
-        config: ActiveStudy = self.cell.hints["config"]
-        size = self.bench.compute.batch_size
-        pixels = self.stage.pixels[self.labeled]
-        logits = predict(self.net, pixels, config.model, batch_size=size, device=self.bench.device)
-        answered, far = _energy(logits), self.stage.truth[self.labeled] < 0
+    def _passing(self, features: sisom.Features, *, least: int) -> Rows:
+        """Return the rows of features that do not look as far away as the labeled far images."""
+        images = self.learner.images
+        answered = _energy(self.learner.logits(self.net, images.pixels[self.labeled]))
+        far = images.truth[self.labeled] < 0
         limit, _ = far_filter(answered[far], answered[~far])
-        keep = np.flatnonzero(passing(_energy(features.logits), limit, least))
-        return pool[keep], features.select(torch.from_numpy(keep))
+        return np.flatnonzero(passing(_energy(features.logits), limit, least))
 
-    def _votes(self, who: str, features: sisom.Features, pool: Rows, seed: int) -> torch.Tensor:
-        """Class probabilities by each member: passes with dropout before the classifier, or networks of other seeds."""
-        config: ActiveStudy = self.cell.hints["config"]
-        members = config.committee.members
-        if who == "dropout":
+    def _votes(self, committee: str, features: sisom.Features, pool: Rows) -> torch.Tensor:
+        """Return class probabilities by each member: passes with dropout, or networks of other seeds."""
+        rules = self.learner.config.committee
+        if committee == "dropout":
             head = sisom.Head.of(self.net.cpu())
-            self.net.to(self.bench.device)
-            dropout = config.committee.dropout
-            return dropout_votes(head, features.penultimate, members=members, dropout=dropout, seed=seed)
+            self.net.to(self.learner.bench.device)
+            return dropout_votes(
+                head, features.penultimate, members=rules.members, dropout=rules.dropout, seed=self.seed
+            )
         found = [features.logits]
-        size = self.bench.compute.batch_size
-        for member in range(1, members):
-            weights, _ = _trained(
-                self.stage, config, self.bench, self.labeled, self.cell.spec["seed"], self.index, member
-            )
-            net = load(config.model, len(self.known), weights, self.bench.device)
-            found.append(
-                predict(net, self.stage.pixels[pool], config.model, batch_size=size, device=self.bench.device)
-            )
+        for member in range(1, rules.members):
+            weights = self.learner.train(self.labeled, seed=member_seed(self.seed, member))
+            net = self.learner.load(weights, self.known)
+            found.append(self.learner.logits(net, self.learner.images.pixels[pool]))
         return ensemble_votes(found)
 
 

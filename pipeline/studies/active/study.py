@@ -8,32 +8,31 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.cluster.layout import Cluster
 from pipeline.errors import ConfigError
-from pipeline.model.weights import new_network
+from pipeline.model.weights import Start, new_network
+from pipeline.store.opening import open_store
 from pipeline.studies.active.blocks import blocks
-from pipeline.studies.active.chain import chain, first_round
-from pipeline.studies.active.config import ActiveStudy, Strategy
+from pipeline.studies.active.chain import ChainHints, chain, first_round
+from pipeline.studies.active.config import ActiveStudy
 from pipeline.studies.active.curves import Curve, tables
+from pipeline.studies.active.images import StudyImages
 from pipeline.studies.active.open_set import FAR, known_at_first
-from pipeline.studies.active.stage import Stage, open_start
 from pipeline.studies.image_sets.sets import MAX_PIXELS, digest_of, open_set
-from pipeline.studies.lab.cells import RULES, Bench, Cell, compute
+from pipeline.studies.lab.cells import RULES, Cell, Lab, compute
 from pipeline.studies.outcome import CellRecord, Outcome, seconds_table
-from pipeline.voice import Voice
 
 
-def run(config: ActiveStudy, bench: Bench, cluster: Cluster, voice: Voice) -> Outcome:
+def run(config: ActiveStudy, lab: Lab) -> Outcome:
     """Compute what is missing, and tell what came out."""
-    stage, images = prepared(config, bench)
-    new_network(config.model, len(stage.classes), seed=0, dropout=config.train.dropout, start=stage.start)
+    images, digests = prepared(config)
+    new_network(config.model, len(images.classes), seed=0, dropout=config.train.dropout, start=images.start)
     common = {
         "rules": RULES,
-        "images": images,
+        "images": digests,
         "initial": config.initial,
         "model": config.model.model_dump(mode="json", exclude={"layers"}),
         "train": config.train.model_dump(mode="json"),
-        "start": None if stage.start is None else hashlib.sha256(stage.start.weights).hexdigest(),
+        "start": None if images.start is None else hashlib.sha256(images.start.weights).hexdigest(),
         "open_set": None
         if config.open_set is None
         else config.open_set.model_dump(mode="json", exclude={"far"}),
@@ -41,25 +40,25 @@ def run(config: ActiveStudy, bench: Bench, cluster: Cluster, voice: Voice) -> Ou
         "batch_size": config.compute.batch_size,
     }
     starts = {
-        seed: Cell(f"initial/seed-{seed}", {**common, "seed": seed}, first_round, {"config": config})
+        seed: Cell(f"initial/seed-{seed}", {**common, "seed": seed}, first_round, config)
         for seed in config.seeds
     }
-    voice.say(f"{len(stage.ids):,} images in the pool; {len(starts)} initial networks")
-    compute(list(starts.values()), bench, cluster, voice, stage)
+    lab.voice.say(f"{len(images.ids):,} images in the pool; {len(starts)} initial networks")
+    compute(list(starts.values()), lab, shared=images)
     cells = [
-        _chain(config, choice, seed, common, starts[seed])
+        _chain({**common, "seed": seed}, ChainHints(config, choice, starts[seed].folder))
         for seed in config.seeds
         for choice in config.strategies
     ]
-    voice.say(f"{len(cells)} chains of {config.rounds} rounds")
-    results = compute(cells, bench, cluster, voice, stage)
+    lab.voice.say(f"{len(cells)} chains of {config.rounds} rounds")
+    results = compute(cells, lab, shared=images)
     curves = [
-        Curve(cell.hints["strategy"].label, cell.spec["seed"], tuple(result["rounds"]))
+        Curve(cell.hints.strategy.label, cell.spec["seed"], tuple(result["rounds"]))
         for cell, result in zip(cells, results, strict=True)
     ]
     seconds = seconds_table(results)
     return Outcome(
-        facts=_facts(config, stage),
+        facts=_facts(config, images),
         tables=tables(curves, config.targets),
         seconds=seconds,
         blocks=blocks(curves, seconds, config),
@@ -75,10 +74,10 @@ def run(config: ActiveStudy, bench: Bench, cluster: Cluster, voice: Voice) -> Ou
     )
 
 
-def _chain(config: ActiveStudy, choice: Strategy, seed: int, common: Mapping[str, Any], start: Cell) -> Cell:
+def _chain(common: Mapping[str, Any], hints: ChainHints) -> Cell[ChainHints]:
+    config, choice = hints.config, hints.strategy
     spec = {
         **common,
-        "seed": seed,
         "strategy": choice.name,
         "options": choice.options,
         "filter": choice.filter,
@@ -88,11 +87,10 @@ def _chain(config: ActiveStudy, choice: Strategy, seed: int, common: Mapping[str
         "space": config.space.model_dump(mode="json"),
         "committee": config.committee.model_dump(mode="json"),
     }
-    hints = {"config": config, "strategy": choice, "initial": start.folder}
-    return Cell(f"chains/{choice.label}/seed-{seed}", spec, chain, hints)
+    return Cell(f"chains/{choice.label}/seed-{spec['seed']}", spec, chain, hints)
 
 
-def prepared(config: ActiveStudy, bench: Bench) -> tuple[Stage, dict[str, str]]:
+def prepared(config: ActiveStudy) -> tuple[StudyImages, dict[str, str]]:
     """All images, decoded, and the digests of their sets.
 
     Raises:
@@ -117,7 +115,7 @@ def prepared(config: ActiveStudy, bench: Bench) -> tuple[Stage, dict[str, str]]:
     ids = [*pool.ids, *(name for each in outside for name in each.ids)]
     if len(set(ids)) < len(ids):
         raise ConfigError("open_set.far: ids that the pool has too; give the images a set of their own")
-    stage = Stage(
+    images = StudyImages(
         ids=tuple(ids),
         pixels=np.concatenate([pool.decoded(transform), *(each.decoded(transform) for each in outside)]),
         truth=np.concatenate(
@@ -126,22 +124,29 @@ def prepared(config: ActiveStudy, bench: Bench) -> tuple[Stage, dict[str, str]]:
         test_pixels=test.decoded(transform),
         test_truth=test.labels(pool.order),
         classes=pool.order,
-        start=open_start(config.start, bench),
+        start=_start(config),
     )
     digests = {"pool": digest_of(pool), "test": digest_of(test)}
-    return stage, digests | {f"far/{each.name}": digest_of(each) for each in outside}
+    return images, digests | {f"far/{each.name}": digest_of(each) for each in outside}
 
 
-def _facts(config: ActiveStudy, stage: Stage) -> dict[str, str]:
+def _start(config: ActiveStudy) -> Start | None:
+    """Read the weights of a self-supervised start."""
+    if config.start is None:
+        return None
+    return Start(open_store(config.start, config.storage).get(""), "backbone")
+
+
+def _facts(config: ActiveStudy, images: StudyImages) -> dict[str, str]:
     facts = {
-        "pool": f"{config.pool.name} {config.pool.split}, {int((stage.truth >= 0).sum()):,} images "
-        f"of {len(stage.classes)} classes",
-        "test": f"{config.test.name} {config.test.split}, {len(stage.test_truth):,} images",
+        "pool": f"{config.pool.name} {config.pool.split}, {int((images.truth >= 0).sum()):,} images "
+        f"of {len(images.classes)} classes",
+        "test": f"{config.test.name} {config.test.split}, {len(images.test_truth):,} images",
         "labels": f"{config.initial} at first, {config.query} more in each of {config.rounds - 1} rounds",
         "network": f"{config.model.name}, {config.train.epochs} epochs, trained afresh in each round",
         "seeds": ", ".join(map(str, config.seeds)),
     }
     if config.open_set is not None:
-        facts["known at first"] = f"{known_at_first(len(stage.classes), config.open_set)} classes"
-        facts["of another world"] = f"{int((stage.truth == FAR).sum()):,} images of the pool"
+        facts["known at first"] = f"{known_at_first(len(images.classes), config.open_set)} classes"
+        facts["of another world"] = f"{int((images.truth == FAR).sum()):,} images of the pool"
     return facts

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 from typing import Any
@@ -11,35 +12,36 @@ from typing import Any
 import torch
 
 import sisom
-from pipeline.cluster.layout import Cluster
 from pipeline.model.detector import detector_for
 from pipeline.model.network import normalise
 from pipeline.report.blocks import Block, Table
 from pipeline.store.opening import open_store
 from pipeline.studies.detection.config import Detection, OodStudy
-from pipeline.studies.image_sets.roles import Sets, find_sets, roles_of
+from pipeline.studies.image_sets.roles import find_sets, roles_of
 from pipeline.studies.image_sets.sets import MAX_PIXELS, open_set
-from pipeline.studies.lab.cells import Bench, Cell, compute
-from pipeline.studies.lab.checkpoints import networks
+from pipeline.studies.lab.cells import Bench, Cell, Lab, compute
+from pipeline.studies.lab.checkpoints import Checkpoint, networks
 from pipeline.studies.lab.features import Embedded, facts_of, features, read_features
 from pipeline.studies.lab.networks import load
 from pipeline.studies.lab.scoreboard import Line, all_values, blocks, measures, summary
 from pipeline.studies.outcome import CellRecord, Outcome, seconds_table, spread
-from pipeline.voice import Voice
+from pipeline.studies.sections import ImageSet
 from sisom.bank.subset import choose_rows
 
 
-def run(config: OodStudy, bench: Bench, cluster: Cluster, voice: Voice) -> Outcome:
+def run(config: OodStudy, lab: Lab) -> Outcome:
     """Compute what is missing, and tell what came out."""
     roles = roles_of(config)
     if config.validation is not None and any(choice.sweep for choice in config.detectors):
         roles |= {"validation": config.validation.known, "unknown": config.validation.unknown}
     sets = find_sets(roles, config.data, config.storage)
-    embedded = features(config, sets, networks(config, sets, bench, cluster, voice), bench, cluster, voice)
-    voice.say(f"{len(config.detectors)} detectors on {len(embedded)} networks")
+    embedded = features(config, sets, networks(config, sets, lab), lab=lab)
+    lab.voice.say(f"{len(config.detectors)} detectors on {len(embedded)} networks")
     pairs = list(product(embedded, config.detectors))
-    cells = [_cell(choice, place, config, sets) for place, choice in pairs]
-    results = compute(cells, bench, cluster, voice)
+    cells = [
+        _cell(choice, place, DetectorHints(config, place.checkpoint, sets.wanted)) for place, choice in pairs
+    ]
+    results = compute(cells, lab)
     lines = [
         Line(
             choice.label, place.checkpoint.name, {role: result["sets"][role] for role in roles if "/" in role}
@@ -47,7 +49,7 @@ def run(config: OodStudy, bench: Bench, cluster: Cluster, voice: Voice) -> Outco
         for (place, choice), result in zip(pairs, results, strict=True)
     ]
     return Outcome(
-        facts=facts_of(sets, embedded, bench.open()),
+        facts=facts_of(sets, embedded, lab.bench.open()),
         tables={"values": all_values(lines, "detector"), "summary": summary(lines, "detector")},
         seconds=seconds_table(results),
         blocks=[*blocks(lines, "detector"), _details(lines, results)],
@@ -66,7 +68,16 @@ def run(config: OodStudy, bench: Bench, cluster: Cluster, voice: Voice) -> Outco
     )
 
 
-def _cell(choice: Detection, place: Embedded, config: OodStudy, sets: Sets) -> Cell:
+@dataclass(frozen=True)
+class DetectorHints:
+    """What a detector's cell needs beside its spec; `sets` are the image sets by role."""
+
+    config: OodStudy
+    checkpoint: Checkpoint
+    sets: Mapping[str, ImageSet]
+
+
+def _cell(choice: Detection, place: Embedded, hints: DetectorHints) -> Cell[DetectorHints]:
     return Cell(
         name=f"detectors/{place.checkpoint.name}/{choice.label}",
         spec={
@@ -75,14 +86,14 @@ def _cell(choice: Detection, place: Embedded, config: OodStudy, sets: Sets) -> C
             "sweep": choice.swept(),
             "rows": choice.rows,
             "features": dict(place.folders),
-            "threads": config.compute.threads,
+            "threads": hints.config.compute.threads,
         },
         work=_detect,
-        hints={"checkpoint": place.checkpoint, "config": config, "sets": sets.wanted},
+        hints=hints,
     )
 
 
-def _detect(cell: Cell, bench: Bench, shared: Any) -> Mapping[str, Any]:  # noqa: ARG001
+def _detect(cell: Cell[DetectorHints], bench: Bench, shared: Any) -> Mapping[str, Any]:  # noqa: ARG001
     scene = _Scene(cell, bench)
     options = {key: _frozen(value) for key, value in cell.spec["options"].items()}
     chosen = _best(scene, cell.spec["sweep"], options) if cell.spec["sweep"] else {}
@@ -121,9 +132,9 @@ def _best(scene: _Scene, sweep: Mapping[str, Sequence[Any]], options: Mapping[st
 class _Scene:
     """What a detector's cell works with: one network, the features of each set, and images where they are needed."""
 
-    def __init__(self, cell: Cell, bench: Bench) -> None:
+    def __init__(self, cell: Cell[DetectorHints], bench: Bench) -> None:
         self._cell, self._bench, self._workspace = cell, bench, bench.open()
-        self._config: OodStudy = cell.hints["config"]
+        self._config = cell.hints.config
         features, labels = read_features(self._workspace, cell.spec["features"]["fit"])
         if cell.spec["rows"] is not None:
             kept, _ = choose_rows(features.penultimate, labels, size=cell.spec["rows"])
@@ -132,9 +143,9 @@ class _Scene:
 
     @cached_property
     def _net(self) -> torch.nn.Module:
-        checkpoint = self._cell.hints["checkpoint"]
+        checkpoint = self._cell.hints.checkpoint
         weights = open_store(checkpoint.uri, self._bench.storage).get("")
-        return load(self._config.model, self.fitted_on[0].logits.shape[1], weights, self._bench.device)
+        return load(self._config.model, self.fitted_on[0].logits.shape[1], weights, device=self._bench.device)
 
     def detector(self, options: Mapping[str, Any]) -> Any:
         """The cell's detector; it is given the network's last layer if it needs that."""
@@ -148,7 +159,7 @@ class _Scene:
         if "model" not in detector.needs:
             return read_features(self._workspace, self._cell.spec["features"][role])[0]
         config = self._config
-        images = open_set(self._cell.hints["sets"][role], config.data, config.storage)
+        images = open_set(self._cell.hints.sets[role], config.data, config.storage)
         parts, size = [], self._bench.compute.batch_size
         for piece in images.pixels(config.model.transform(MAX_PIXELS)):
             for start in range(0, len(piece), size):

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import ray
 import ray.tune
@@ -56,17 +56,29 @@ class Bench:
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One piece of work. `work(cell, bench, shared)` gives the JSON of the result, with `seconds` apart.
+class Lab:
+    """Where the cells of a study are computed: their bench, the cluster below it, and who is told of them."""
+
+    bench: Bench
+    cluster: Cluster
+    voice: Voice
+
+
+Hints = TypeVar("Hints")
+
+
+@dataclass(frozen=True)
+class Cell(Generic[Hints]):
+    """One piece of work. `work(cell, bench, shared)` returns the JSON of the result, with `seconds` apart.
 
     `spec` is what the result follows from, and may hold nothing else: no places, no machines. `hints` is what the
-    work needs beside it, such as where the images lie.
+    work needs beside it, such as where the images lie: a value of the work's own type.
     """
 
     name: str
     spec: Mapping[str, Any]
-    work: Callable[[Cell, Bench, Any], Mapping[str, Any]]
-    hints: Mapping[str, Any]
+    work: Callable[[Cell[Hints], Bench, Any], Mapping[str, Any]]
+    hints: Hints
 
     @property
     def folder(self) -> str:
@@ -81,23 +93,19 @@ class Cell:
         return f"{self.folder}/result.json"
 
 
-def compute(
-    cells: Sequence[Cell], bench: Bench, cluster: Cluster, voice: Voice, shared: Any = None
-) -> list[dict[str, Any]]:
-    """The results of cells, in order; those that are missing are computed first.
+def compute(cells: Sequence[Cell[Any]], lab: Lab, *, shared: Any = None) -> list[dict[str, Any]]:
+    """Return the results of cells, in order; those that are missing are computed first.
 
     Args:
         cells: the cells, which do not need each other.
-        bench: where they work.
-        cluster: where they run; at most `compute.trials` at once, each with `compute.threads` CPUs.
-        voice: told of every cell.
+        lab: where they work; at most `compute.trials` at once, each with `compute.threads` CPUs.
         shared: put into the object store once, and given to each cell.
 
     Raises:
         StageFailed: some cells failed; all others are finished by then.
         PipelineError: a cell failed by an error of ours.
     """
-    workspace = bench.open()
+    workspace, voice = lab.bench.open(), lab.voice
     for left in reversed(range(_STARTS)):
         missing = [cell for cell in cells if not workspace.exists(cell.key)]
         if not missing:
@@ -105,17 +113,17 @@ def compute(
         if len(missing) < len(cells):
             voice.say(f"  {len(cells) - len(missing)} of {len(cells)} cells are finished")
         try:
-            _run(missing, bench, cluster, voice, shared)
-        except (
-            RuntimeError
-        ) as error:  # how Tune itself ends when Ray has killed a worker for the node's memory
+            _run(missing, lab, shared)
+        except RuntimeError as error:
+            # How Tune itself ends when Ray has killed a worker for the node's memory.
             if not left:
                 raise _failed(f"Ray Tune gave up {_STARTS} times: {_first_line(error)}") from error
             voice.say(f"  Ray Tune gave up, going on with what is missing: {_first_line(error)}")
     return [workspace.read_json(cell.key) for cell in cells]
 
 
-def _run(cells: Sequence[Cell], bench: Bench, cluster: Cluster, voice: Voice, shared: Any) -> None:
+def _run(cells: Sequence[Cell[Any]], lab: Lab, shared: Any) -> None:
+    bench, cluster = lab.bench, lab.cluster
     gpu = bench.device == "cuda"
     cpus = min(bench.compute.threads, cluster.node_cpus)
     room = int(cluster.gpus / bench.compute.gpu_share) if gpu else cluster.cpus // cpus
@@ -132,7 +140,7 @@ def _run(cells: Sequence[Cell], bench: Bench, cluster: Cluster, voice: Voice, sh
             name=f"cells-{time.time_ns()}",
             storage_path=open_store(bench.workspace, bench.storage).url("tune"),
             verbose=0,
-            callbacks=[_Telling(voice, len(cells))],
+            callbacks=[_Telling(lab.voice, len(cells))],
             # A process may die of its neighbors' memory and is tried again; an error is told, and is not.
             failure_config=ray.tune.FailureConfig(max_failures=3),
         ),
@@ -187,7 +195,7 @@ class _Telling(ray.tune.Callback):
         self._voice.say(f"  failed  {trial.config['cell']}")
 
 
-def _trial(space: dict[str, str], *, cells: Mapping[str, Cell], bench: Bench, shared: Any) -> None:
+def _trial(space: dict[str, str], *, cells: Mapping[str, Cell[Any]], bench: Bench, shared: Any) -> None:
     torch.set_num_threads(bench.compute.threads)
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.allow_tf32 = False
@@ -202,7 +210,7 @@ def _trial(space: dict[str, str], *, cells: Mapping[str, Cell], bench: Bench, sh
         ray.tune.report({"done": 1})
 
 
-def _finish(cell: Cell, bench: Bench, shared: Any) -> None:
+def _finish(cell: Cell[Any], bench: Bench, shared: Any) -> None:
     workspace = bench.open()
     if not workspace.exists(cell.key):  # else an attempt before this one ended too late to tell
         result = cell.work(cell, bench, shared)

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 import sisom
-from pipeline.cluster.layout import Cluster
 from pipeline.config.sections import Model
 from pipeline.errors import ConfigError
 from pipeline.learn.epoch import Course, ExamplesInMemory
@@ -19,9 +18,9 @@ from pipeline.model.weights import new_network
 from pipeline.store.opening import open_store
 from pipeline.studies.image_sets.roles import NetworkStudy, Sets
 from pipeline.studies.image_sets.sets import MAX_PIXELS, open_set
-from pipeline.studies.lab.cells import RULES, Bench, Cell, compute
+from pipeline.studies.lab.cells import RULES, Bench, Cell, Lab, compute
 from pipeline.studies.lab.networks import fit, load
-from pipeline.voice import Voice
+from pipeline.studies.sections import Data, ImageSet, Training
 from sisom.network.models import save_weights
 
 WEIGHTS = "model.safetensors"
@@ -42,16 +41,25 @@ class Checkpoint:
         return {"weights": self.digest, "labeled": self.labeled_digest}
 
 
-def networks(
-    config: NetworkStudy, sets: Sets, bench: Bench, cluster: Cluster, voice: Voice
-) -> tuple[Checkpoint, ...]:
-    """The given checkpoints, or one trained for each seed.
+@dataclass(frozen=True)
+class TrainHints:
+    """What training a network needs beside its spec."""
+
+    images: ImageSet
+    data: Data
+    model: Model
+    train: Training
+
+
+def networks(config: NetworkStudy, sets: Sets, lab: Lab) -> tuple[Checkpoint, ...]:
+    """Return the given checkpoints, or one trained for each seed.
 
     Raises:
         ConfigError: a checkpoint that is not there, or of another number of classes.
     """
     if config.train is None:
         return _given(config, len(sets.taxonomy))
+    train = config.train
     cells = [
         Cell(
             name=f"train/seed-{seed}",
@@ -60,21 +68,21 @@ def networks(
                 "seed": seed,
                 "images": sets.digests["fit"],
                 "model": _plain_model(config.model),
-                "train": config.train.model_dump(mode="json"),
+                "train": train.model_dump(mode="json"),
                 "threads": config.compute.threads,
             },
             work=_train,
-            hints={"set": config.fit, "data": config.data, "model": config.model, "train": config.train},
+            hints=TrainHints(config.fit, config.data, config.model, train),
         )
         for seed in config.seeds
     ]
-    voice.say(f"{len(cells)} networks")
-    workspace = bench.open()
+    lab.voice.say(f"{len(cells)} networks")
+    workspace = lab.bench.open()
     return tuple(
         Checkpoint(
             f"seed-{cell.spec['seed']}", workspace.store.url(f"{cell.folder}/{WEIGHTS}"), done["weights"]
         )
-        for cell, done in zip(cells, compute(cells, bench, cluster, voice), strict=True)
+        for cell, done in zip(cells, compute(cells, lab), strict=True)
     )
 
 
@@ -83,9 +91,9 @@ def _plain_model(model: Model) -> dict[str, Any]:
     return model.model_dump(mode="json", exclude={"layers"})
 
 
-def _train(cell: Cell, bench: Bench, shared: Any) -> Mapping[str, Any]:  # noqa: ARG001
-    model, training = cell.hints["model"], cell.hints["train"]
-    images = open_set(cell.hints["set"], cell.hints["data"], bench.storage)
+def _train(cell: Cell[TrainHints], bench: Bench, shared: Any) -> Mapping[str, Any]:  # noqa: ARG001
+    model, training = cell.hints.model, cell.hints.train
+    images = open_set(cell.hints.images, cell.hints.data, bench.storage)
     examples = ExamplesInMemory(images.decoded(model.transform(MAX_PIXELS)), images.labels(images.order))
     seed, rows = int(cell.spec["seed"]), np.arange(len(images), dtype=np.int64)
     began = time.perf_counter()
@@ -112,7 +120,7 @@ def _given(config: NetworkStudy, classes: int) -> tuple[Checkpoint, ...]:
                 .removesuffix("/model")
             )
             try:
-                load(config.model, classes, data, "cpu")
+                load(config.model, classes, data, device="cpu")
             except sisom.errors.WeightsError as error:
                 reason = " ".join(str(error).split())[:300]
                 raise ConfigError(

@@ -15,16 +15,15 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 import sisom
-from pipeline.cluster.layout import Cluster
-from pipeline.config.sections import Storage
+from pipeline.config.sections import Model, Storage
 from pipeline.errors import ArtefactDamaged, ConfigError, PoolError
 from pipeline.store.opening import open_store
 from pipeline.studies.image_sets.roles import NetworkStudy, Sets
 from pipeline.studies.image_sets.sets import MAX_PIXELS, ChosenSet, open_set
-from pipeline.studies.lab.cells import Bench, Cell, compute
+from pipeline.studies.lab.cells import Bench, Cell, Lab, compute
 from pipeline.studies.lab.checkpoints import Checkpoint
 from pipeline.studies.lab.networks import Precision, embed, load
-from pipeline.voice import Voice
+from pipeline.studies.sections import Data, ImageSet
 from pipeline.workspace.artefacts import Workspace
 
 FEATURES = "features.safetensors"
@@ -38,14 +37,23 @@ class Embedded:
     folders: Mapping[str, str]
 
 
+@dataclass(frozen=True)
+class EmbedHints:
+    """What embedding a set needs beside its spec."""
+
+    images: ImageSet
+    data: Data
+    model: Model
+    checkpoint: Checkpoint
+    role: str
+
+
 def features(
     config: NetworkStudy,
     sets: Sets,
     checkpoints: Sequence[Checkpoint],
-    bench: Bench,
-    cluster: Cluster,
-    voice: Voice,
     *,
+    lab: Lab,
     precision: Precision = "fp32",
 ) -> list[Embedded]:
     """Embed every set with every network, as far as that is not done."""
@@ -62,41 +70,35 @@ def features(
                 "threads": config.compute.threads,
             },
             work=_embed,
-            hints={
-                "set": wanted,
-                "data": sets.data,
-                "model": config.model,
-                "checkpoint": checkpoint,
-                "role": role,
-            },
+            hints=EmbedHints(wanted, sets.data, config.model, checkpoint, role),
         )
         for checkpoint in checkpoints
         for role, wanted in sets.wanted.items()
     }
-    voice.say(
+    lab.voice.say(
         f"{len(cells)} times features: {len(checkpoints)} networks, {len(sets.wanted)} sets, {precision}"
     )
-    compute(list(cells.values()), bench, cluster, voice)
+    compute(list(cells.values()), lab)
     return [
         Embedded(checkpoint, {role: cells[checkpoint, role].folder for role in sets.wanted})
         for checkpoint in checkpoints
     ]
 
 
-def _embed(cell: Cell, bench: Bench, shared: Any) -> Mapping[str, Any]:  # noqa: ARG001
-    model, checkpoint = cell.hints["model"], cell.hints["checkpoint"]
-    images = open_set(cell.hints["set"], cell.hints["data"], bench.storage)
+def _embed(cell: Cell[EmbedHints], bench: Bench, shared: Any) -> Mapping[str, Any]:  # noqa: ARG001
+    model, checkpoint = cell.hints.model, cell.hints.checkpoint
+    images = open_set(cell.hints.images, cell.hints.data, bench.storage)
     taxonomy = cell.spec["taxonomy"]
-    if cell.hints["role"] == "fit" and checkpoint.labeled:
+    if cell.hints.role == "fit" and checkpoint.labeled:
         images = _labeled_part(images, checkpoint, bench.storage)
     weights = open_store(checkpoint.uri, bench.storage).get("")
-    net = load(model, len(taxonomy), weights, bench.device)
+    net = load(model, len(taxonomy), weights, device=bench.device)
     began = time.perf_counter()
     found = embed(
         net,
         images.pixels(model.transform(MAX_PIXELS)),
         model,
-        model.layers,
+        layers=model.layers,
         device=bench.device,
         batch_size=bench.compute.batch_size,
         precision=cell.spec["precision"],

@@ -24,7 +24,7 @@ Precision = Literal["fp32", "bf16"]
 Pixels = NDArray[np.uint8]
 
 
-def load(model: Model, num_classes: int, weights: bytes, device: str) -> nn.Module:
+def load(model: Model, num_classes: int, weights: bytes, *, device: str) -> nn.Module:
     """A trained network in evaluation mode, its parameters frozen."""
     net = build_model(model.name, num_classes, seed=0)
     return load_weights(net, weights).eval().requires_grad_(False).to(device)
@@ -53,8 +53,8 @@ def embed(
     net: nn.Module,
     pieces: Iterable[Pixels],
     model: Model,
-    layers: Sequence[str],
     *,
+    layers: Sequence[str],
     device: str,
     batch_size: int,
     precision: Precision = "fp32",
