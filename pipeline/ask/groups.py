@@ -72,14 +72,16 @@ def _embedded(
     if cluster.device == "cpu" and sum(map(len, by_shard.values())) <= FEW:  # not worth a worker's start
         kept = torch.get_num_threads()
         try:
-            return _look(snapshot, by_shard, network, config, cluster.device)
+            return _embed_shards(snapshot, by_shard, network, config, cluster.device)
         finally:
             torch.set_num_threads(kept)
-    look: Any = ray.remote(num_cpus=cluster.actor_cpus, num_gpus=cluster.actor_gpus)(_look)
+    embed_shards: Any = ray.remote(num_cpus=cluster.actor_cpus, num_gpus=cluster.actor_gpus)(_embed_shards)
     shared, shards = ray.put(network), sorted(by_shard)
     workers = min(cluster.max_actors, len(shards))
     jobs = [
-        look.remote(snapshot, {n: by_shard[n] for n in shards[i::workers]}, shared, config, cluster.device)
+        embed_shards.remote(
+            snapshot, {n: by_shard[n] for n in shards[i::workers]}, shared, config, cluster.device
+        )
         for i in range(workers)
     ]
     return [pair for part in ray.get(jobs) for pair in part]
@@ -98,7 +100,7 @@ def grouped(features: NDArray[np.float32], count: int, *, seed: int) -> NDArray[
     return np.asarray(model.labels_, np.int64)
 
 
-def _look(
+def _embed_shards(
     snapshot: Snapshot, wanted: Mapping[int, Sequence[str]], network: Network, config: Config, device: str
 ) -> list[tuple[str, NDArray[np.float32]]]:
     torch.set_num_threads(config.resources.threads)

@@ -81,7 +81,7 @@ class Question:
         return table, sisom.Candidates(table["id"].to_pylist(), scores, features)
 
 
-def foresee(config: Config, cluster: Cluster, *, rows: int) -> None:
+def check_memory(config: Config, cluster: Cluster, *, rows: int) -> None:
     """Refuse, before anything is trained, a strategy that no process could hold the pool's features for.
 
     Raises:

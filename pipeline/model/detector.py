@@ -25,7 +25,7 @@ from sisom.network.head import Head
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FittedDetector:
     """A detector and what it has learned; scores are computed on the CPU."""
 
     detector: Any
@@ -53,7 +53,9 @@ def detector_for(name: str, options: Mapping[str, Any], model: Model, head: siso
     return build_detector(name, head=head, **({"std": model.std} if moves else {}) | dict(options))
 
 
-def fit(config: Config, model: torch.nn.Module, features: sisom.Features, targets: Tensor) -> Fitted | None:
+def fit(
+    config: Config, model: torch.nn.Module, features: sisom.Features, targets: Tensor
+) -> FittedDetector | None:
     """The config's detector fitted to labeled rows; None where the bank's own score is asked for.
 
     Raises:
@@ -65,7 +67,7 @@ def fit(config: Config, model: torch.nn.Module, features: sisom.Features, target
     name = config.scoring.score
     try:
         detector = detector_for(name, config.scoring.options, config.model, Head.of(model))
-        return Fitted(detector, detector.fit(features, targets))
+        return FittedDetector(detector, detector.fit(features, targets))
     except (sisom.errors.InputError, TypeError) as error:
         raise ConfigError(f"scoring.score: {name}: {error}") from None
     except sisom.errors.TooFewLabels as error:

@@ -97,7 +97,7 @@ def freeze(
     writer = SnapshotWriter(workspace, prefix)
     changes = Changes(listed_objects(workspace, earlier)) if earlier is not None else None
     shared = ray.put(pa.array(sorted(set(wanted)), pa.string()))
-    look: Any = ray.remote(num_cpus=cluster.task_cpus, num_returns=2)(_look)
+    survey_units: Any = ray.remote(num_cpus=cluster.task_cpus, num_returns=2)(_survey_units)
     pending: deque[Any] = deque()
     found: dict[str, tuple[int, int]] = {}
     hashes: list[Any] = []
@@ -117,7 +117,7 @@ def freeze(
         other += sum(unit.form == "other" for unit in together)
         known = [unit for unit in together if unit.form != "other"]
         if known:
-            seen, ids = look.remote(known, shared, source)
+            seen, ids = survey_units.remote(known, shared, source)
             pending.append(seen)
             hashes.append(ids)
         while len(pending) > 2 * cluster.cpus:
@@ -147,7 +147,7 @@ def _tasks(listed: Iterable[Unit]) -> Iterator[list[Unit]]:
         yield together
 
 
-def _look(
+def _survey_units(
     together: Sequence[Unit], wanted: pa.StringArray, source: PoolSource
 ) -> tuple[_Found, NDArray[np.uint64]]:
     """On a worker: look into objects; gives what was found and a hash of every id, in order."""

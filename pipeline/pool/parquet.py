@@ -52,7 +52,7 @@ def survey(
             yield (item,), pa.array([_whole(item, source)], pa.string())
 
 
-def look(item: Listed, source: PoolSource) -> bool:
+def has_rows(item: Listed, source: PoolSource) -> bool:
     """Whether a file has rows, or can't be read, by its footer alone; `PoolError` for missing columns."""
     try:
         with open_listed(item, source) as file:

@@ -162,7 +162,7 @@ class _Batch:
         return pa.table({name: columns[name] for name in BATCH.names}, schema=BATCH)
 
 
-def read_labeled(
+def read_places(
     shard: Shard,
     rows: Sequence[Mapping[str, Any]],
     reading: Reading,

@@ -2,7 +2,7 @@
 
 Three forms, told apart by the ends of keys and free to lie side by side: Parquet (a shard is a row group), tars of
 images as WebDataset has them (a shard is a tar), and image objects (a shard is a run of them in the order of
-their keys). Each form is a room of its own with the same two functions, `survey` and `pieces`.
+their keys). Each form is a module of its own with the same two functions, `survey` and `pieces`.
 """
 
 from __future__ import annotations
@@ -19,9 +19,7 @@ import pyarrow.compute as pc
 
 from pipeline.config.sections import Pool
 from pipeline.errors import PoolError, nearest
-from pipeline.pool import objects as pool_images
-from pipeline.pool import parquet as pool_parquet
-from pipeline.pool import tars as pool_tars
+from pipeline.pool import objects, parquet, tars
 from pipeline.pool.pieces import IMAGE_ENDS, Piece, Reading
 from pipeline.pool.source import PoolSource
 from pipeline.store.base import Entry
@@ -30,7 +28,7 @@ from pipeline.types import Listed, Shard
 Form = Literal["parquet", "tar", "image", "other"]
 
 _LOOKED_AT: Final = 100  # objects that are named when nothing else is there
-_FORMS: Final = {"parquet": pool_parquet, "tar": pool_tars, "image": pool_images}
+_FORMS: Final = {"parquet": parquet, "tar": tars, "image": objects}
 
 
 def form_of(key: str) -> Form:
@@ -135,7 +133,7 @@ def check_pool(source: PoolSource) -> None:
     others: list[str] = []
     for unit in units(source):
         if unit.form == "parquet":
-            if not pool_parquet.look(unit.objects[0], source):
+            if not parquet.has_rows(unit.objects[0], source):
                 continue
             return
         if unit.form != "other":

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pipeline.ask import whole_pool as pool_picks
+from pipeline.ask.whole_pool import check_memory
 from pipeline.config.history import Change, as_of_its_day, changes
 from pipeline.config.project import Config
 from pipeline.errors import ConfigError, LabelError, printable
 from pipeline.labels import oracle
 from pipeline.labels.batches import batches, read_labels
-from pipeline.learn import rows as labeled
+from pipeline.learn.rows import labeled_table, places_of
 from pipeline.learn.seeds import round_seed
 from pipeline.pool.listing import freeze
 from pipeline.rounds.work import Work
@@ -53,13 +53,13 @@ def plan(work: Work) -> None:
         earlier = round_key(work.index - 1, "") if work.index else None
         listing = freeze(workspace, work.key(""), config, work.cluster, ids, earlier)
         voice.say(f"  pool      {listing.told()}")
-        places = labeled.places_of(ids, listing, config, strict=work.index == 0)
+        places = places_of(ids, listing, config, strict=work.index == 0)
         numbers = {name: i for i, name in enumerate(taxonomy)}
         here = [(name, numbers[label]) for name, label in zip(ids, names, strict=True) if name in places]
-        rows = labeled.labeled_table(here, places, config.train.held_out, config.seed)
+        rows = labeled_table(here, places, config.train.held_out, config.seed)
         foreseen = foresee(config, work.cluster, rows=listing.snapshot.rows, labeled=rows.num_rows)
         voice.say(f"  {foreseen.told()}")  # what can't be scored need not be trained for
-        pool_picks.foresee(config, work.cluster, rows=listing.snapshot.rows)
+        check_memory(config, work.cluster, rows=listing.snapshot.rows)
         workspace.write_table(work.key(DUPLICATES_KEY), listing.duplicates)
         workspace.write_table(work.key("labeled.parquet"), rows)
         plan = {

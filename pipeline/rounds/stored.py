@@ -17,7 +17,7 @@ from torch import Tensor
 
 import sisom
 from pipeline.config.project import Config
-from pipeline.model.detector import Fitted, fit
+from pipeline.model.detector import FittedDetector, fit
 from pipeline.model.extractor import Extractor
 from pipeline.model.network import Network
 from pipeline.pool.lookup import pixels_of
@@ -129,7 +129,9 @@ def keep_features(workspace: Workspace, index: int, features: sisom.Features, ta
     workspace.store.put(round_key(index, FEATURES), data)
 
 
-def stored_detector(workspace: Workspace, index: int, network: Network, config: Config) -> Fitted | None:
+def stored_detector(
+    workspace: Workspace, index: int, network: Network, config: Config
+) -> FittedDetector | None:
     """The detector of a round, fitted again; None where the bank's own score was asked for."""
     if config.scoring.from_bank:
         return None

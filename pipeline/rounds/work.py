@@ -18,8 +18,8 @@ from pipeline.errors import LabelError
 from pipeline.labels import oracle
 from pipeline.labels.batches import read_labels
 from pipeline.labels.tally import Labels
-from pipeline.learn import rows as labeled
 from pipeline.learn.embed import Embedded, embed
+from pipeline.learn.rows import LabeledSet, read_labeled
 from pipeline.model.detector import detector_for
 from pipeline.model.network import Network
 from pipeline.pool.snapshot import Snapshot
@@ -107,10 +107,10 @@ class Work:
         return read_labels(self.workspace, self.plan["labels"], self.config.taxonomy)
 
     @cached_property
-    def labeled_set(self) -> labeled.LabeledSet:
+    def labeled_set(self) -> LabeledSet:
         """The labeled rows, decoded into the object store."""
         table = self.workspace.read_table(self.key("labeled.parquet"))
-        return labeled.read_labeled(table, self.snapshot, self.config, self.cluster)
+        return read_labeled(table, self.snapshot, self.config, self.cluster)
 
     @cached_property
     def network(self) -> Network:

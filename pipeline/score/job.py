@@ -25,7 +25,7 @@ import sisom
 from pipeline.cluster.layout import Cluster
 from pipeline.config.project import Config
 from pipeline.errors import AccountError, StageFailed, StoreUnavailable, ours
-from pipeline.model.detector import Fitted
+from pipeline.model.detector import FittedDetector
 from pipeline.model.network import Network
 from pipeline.pool.listing import refusals
 from pipeline.pool.pieces import Reading
@@ -85,7 +85,7 @@ def prepare(
     config: Config,
     cluster: Cluster,
     *,
-    detector: Fitted | None = None,
+    detector: FittedDetector | None = None,
     members: Iterable[Network] = (),
     seed: int = 0,
 ) -> Job:

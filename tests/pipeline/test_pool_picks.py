@@ -308,10 +308,10 @@ def test_a_pool_that_no_memory_holds_is_refused_before_training() -> None:
     )
     for name, nodes in (("coreset", 3), ("typiclust", 1)):
         config = config_of("unused", query={"strategy": name})
-        pool_picks.foresee(config, cluster, rows=1000)
+        pool_picks.check_memory(config, cluster, rows=1000)
         with pytest.raises(ConfigError, match=rf"{name} looks at the whole pool .* {nodes}\.0 GiB are there"):
-            pool_picks.foresee(config, cluster, rows=10_000_000)
-    pool_picks.foresee(config_of("unused", query={"strategy": "margin"}), cluster, rows=10**9)
+            pool_picks.check_memory(config, cluster, rows=10_000_000)
+    pool_picks.check_memory(config_of("unused", query={"strategy": "margin"}), cluster, rows=10**9)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from pipeline.model.weights import Start, new_network
 from pipeline.studies.ablation.config import Search, Variant
 from pipeline.studies.ablation.variants import fit as fit_variant
 from pipeline.studies.ablation.variants import prepare, slopes_of
-from pipeline.studies.active import question
+from pipeline.studies.active import query
 from pipeline.studies.active.config import ActiveStudy, OpenSet
 from pipeline.studies.active.images import StudyImages, initial_rows
 from pipeline.studies.active.open_set import accuracy, known_classes, passing, query_measures
@@ -66,7 +66,7 @@ def test_a_study_asks_the_filter_of_rounds() -> None:
     """Where far images do not stand apart, the filter of a study passes the whole pool as a round's does."""
     far, rest = np.asarray([1.0] * 5), np.asarray([5.0] * 5)
     assert far_filter(far, rest) == (None, 0.0)
-    assert question.far_filter is rounds.far_filter is far_filter
+    assert query.far_filter is rounds.far_filter is far_filter
 
 
 def test_precision_and_recall_of_a_query_by_hand() -> None:

@@ -19,7 +19,7 @@ import sisom
 from pipeline.cluster import joining as engine
 from pipeline.config.project import Config
 from pipeline.config.sections import Storage
-from pipeline.model.detector import Fitted
+from pipeline.model.detector import FittedDetector
 from pipeline.model.extractor import Extractor
 from pipeline.model.network import Network
 from pipeline.pool.listing import freeze
@@ -90,7 +90,7 @@ class Lab:
         self,
         config: Config,
         out: Path,
-        detector: Fitted | None = None,
+        detector: FittedDetector | None = None,
         members: Sequence[Network] = (),
         **changes: Any,
     ) -> Job:

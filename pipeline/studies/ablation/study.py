@@ -17,7 +17,7 @@ from pipeline.studies.ablation.variants import fit
 from pipeline.studies.image_sets.roles import find_sets, roles_of
 from pipeline.studies.lab.cells import Bench, Cell, Lab, compute
 from pipeline.studies.lab.checkpoints import networks
-from pipeline.studies.lab.features import Embedded, facts_of, features, read_features
+from pipeline.studies.lab.features import FeatureFolders, facts_of, features, read_features
 from pipeline.studies.lab.scoreboard import Line, all_values, blocks, measures, summary
 from pipeline.studies.outcome import CellRecord, Outcome, percent, seconds_table, spread
 
@@ -74,7 +74,7 @@ class VariantHints:
     search: Search
 
 
-def _cell(config: AblationStudy, name: str, place: Embedded) -> Cell[VariantHints]:
+def _cell(config: AblationStudy, name: str, place: FeatureFolders) -> Cell[VariantHints]:
     variant = config.variants()[name]
     return Cell(
         name=f"variants/{place.checkpoint.name}/{name}",

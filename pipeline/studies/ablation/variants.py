@@ -19,7 +19,7 @@ K = 50  # of the partner's neighbors
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FittedVariant:
     """A variant after it has seen the labeled images: the bank, and what its partner remembers."""
 
     variant: Variant
@@ -39,7 +39,7 @@ class Fitted:
         return fuse(self.bank, scores, partner)
 
 
-def fit(variant: Variant, features: sisom.Features, labels: Tensor, *, search: Search) -> Fitted:
+def fit(variant: Variant, features: sisom.Features, labels: Tensor, *, search: Search) -> FittedVariant:
     """Build the variant from labeled features."""
     prepared = prepare(features, variant)
     bank = sisom.fit_bank(
@@ -54,8 +54,8 @@ def fit(variant: Variant, features: sisom.Features, labels: Tensor, *, search: S
         neighbors=variant.neighbors,
     )
     if variant.partner not in ("knn", "both"):
-        return Fitted(variant, bank)
-    return Fitted(variant, bank, FarNeighbor.of(features, labels, bank.source, K))
+        return FittedVariant(variant, bank)
+    return FittedVariant(variant, bank, FarNeighbor.of(features, labels, bank.source, K))
 
 
 def prepare(features: sisom.Features, variant: Variant) -> sisom.Features:

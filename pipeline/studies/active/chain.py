@@ -20,7 +20,7 @@ from pipeline.studies.active.config import ActiveStudy, Strategy
 from pipeline.studies.active.images import Rows, StudyImages, initial_rows
 from pipeline.studies.active.learner import Learner
 from pipeline.studies.active.open_set import query_measures
-from pipeline.studies.active.question import Question
+from pipeline.studies.active.query import StudyQuery
 from pipeline.studies.lab.cells import Bench, Cell
 from pipeline.studies.lab.checkpoints import WEIGHTS
 from pipeline.workspace.artefacts import Workspace
@@ -111,12 +111,12 @@ class _Rounds:
             self.workspace.store.put(f"{cell.folder}/model.json", trained_on)
             self.workspace.store.put(f"{cell.folder}/{WEIGHTS}", weights)
             return {**line, "seconds": seconds}
-        answer = Question(learner, cell.hints.strategy, net, labeled, seed).ask()
+        picks = StudyQuery(learner, cell.hints.strategy, net, labeled, seed).pick()
         if learner.config.open_set is not None:
-            line |= query_measures(images.truth[answer.rows], images.truth[labeled], images.truth)
+            line |= query_measures(images.truth[picks.rows], images.truth[labeled], images.truth)
         return {
             **line,
-            **answer.measured,
-            "query": [images.ids[row] for row in answer.rows],
-            "seconds": {**seconds, **answer.seconds},
+            **picks.measured,
+            "query": [images.ids[row] for row in picks.rows],
+            "seconds": {**seconds, **picks.seconds},
         }

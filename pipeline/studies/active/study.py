@@ -17,7 +17,7 @@ from pipeline.studies.active.config import ActiveStudy
 from pipeline.studies.active.curves import Curve, tables
 from pipeline.studies.active.images import StudyImages
 from pipeline.studies.active.open_set import FAR, known_at_first
-from pipeline.studies.image_sets.sets import MAX_PIXELS, digest_of, open_set
+from pipeline.studies.image_sets.sets import MAX_PIXELS, open_set
 from pipeline.studies.lab.cells import RULES, Cell, Lab, compute
 from pipeline.studies.outcome import CellRecord, Outcome, seconds_table
 
@@ -126,8 +126,8 @@ def prepared(config: ActiveStudy) -> tuple[StudyImages, dict[str, str]]:
         classes=pool.order,
         start=_start(config),
     )
-    digests = {"pool": digest_of(pool), "test": digest_of(test)}
-    return images, digests | {f"far/{each.name}": digest_of(each) for each in outside}
+    digests = {"pool": pool.digest, "test": test.digest}
+    return images, digests | {f"far/{each.name}": each.digest for each in outside}
 
 
 def _start(config: ActiveStudy) -> Start | None:

@@ -21,7 +21,7 @@ from pipeline.studies.image_sets.roles import find_sets, roles_of
 from pipeline.studies.image_sets.sets import MAX_PIXELS, open_set
 from pipeline.studies.lab.cells import Bench, Cell, Lab, compute
 from pipeline.studies.lab.checkpoints import Checkpoint, networks
-from pipeline.studies.lab.features import Embedded, facts_of, features, read_features
+from pipeline.studies.lab.features import FeatureFolders, facts_of, features, read_features
 from pipeline.studies.lab.networks import load
 from pipeline.studies.lab.scoreboard import Line, all_values, blocks, measures, summary
 from pipeline.studies.outcome import CellRecord, Outcome, seconds_table, spread
@@ -77,7 +77,7 @@ class DetectorHints:
     sets: Mapping[str, ImageSet]
 
 
-def _cell(choice: Detection, place: Embedded, hints: DetectorHints) -> Cell[DetectorHints]:
+def _cell(choice: Detection, place: FeatureFolders, hints: DetectorHints) -> Cell[DetectorHints]:
     return Cell(
         name=f"detectors/{place.checkpoint.name}/{choice.label}",
         spec={

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pipeline.config.sections import Storage
 from pipeline.errors import ConfigError
-from pipeline.studies.image_sets.sets import digest_of, open_set
+from pipeline.studies.image_sets.sets import open_set
 from pipeline.studies.on_networks import OnNetworks
 from pipeline.studies.sections import Data, ImageSet
 
@@ -43,7 +43,7 @@ def find_sets(roles: Mapping[str, ImageSet], data: Data, storage: Storage) -> Se
             raise ConfigError(
                 f"{role}: class {taken[0]!r} of {images.name} is a known one; leave it out with `without`"
             )
-    digests = {role: digest_of(images) for role, images in found.items()}
+    digests = {role: images.digest for role, images in found.items()}
     return Sets(taxonomy, roles, digests, {role: len(images) for role, images in found.items()}, data)
 
 

@@ -51,6 +51,11 @@ class ChosenSet:
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def digest(self) -> str:
+        """SHA-256 of ids and classes, wherever the images lie."""
+        return hashlib.sha256(canonical([self.ids, self.classes, self.order])).hexdigest()
+
     def labels(self, taxonomy: Sequence[str]) -> NDArray[np.int64]:
         """The classes as numbers, -1 for one that `taxonomy` does not know."""
         numbers = {name: i for i, name in enumerate(taxonomy)}
@@ -124,11 +129,6 @@ def _sample(images: ChosenSet, size: int) -> NDArray[np.bool_]:
     keep = np.zeros(len(images), np.bool_)
     keep[np.random.default_rng(_SAMPLE).choice(len(images), size, replace=False)] = True
     return keep
-
-
-def digest_of(images: ChosenSet) -> str:
-    """What a set is: its ids and classes, wherever it lies."""
-    return hashlib.sha256(canonical([images.ids, images.classes, images.order])).hexdigest()
 
 
 def _of_classes(found: ChosenSet, wanted: ImageSet) -> NDArray[np.bool_]:

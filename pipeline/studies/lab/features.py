@@ -30,7 +30,7 @@ FEATURES = "features.safetensors"
 
 
 @dataclass(frozen=True)
-class Embedded:
+class FeatureFolders:
     """Where the features of each role lie, for one network."""
 
     checkpoint: Checkpoint
@@ -55,7 +55,7 @@ def features(
     *,
     lab: Lab,
     precision: Precision = "fp32",
-) -> list[Embedded]:
+) -> list[FeatureFolders]:
     """Embed every set with every network, as far as that is not done."""
     cells = {
         (checkpoint, role): Cell(
@@ -80,7 +80,7 @@ def features(
     )
     compute(list(cells.values()), lab)
     return [
-        Embedded(checkpoint, {role: cells[checkpoint, role].folder for role in sets.wanted})
+        FeatureFolders(checkpoint, {role: cells[checkpoint, role].folder for role in sets.wanted})
         for checkpoint in checkpoints
     ]
 
@@ -151,7 +151,7 @@ def read_features(workspace: Workspace, folder: str) -> tuple[sisom.Features, Te
     )
 
 
-def facts_of(sets: Sets, embedded: Sequence[Embedded], workspace: Workspace) -> dict[str, str]:
+def facts_of(sets: Sets, embedded: Sequence[FeatureFolders], workspace: Workspace) -> dict[str, str]:
     """What a reader of the results should know about images and networks."""
     facts = {
         role.replace(

@@ -22,8 +22,8 @@ from sisom.verdicts import far_filter
 
 
 @dataclass(frozen=True)
-class Answer:
-    """A query: rows of the pool in pick order, what is worth telling of it, and the seconds it took."""
+class StudyPicks:
+    """What was picked: rows of the pool in pick order, what is worth telling of it, and the seconds it took."""
 
     rows: Rows
     measured: dict[str, float]
@@ -31,7 +31,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Question:
+class StudyQuery:
     """One query: what the strategy needs is made, nothing else.
 
     learner   makes features and networks
@@ -52,7 +52,7 @@ class Question:
         """The classes that are known by now."""
         return self.learner.known(self.labeled)
 
-    def ask(self) -> Answer:
+    def pick(self) -> StudyPicks:
         """Choose rows of the pool to label."""
         config, images = self.learner.config, self.learner.images
         selector = self.strategy.selector(sisom.Head.of(self.net.cpu()))
@@ -86,7 +86,7 @@ class Question:
         labeled = Labeled(seen, labels, len(self.known))
         picks = selector.select(candidates, labeled, min(config.query, len(pool)), seed=self.seed)
         seconds = {"prepare": prepare_s, "select": time.perf_counter() - began}
-        return Answer(pool[picks.numpy()], measured, seconds)
+        return StudyPicks(pool[picks.numpy()], measured, seconds)
 
     def _passing(self, features: sisom.Features, *, least: int) -> Rows:
         """Return the rows of features that do not look as far away as the labeled far images."""
