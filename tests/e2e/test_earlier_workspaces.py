@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.e2e.conftest import Terminal
+from tests.fixtures.make_workspace import PLACE, relocate
 
 EARLIER = sorted(path.name for path in Path(__file__).parents[1].glob("fixtures/workspaces/*"))
 
@@ -28,7 +29,7 @@ def restore_times(folder: Path) -> None:
     for part in (folder / "workspace/rounds").glob("*/pool/*.parquet"):
         for row in pq.read_table(part, columns=["uri", "etag"]).to_pylist():
             moment = int(row["etag"].partition("-")[0], 16)
-            os.utime(folder / row["uri"], ns=(moment, moment))
+            os.utime(row["uri"], ns=(moment, moment))
 
 
 @pytest.fixture(params=EARLIER)
@@ -37,6 +38,7 @@ def terminal(request: pytest.FixtureRequest, tmp_path: Path) -> Terminal:
     shutil.copytree(
         Path(__file__).parents[1] / "fixtures/workspaces" / request.param, tmp_path, dirs_exist_ok=True
     )
+    relocate(tmp_path, PLACE, str(tmp_path))
     restore_times(tmp_path)
     return Terminal(tmp_path)
 
