@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import operator
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -28,25 +29,25 @@ MOST_GROUPS = 64  # of images that look alike: more tell nobody more, and take t
 FEW = 256  # images that the driver looks at itself
 
 
+@dataclass(frozen=True)
+class PoolImages:
+    """Images of the pool as the network sees them; `config` says how they are read and embedded."""
+
+    snapshot: Snapshot
+    network: Network
+    config: Config
+
+
 def groups_of(
-    rows: pa.Table,
-    count: int,
-    snapshot: Snapshot,
-    network: Network,
-    config: Config,
-    cluster: Cluster,
-    *,
-    seed: int,
+    rows: pa.Table, images: PoolImages, cluster: Cluster, *, count: int, seed: int
 ) -> dict[str, int]:
     """Divide images into groups that look alike to the network: k-means over directions of penultimate features.
 
     Args:
         rows: ids and their shards.
-        count: how many groups.
-        snapshot: of the pool.
-        network: the round's classifier.
-        config: how images are read; the batch size and threads of extraction.
+        images: of the pool, with the round's classifier.
         cluster: where the features are extracted.
+        count: how many groups.
         seed: of the first centers.
 
     Returns:
@@ -55,7 +56,7 @@ def groups_of(
     by_shard: dict[int, list[str]] = {}
     for name, shard in sorted(zip(rows["id"].to_pylist(), rows["shard"].to_pylist(), strict=True)):
         by_shard.setdefault(shard, []).append(name)
-    found = sorted(_embedded(by_shard, snapshot, network, config, cluster), key=operator.itemgetter(0))
+    found = sorted(_embedded(by_shard, images, cluster), key=operator.itemgetter(0))
     if not found:
         return {}
     groups = grouped(np.stack([feature for _, feature in found]), count, seed=seed)
@@ -63,25 +64,19 @@ def groups_of(
 
 
 def _embedded(
-    by_shard: Mapping[int, Sequence[str]],
-    snapshot: Snapshot,
-    network: Network,
-    config: Config,
-    cluster: Cluster,
+    by_shard: Mapping[int, Sequence[str]], images: PoolImages, cluster: Cluster
 ) -> list[tuple[str, NDArray[np.float32]]]:
     if cluster.device == "cpu" and sum(map(len, by_shard.values())) <= FEW:  # not worth a worker's start
         kept = torch.get_num_threads()
         try:
-            return _embed_shards(snapshot, by_shard, network, config, cluster.device)
+            return _embed_shards(images, by_shard, cluster.device)
         finally:
             torch.set_num_threads(kept)
     embed_shards: Any = ray.remote(num_cpus=cluster.actor_cpus, num_gpus=cluster.actor_gpus)(_embed_shards)
-    shared, shards = ray.put(network), sorted(by_shard)
+    shared, shards = ray.put(images), sorted(by_shard)
     workers = min(cluster.max_actors, len(shards))
     jobs = [
-        embed_shards.remote(
-            snapshot, {n: by_shard[n] for n in shards[i::workers]}, shared, config, cluster.device
-        )
+        embed_shards.remote(shared, {n: by_shard[n] for n in shards[i::workers]}, cluster.device)
         for i in range(workers)
     ]
     return [pair for part in ray.get(jobs) for pair in part]
@@ -101,13 +96,13 @@ def grouped(features: NDArray[np.float32], count: int, *, seed: int) -> NDArray[
 
 
 def _embed_shards(
-    snapshot: Snapshot, wanted: Mapping[int, Sequence[str]], network: Network, config: Config, device: str
+    images: PoolImages, wanted: Mapping[int, Sequence[str]], device: str
 ) -> list[tuple[str, NDArray[np.float32]]]:
-    torch.set_num_threads(config.resources.threads)
-    size = config.scoring.batch_size
-    extract = Extractor(network, device, size)
+    torch.set_num_threads(images.config.resources.threads)
+    size = images.config.scoring.batch_size
+    extract = Extractor(images.network, device, size)
     found: list[tuple[str, NDArray[np.float32]]] = []
-    looked = pixels_of(snapshot, wanted, config)
+    looked = pixels_of(images.snapshot, wanted, images.config)
     while batch := list(itertools.islice(looked, size)):
         good = [(name, pixels) for name, pixels in batch if not isinstance(pixels, str)]
         if good:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, overload
 
 import numpy as np
@@ -54,14 +55,26 @@ def settled(workspace: Workspace, index: int, labels: Labels) -> frozenset[str]:
     return labels.answered() | (asked - labels.tied())
 
 
+@dataclass(frozen=True)
+class QueryRules:
+    """What a row's priority and kind follow from, beside its scores.
+
+    plan      size, strategy and the shares of strange rows
+    far_from  energy from which on strange rows are far; None where nothing tells novel from far yet
+    seed      of the `random` strategy
+    """
+
+    plan: QueryPlan
+    far_from: float | None
+    seed: int
+
+
 def gather(
     workspace: Workspace,
     prefix: str,
-    answered: frozenset[str],
-    plan: QueryPlan,
-    far_from: float | None,
+    rules: QueryRules,
     *,
-    seed: int,
+    answered: frozenset[str],
     extra: Sequence[str] = (),
 ) -> pa.Table:
     """The candidates for a round's query from its score files, on the workers of the started cluster.
@@ -69,10 +82,8 @@ def gather(
     Args:
         workspace: where the score files lie.
         prefix: of the round, such as `rounds/003/`.
+        rules: what rows are chosen by.
         answered: ids that are settled.
-        plan: size, strategy and the shares of strange rows.
-        far_from: energy from which on strange rows are far; None where nothing tells novel from far yet.
-        seed: of the `random` strategy.
         extra: columns of the score files beside `COLUMNS`.
 
     Returns:
@@ -80,34 +91,30 @@ def gather(
     """
     known = pa.array(sorted(answered), pa.string())
     kept = CANDIDATES.empty_table()
-    for found in each_file(candidates, workspace, prefix, [*COLUMNS, *extra], known, plan, far_from, seed):
-        kept = merge([kept, found], plan)
+    for found in each_file(candidates, workspace, prefix, [*COLUMNS, *extra], known, rules):
+        kept = merge([kept, found], rules.plan)
     return kept
 
 
-def candidates(
-    parts: Iterable[pa.Table], answered: pa.Array, plan: QueryPlan, far_from: float | None, seed: int
-) -> pa.Table:
+def candidates(parts: Iterable[pa.Table], answered: pa.Array, rules: QueryRules) -> pa.Table:
     """Those of the rows that a query could hold, if these were all.
 
     Args:
         parts: tables with at least `COLUMNS` of `SCORES`, taken one at a time.
         answered: ids that are left out.
-        plan: size, strategy and the shares of strange rows.
-        far_from: energy from which on strange rows are far, if that is known.
-        seed: of the `random` strategy.
+        rules: what rows are chosen by.
 
     Returns:
         A `CANDIDATES` table, in no order, whose size is bounded by that of the query.
     """
     kept = CANDIDATES.empty_table()
     for part in parts:
-        wanted = pa.array(priorities(part, plan.strategy, seed))
+        wanted = pa.array(priorities(part, rules.plan.strategy, rules.seed))
         rows = part.select(["id", "uri", "shard", "predicted"]).append_column("priority", wanted)
-        rows = rows.append_column("kind", kinds(part, far_from))
+        rows = rows.append_column("kind", kinds(part, rules.far_from))
         if len(answered):
             rows = rows.filter(pc.invert(pc.is_in(rows["id"], value_set=answered)))
-        kept = merge([kept, rows.select(CANDIDATES.names)], plan)
+        kept = merge([kept, rows.select(CANDIDATES.names)], rules.plan)
     return kept
 
 
@@ -128,7 +135,7 @@ def merge(found: Sequence[pa.Table], plan: QueryPlan) -> pa.Table:
 
 
 def query(
-    kept: pa.Table, plan: QueryPlan, far_from: float | None, groups: Mapping[str, int] | None = None
+    kept: pa.Table, plan: QueryPlan, far_from: float | None, *, groups: Mapping[str, int] | None = None
 ) -> pa.Table:
     """The query among the merged candidates of all files.
 
@@ -149,7 +156,7 @@ def query(
     """
     far = _best(_of_kind(kept, "far"), _far_budget(plan) if far_from is not None else 0)
     budget = novel_budget(plan, far_from)
-    novel, why = _novel(_best(_of_kind(kept, "novel"), SPREAD * budget), budget, far_from, groups)
+    novel, why = _novel(_best(_of_kind(kept, "novel"), SPREAD * budget), budget, far_from, groups=groups)
     usual = _best(_of_kind(kept, "informative"), plan.size - novel.num_rows - far.num_rows)
     picks = pa.concat_tables([usual, novel, far])
     _refuse_twice(picks)
@@ -168,7 +175,7 @@ def query(
 
 
 def _novel(
-    rows: pa.Table, budget: int, far_from: float | None, groups: Mapping[str, int] | None
+    rows: pa.Table, budget: int, far_from: float | None, *, groups: Mapping[str, int] | None
 ) -> tuple[pa.Table, list[str]]:
     """The best of each group, then the second best, until the budget is spent; with their reasons."""
     told = "strange: marked out of distribution" if far_from is None else "novel: strange but near"

@@ -103,14 +103,14 @@ def check_memory(config: Config, cluster: Cluster, *, rows: int) -> None:
         )
 
 
-def pick(question: Question, shards: Sequence[int], count: int, cluster: Cluster, *, rows: int) -> pa.Table:
+def pick(question: Question, shards: Sequence[int], cluster: Cluster, *, count: int, rows: int) -> pa.Table:
     """The rows that the strategy asks about, or all where there are fewer.
 
     Args:
         question: what is asked.
         shards: of the pool.
-        count: how many rows are wanted.
         cluster: where blocks are held.
+        count: how many rows are wanted.
         rows: of the pool, of which few are looked at in this process.
 
     Returns:
@@ -189,11 +189,11 @@ def spread(question: Question, shards: Sequence[int], count: int, *, workers: in
     """
     for _ in range(ATTEMPTS - 1):
         with suppress(ray.exceptions.RayActorError):  # the rows lie in storage: begin again
-            return _spread(question, shards, count, workers)
-    return _spread(question, shards, count, workers)
+            return _spread(question, shards, count, workers=workers)
+    return _spread(question, shards, count, workers=workers)
 
 
-def _spread(question: Question, shards: Sequence[int], count: int, workers: int) -> list[Place]:
+def _spread(question: Question, shards: Sequence[int], count: int, *, workers: int) -> list[Place]:
     shared = ray.put(question)
     # They mostly hold rows: no CPU of their own, so that all of them are there whatever else runs.
     actor: Any = ray.remote(num_cpus=0, scheduling_strategy="SPREAD")(_Rows)

@@ -128,7 +128,7 @@ def _judged(
     from pipeline.rounds.stored import stored_bank, stored_detector, stored_network
 
     bank, network = stored_bank(workspace, last), stored_network(workspace, last, config)
-    extract = Extractor(network, "cpu", config.scoring.batch_size, bank.layers)
+    extract = Extractor(network, "cpu", config.scoring.batch_size, layers=bank.layers)
     features = extract(pixels)
     detector = stored_detector(workspace, last, network, config)
     if detector is None:

@@ -118,7 +118,7 @@ def _scored(
 def _listed(out: Workspace, config: Config, cluster: Cluster, voice: Voice) -> tuple[Snapshot, pa.Table]:
     """The listing that these scores are of: made once, and gone on with afterwards."""
     if not out.exists("listing.json"):
-        listing = freeze(out, "", config, cluster)
+        listing = freeze(out, "", config, cluster=cluster)
         out.write_table("duplicates.parquet", listing.duplicates)
         out.write_json("listing.json", {"rows": listing.snapshot.rows, "digest": listing.snapshot.digest()})
         voice.say(listing.told())

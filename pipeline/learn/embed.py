@@ -32,7 +32,7 @@ class Embedded:
 
 @working("embedding the labeled images")
 def embed(
-    labeled: LabeledSet, network: Network, config: Config, cluster: Cluster, *, moved_by: Any = None
+    labeled: LabeledSet, network: Network, config: Config, *, cluster: Cluster, moved_by: Any = None
 ) -> Embedded:
     """Extract the features of the labeled rows on workers, in batches fixed by the order of the ids.
 
@@ -40,12 +40,13 @@ def embed(
     """
     size = config.scoring.batch_size
     shared = ray.put(network)
-    run = ray.remote(num_cpus=cluster.actor_cpus, num_gpus=cluster.actor_gpus)(_embed)
+    remote: Any = ray.remote(num_cpus=cluster.actor_cpus, num_gpus=cluster.actor_gpus)
+    run = remote(_embed)
     starts = range(0, max(labeled.rows, 1), size)
     groups = [list(starts[i :: cluster.max_actors]) for i in range(min(cluster.max_actors, len(starts)))]
     parts: dict[int, sisom.Features] = {}
     pending = [
-        run.remote(labeled.blocks, shared, group, size, cluster.device, config.resources.threads, moved_by)
+        run.remote(labeled.blocks, shared, config, starts=group, device=cluster.device, moved_by=moved_by)
         for group in groups
     ]
     for found in ray.get(pending):
@@ -70,13 +71,14 @@ def _meta(blocks: Sequence[Any]) -> tuple[tuple[str, ...], NDArray[np.int64], ND
 def _embed(
     blocks: Sequence[Any],
     network: Network,
+    config: Config,
+    *,
     starts: Sequence[int],
-    size: int,
     device: str,
-    threads: int,
     moved_by: Any,
 ) -> list[tuple[int, Mapping[str, NDArray[Any]], tuple[tuple[str, int], ...]]]:
-    torch.set_num_threads(threads)
+    torch.set_num_threads(config.resources.threads)
+    size = config.scoring.batch_size
     pixels = Pixels.of(ray.get(list(blocks)), network.model.image_size)
     extract = Extractor(network, device, size)
     found: list[tuple[int, Mapping[str, NDArray[Any]], tuple[tuple[str, int], ...]]] = []

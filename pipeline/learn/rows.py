@@ -70,7 +70,7 @@ class LabeledSet:
         return self._asked - int(self.broken.num_rows)
 
 
-def read_labeled(labeled: pa.Table, snapshot: Snapshot, config: Config, cluster: Cluster) -> LabeledSet:
+def read_labeled(labeled: pa.Table, snapshot: Snapshot, config: Config, *, cluster: Cluster) -> LabeledSet:
     """Start to stream the rows of a `LABELED` table out of the pool, decoded, into the object store.
 
     Only the shards that hold such rows are read, a task each. Returns at once.
@@ -141,7 +141,7 @@ def _view(chunk: pa.LargeBinaryArray, size: int) -> NDArray[np.uint8]:
 
 
 def labeled_table(
-    labels: Sequence[tuple[str, int]], places: Mapping[str, tuple[int, int]], share: float, seed: int
+    labels: Sequence[tuple[str, int]], places: Mapping[str, tuple[int, int]], *, share: float, seed: int
 ) -> pa.Table:
     """The rows that carry labels, (id, class), by id, with their places and the validation split: a frozen input."""
     names = [name for name, _ in sorted(labels)]
@@ -149,7 +149,7 @@ def labeled_table(
     columns = {
         "id": names,
         "target": classes,
-        "held_out": held_out(classes, names, share, seed),
+        "held_out": held_out(classes, names, share, seed=seed),
         "shard": [places[name][0] for name in names],
         "row": [places[name][1] for name in names],
     }

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 MIN_HELD_OUT = 20
 
 
-def held_out(targets: NDArray[np.int32], ids: Sequence[str], share: float, seed: int) -> NDArray[np.bool_]:
+def held_out(targets: NDArray[np.int32], ids: Sequence[str], share: float, *, seed: int) -> NDArray[np.bool_]:
     """Choose the validation split: `share` of each class, at least one row of a class with four or more.
 
     Each row is ranked within its class by a hash of its id, so that the choice depends on ids and seed alone, and

@@ -43,7 +43,7 @@ class FittedDetector:
         )
 
 
-def detector_for(name: str, options: Mapping[str, Any], model: Model, head: sisom.Head | None) -> Any:
+def detector_for(name: str, options: Mapping[str, Any], model: Model, *, head: sisom.Head | None) -> Any:
     """A detector of the catalogue for a network: one that moves images is told how these were normalised.
 
     Raises:
@@ -54,7 +54,7 @@ def detector_for(name: str, options: Mapping[str, Any], model: Model, head: siso
 
 
 def fit(
-    config: Config, model: torch.nn.Module, features: sisom.Features, targets: Tensor
+    config: Config, model: torch.nn.Module, features: sisom.Features, *, targets: Tensor
 ) -> FittedDetector | None:
     """The config's detector fitted to labeled rows; None where the bank's own score is asked for.
 
@@ -66,7 +66,7 @@ def fit(
         return None
     name = config.scoring.score
     try:
-        detector = detector_for(name, config.scoring.options, config.model, Head.of(model))
+        detector = detector_for(name, config.scoring.options, config.model, head=Head.of(model))
         return FittedDetector(detector, detector.fit(features, targets))
     except (sisom.errors.InputError, TypeError) as error:
         raise ConfigError(f"scoring.score: {name}: {error}") from None

@@ -18,7 +18,7 @@ class Extractor:
     """Embeds pixels in passes of one size: the last one is padded, so that no image sees how many came with it."""
 
     def __init__(
-        self, network: Network, device: str, batch_size: int, layers: Sequence[str] | None = None
+        self, network: Network, device: str, batch_size: int, *, layers: Sequence[str] | None = None
     ) -> None:
         # On a GPU too, the same image gives the same bits whatever came with it, to whoever looks at it.
         torch.backends.cudnn.deterministic = True

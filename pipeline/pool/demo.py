@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.config.project import Config
+from pipeline.config.sections import Pool
 from pipeline.encoding import to_parquet
 from pipeline.errors import ConfigError
 from pipeline.store.opening import Store, open_store
@@ -50,24 +51,24 @@ def ensure(config: Config) -> bool:
         raise ConfigError(
             f"demo: {place} is not of the digits demo; give pool.uri an empty place, or remove `demo`"
         )
-    _make(stores, config.pool.id_column, config.pool.image_column, config.test.label_column)
+    _make(stores, config.pool, config.test.label_column)
     return True
 
 
-def _make(stores: dict[str, Store], id_column: str, image_column: str, label_column: str) -> None:
+def _make(stores: dict[str, Store], pool: Pool, label_column: str) -> None:
     from sklearn.datasets import load_digits
 
     digits = load_digits()
-    images: NDArray[Any] = digits.images
+    scans: NDArray[Any] = digits.images
     targets: NDArray[Any] = digits.target
     rng = np.random.default_rng(20_240_511)
-    order = rng.permutation(len(images))
+    order = rng.permutation(len(scans))
     known = [i for i in order if targets[i] < len(KNOWN)]
     held = known[: len(known) * 3 // 10]
     rows: list[tuple[bytes, str | None, str | None]] = []
     for i in [*known[len(held) :], *[i for i in order if targets[i] >= len(KNOWN)]]:
         kind = "known" if targets[i] < len(KNOWN) else "unknown"
-        rows.append((_digit(images[i]), str(targets[i]), kind))
+        rows.append((_digit(scans[i]), str(targets[i]), kind))
     rows += [(png, photo, "far") for png, photo in _crops(rng)]
     whole = rows[0][0]
     # Not images: nothing at all, text, a cut PNG, a PNG with a broken chunk, and a name without an image behind it.
@@ -77,8 +78,8 @@ def _make(stores: dict[str, Store], id_column: str, image_column: str, label_col
     names = [f"img-{n:05d}" for n in range(len(shuffled))]
 
     tests = {
-        id_column: [f"test-{n:05d}" for n in range(len(held))],
-        image_column: [_digit(images[i]) for i in held],
+        pool.id_column: [f"test-{n:05d}" for n in range(len(held))],
+        pool.image_column: [_digit(scans[i]) for i in held],
         label_column: [str(targets[i]) for i in held],
     }
     _put(stores["test"], "test.parquet", to_parquet(pa.table(tests)))
@@ -86,8 +87,8 @@ def _make(stores: dict[str, Store], id_column: str, image_column: str, label_col
     truths = {"id": [t[0] for t in true], "label": [t[1] for t in true], "kind": [t[2] for t in true]}
     _put(stores["truth"], "truth.parquet", to_parquet(pa.table(truths)))
     for key, rows_of in zip(_FILES["pool"], np.array_split(np.arange(len(names)), SHARDS), strict=True):
-        pool = {id_column: [names[i] for i in rows_of], image_column: [shuffled[i][0] for i in rows_of]}
-        _put(stores["pool"], key, to_parquet(pa.table(pool)))
+        ids, images = [names[i] for i in rows_of], [shuffled[i][0] for i in rows_of]
+        _put(stores["pool"], key, to_parquet(pa.table({pool.id_column: ids, pool.image_column: images})))
 
 
 def _put(store: Store, key: str, data: bytes) -> None:

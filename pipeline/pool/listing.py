@@ -25,7 +25,7 @@ from pipeline.cluster.layout import Cluster
 from pipeline.config.project import Config
 from pipeline.errors import PoolError
 from pipeline.pool.shards import Unit, ids_of, survey, units
-from pipeline.pool.snapshot import Changes, Snapshot, SnapshotWriter, listed_objects, load_shard
+from pipeline.pool.snapshot import Changes, Snapshot, SnapshotWriter, listed_objects, load_shards
 from pipeline.pool.source import PoolSource
 from pipeline.types import Listed
 from pipeline.workspace.artefacts import Workspace
@@ -74,6 +74,7 @@ def freeze(
     workspace: Workspace,
     prefix: str,
     config: Config,
+    *,
     cluster: Cluster,
     wanted: Sequence[str] = (),
     earlier: str | None = None,
@@ -130,7 +131,7 @@ def freeze(
     if not len(snapshot):
         raise PoolError(f"pool.uri: {config.pool.uri} holds no rows")
     counts = None if changes is None else {n: getattr(changes, n) for n in ("new", "changed", "vanished")}
-    return Listing(snapshot, found, _duplicates(snapshot, hashes, config, cluster), other, counts)
+    return Listing(snapshot, found, _duplicates(snapshot, hashes, config, cluster=cluster), other, counts)
 
 
 def _tasks(listed: Iterable[Unit]) -> Iterator[list[Unit]]:
@@ -170,15 +171,18 @@ def _survey_units(
 # ---------------------------------------------------------------------------------------------- duplicates
 
 
-def _duplicates(snapshot: Snapshot, hashes: Sequence[Any], config: Config, cluster: Cluster) -> pa.Table:
+def _duplicates(snapshot: Snapshot, hashes: Sequence[Any], config: Config, *, cluster: Cluster) -> pa.Table:
     """The rows whose id stands in the pool before, found by hashes on workers and confirmed by the ids themselves."""
     buckets = -(-snapshot.rows // BUCKET_ROWS)
-    repeats = ray.remote(num_cpus=cluster.task_cpus)(_repeats)
-    answers = ray.get([repeats.remote(hashes, bucket, buckets, MOST_REPEATS) for bucket in range(buckets)])
+    remote: Any = ray.remote(num_cpus=cluster.task_cpus)
+    repeats = remote(_repeats)
+    answers = ray.get(
+        [repeats.remote(hashes, bucket, buckets=buckets, most=MOST_REPEATS) for bucket in range(buckets)]
+    )
     suspects = np.sort(np.concatenate([places for _, places in answers]))
     first: dict[str, str] = {}
     found: list[dict[str, Any]] = []
-    for shard, row, name, at in _named(snapshot, suspects, config, cluster):
+    for shard, row, name, at in _named(snapshot, suspects, config, cluster=cluster):
         if name in first:
             found.append({"shard": shard, "row": row, "id": name, "first": first[name], "at": at})
         else:
@@ -195,7 +199,7 @@ def _duplicates(snapshot: Snapshot, hashes: Sequence[Any], config: Config, clust
     return pa.Table.from_pylist(found, schema=DUPLICATES)
 
 
-def _repeats(hashes: Sequence[Any], bucket: int, buckets: int, most: int) -> tuple[int, NDArray[np.int64]]:
+def _repeats(hashes: Sequence[Any], bucket: int, *, buckets: int, most: int) -> tuple[int, NDArray[np.int64]]:
     """On a worker: how many hashes of one bucket occur more than once, and the places of these.
 
     Of more than `most`, the places of one hash: enough to refuse the pool with an example.
@@ -218,7 +222,7 @@ def _repeats(hashes: Sequence[Any], bucket: int, buckets: int, most: int) -> tup
 
 
 def _named(
-    snapshot: Snapshot, suspects: NDArray[np.int64], config: Config, cluster: Cluster
+    snapshot: Snapshot, suspects: NDArray[np.int64], config: Config, *, cluster: Cluster
 ) -> Iterator[tuple[int, int, str, str]]:
     """(shard, row, id, where it is) of rows by their places in the whole listing, in that order."""
     if not len(suspects):
@@ -228,25 +232,21 @@ def _named(
     places = np.searchsorted(ends, suspects, side="right")
     within = np.split(suspects - (ends - rows)[places], np.flatnonzero(np.diff(places)) + 1)
     read = ray.remote(num_cpus=cluster.task_cpus)(_names_at)
-    wanted = snapshot.take(np.unique(places)).table.to_pylist()
-    answers = [
-        read.remote(snapshot.workspace, snapshot.prefix, shard["part"], shard["shard"], chosen, config)
-        for shard, chosen in zip(wanted, within, strict=True)
-    ]
+    wanted = [snapshot.take([place]) for place in np.unique(places)]
+    answers = [read.remote(one, chosen, config) for one, chosen in zip(wanted, within, strict=True)]
     for shard, chosen, answer in zip(wanted, within, answers, strict=True):
         where, names = ray.get(answer)
+        (number,) = shard.numbers.tolist()
         for row, name, at in zip(chosen.tolist(), names, where, strict=True):
-            yield shard["shard"], row, name, at
+            yield number, row, name, at
 
 
-def _names_at(
-    workspace: Workspace, prefix: str, part: int, number: int, rows: NDArray[np.int64], config: Config
-) -> tuple[list[str], list[str]]:
+def _names_at(one: Snapshot, rows: NDArray[np.int64], config: Config) -> tuple[list[str], list[str]]:
     """On a worker: where some rows of a shard are, for people, and their ids."""
-    shard = load_shard(workspace, prefix, part, number)
+    (shard,) = load_shards(one.workspace, one.prefix, one.table)
     names = ids_of(shard, PoolSource.of(config))
-    one = len(shard.listed) == 1
-    where = [f"{shard.place} row {row}" if one else shard.listed[row].uri for row in rows.tolist()]
+    alone = len(shard.listed) == 1
+    where = [f"{shard.place} row {row}" if alone else shard.listed[row].uri for row in rows.tolist()]
     return where, [names[row] for row in rows.tolist()]
 
 

@@ -69,8 +69,9 @@ def look_at(
     Raises:
         StorageError, StoreUnavailable: storage refuses, or does not answer.
     """
+    source = PoolSource.of(config)
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="look") as threads:
-        jobs = [threads.submit(_of_object, uri, ids, config, look) for uri, ids in wanted.items()]
+        jobs = [threads.submit(_of_object, uri, ids, source, look=look) for uri, ids in wanted.items()]
         try:
             for job in jobs:
                 yield from job.result()
@@ -79,11 +80,10 @@ def look_at(
 
 
 def _of_object(
-    uri: str, ids: Sequence[str], config: Config, look: Callable[[bytes], T]
+    uri: str, ids: Sequence[str], source: PoolSource, *, look: Callable[[bytes], T]
 ) -> list[tuple[str, T | Failure]]:
     missing = dict.fromkeys(ids)
     found: list[tuple[str, T | Failure]] = []
-    source = PoolSource.of(config)
     entry = next(open_store(uri, source.storage).list(), None)
     if entry is not None and not entry.key:
         item = Listed(uri, None, 1, entry.size, entry.etag)

@@ -17,6 +17,8 @@ from pipeline.types import Listed, Shard
 THREADS = 16  # fetching waits for the network, not for a processor
 _WINDOW = 64  # objects
 
+_Window = tuple[Sequence[int], list[Future[bytes | Failure]]]  # rows, and their images on the way
+
 
 def survey(
     objects: Sequence[Listed], source: PoolSource
@@ -45,21 +47,21 @@ def pieces(shard: Shard, reading: Reading, wanted: Collection[int] | None = None
         def start(window: Sequence[int]) -> list[Future[bytes | Failure]]:
             return [threads.submit(_fetch, store, shard.listed[row], reading) for row in window]
 
-        begun: deque[tuple[Sequence[int], list[Future[bytes | Failure]]]] = deque()
+        begun: deque[_Window] = deque()
         try:
             for window in _windows(rows, shard.listed, reading.budget // 2):
                 begun.append((window, start(window)))
                 if len(begun) == 2:
-                    yield _piece(store, shard, *begun.popleft())
+                    yield _piece(store, shard, begun.popleft())
             while begun:
-                yield _piece(store, shard, *begun.popleft())
+                yield _piece(store, shard, begun.popleft())
         finally:
             threads.shutdown(wait=False, cancel_futures=True)
 
 
-def _piece(
-    store: Store, shard: Shard, rows: Sequence[int], fetched: Sequence[Future[bytes | Failure]]
-) -> Piece:
+def _piece(store: Store, shard: Shard, window: _Window) -> Piece:
+    """Wait for a window's images."""
+    rows, fetched = window
     uris = [shard.listed[row].uri for row in rows]
     return Piece(list(rows), [_id(store, uri) for uri in uris], uris, [future.result() for future in fetched])
 

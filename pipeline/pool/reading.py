@@ -87,7 +87,7 @@ class ReadShards:
             start = 0
             while start < len(piece.rows):
                 stop = min(len(piece.rows), start + self.batch_size - batch.rows)
-                self._add(batch, piece, slice(start, stop), refused, apart=apart)
+                self._add(batch, piece, slice(start, stop), refused=refused, apart=apart)
                 if batch.rows == self.batch_size:
                     yield batch.table(self.transform.size)
                     batch = _Batch(shard.shard)
@@ -96,7 +96,7 @@ class ReadShards:
             yield batch.table(self.transform.size)
 
     def _add(
-        self, batch: _Batch, piece: Piece, part: slice, refused: Mapping[int, str], *, apart: bool
+        self, batch: _Batch, piece: Piece, part: slice, *, refused: Mapping[int, str], apart: bool
     ) -> None:
         """Decode some rows of a piece into a batch."""
         rows, ids, uris = piece.rows[part], piece.ids[part], piece.uris[part]
@@ -105,16 +105,18 @@ class ReadShards:
         for i, data in enumerate(piece.images[part]):
             failure = Failure(refused[rows[i]], stage="list") if rows[i] in refused else data
             if isinstance(failure, Failure):
-                batch.refuse(rows[i], ids[i], uris[i], failure)
+                batch.refuse(rows[i], ids[i], uris[i], why=failure)
             else:
                 images.append(failure)
                 whole.append(i)
         decoded = _decoded(images, self.transform, self.reading, apart=apart)
         good = [whole[i] for i in decoded.good]
-        batch.keep([rows[i] for i in good], [ids[i] for i in good], [uris[i] for i in good], decoded.pixels)
+        batch.keep(
+            [rows[i] for i in good], [ids[i] for i in good], [uris[i] for i in good], pixels=decoded.pixels
+        )
         for i, reason in zip(decoded.bad, decoded.reasons, strict=True):
             at = whole[i]
-            batch.refuse(rows[at], ids[at], uris[at], Failure(reason, stage="decode"))
+            batch.refuse(rows[at], ids[at], uris[at], why=Failure(reason, stage="decode"))
 
 
 def _decoded(
@@ -138,13 +140,13 @@ class _Batch:
         """How many rows it has, good and bad."""
         return len(self._columns["rows"]) + len(self._columns["bad_rows"])
 
-    def keep(self, rows: list[int], ids: list[str], uris: list[str], pixels: NDArray[np.uint8]) -> None:
+    def keep(self, rows: list[int], ids: list[str], uris: list[str], *, pixels: NDArray[np.uint8]) -> None:
         """Rows with their (n, 3, s, s) pixels."""
         for name, values in (("rows", rows), ("ids", ids), ("uris", uris)):
             self._columns[name] += values
         self._pixels.append(pixels)
 
-    def refuse(self, row: int, name: str, uri: str, why: Failure) -> None:
+    def refuse(self, row: int, name: str, uri: str, *, why: Failure) -> None:
         """A row that has no pixels."""
         values = (row, name, uri, why.stage, why.reason, why.attempts)
         kinds = ("rows", "ids", "uris", "stages", "reasons", "attempts")
@@ -165,9 +167,9 @@ class _Batch:
 def read_places(
     shard: Shard,
     rows: Sequence[Mapping[str, Any]],
+    *,
     reading: Reading,
     transform: Transform,
-    *,
     apart: bool = False,
 ) -> tuple[pa.Table, pa.Table]:
     """Read and decode rows of a shard by their places.

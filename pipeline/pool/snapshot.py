@@ -82,7 +82,7 @@ def load_shards(workspace: Workspace, prefix: str, table: pa.Table) -> Iterator[
             yield Shard(number, tuple(listed[number]))
 
 
-def load_shard(workspace: Workspace, prefix: str, part: int, number: int) -> Shard:
+def load_shard(workspace: Workspace, prefix: str, *, part: int, number: int) -> Shard:
     """One shard with the objects it lists."""
     (shard,) = load_shards(workspace, prefix, pa.table({"part": [part], "shard": [number]}))
     return shard

@@ -68,17 +68,17 @@ def select(work: Work) -> None:
         far_from = found["far_from"]
         answered = selection.settled(workspace, work.index, work.labels)
         extra = work.config.extra_columns
-        kept = selection.gather(workspace, work.key(""), answered, plan, far_from, seed=seed, extra=extra)
+        rules = selection.QueryRules(plan, far_from, seed)
+        kept = selection.gather(workspace, work.key(""), rules, answered=answered, extra=extra)
         if plan.together and (budget := selection.informative_budget(kept, plan, far_from)):
             kept = selection.with_informative(kept, _together(work, answered, budget))
         novel = selection.novel_places(kept, plan, far_from)
         groups = None
         if novel.num_rows:
-            groups = triage.groups_of(
-                novel, selection.novel_budget(plan, far_from), work.snapshot, work.network, work.config,
-                work.cluster, seed=seed,
-            )  # fmt: skip
-        workspace.write_table(work.key("query.parquet"), selection.query(kept, plan, far_from, groups))
+            images = triage.PoolImages(work.snapshot, work.network, work.config)
+            budget = selection.novel_budget(plan, far_from)
+            groups = triage.groups_of(novel, images, work.cluster, count=budget, seed=seed)
+        workspace.write_table(work.key("query.parquet"), selection.query(kept, plan, far_from, groups=groups))
     clear_together(work.workspace, work.key(""))
 
 
@@ -98,7 +98,7 @@ def _together(work: Work, answered: frozenset[str], budget: int) -> pa.Table:
         threads=work.plan["scoring"]["threads"],
     )
     shards = work.snapshot.numbers.tolist()
-    return pool_picks.pick(question, shards, budget, work.cluster, rows=work.snapshot.rows)
+    return pool_picks.pick(question, shards, work.cluster, count=budget, rows=work.snapshot.rows)
 
 
 def ask(work: Work) -> None:

@@ -139,7 +139,7 @@ def _judged_without(work: Work, chosen: torch.Tensor) -> torch.Tensor:
         others[fold] = False
         if len(set(rows.targets[others].tolist())) < 2:  # so few that nothing is left to fit to
             others[:] = True
-        fitted = fit(work.config, model, work.judged_features.select(others), rows.targets[others])
+        fitted = fit(work.config, model, work.judged_features.select(others), targets=rows.targets[others])
         assert fitted is not None  # only asked where a detector judges
         found.append(fitted.score(work.judged_features.select(fold)))
     return torch.cat(found)

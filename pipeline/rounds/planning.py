@@ -51,12 +51,12 @@ def plan(work: Work) -> None:
                 f"{workspace.store.url(PREFIX)}: labels of fewer than two classes can't train anything"
             )
         earlier = round_key(work.index - 1, "") if work.index else None
-        listing = freeze(workspace, work.key(""), config, work.cluster, ids, earlier)
+        listing = freeze(workspace, work.key(""), config, cluster=work.cluster, wanted=ids, earlier=earlier)
         voice.say(f"  pool      {listing.told()}")
         places = places_of(ids, listing, config, strict=work.index == 0)
         numbers = {name: i for i, name in enumerate(taxonomy)}
         here = [(name, numbers[label]) for name, label in zip(ids, names, strict=True) if name in places]
-        rows = labeled_table(here, places, config.train.held_out, config.seed)
+        rows = labeled_table(here, places, share=config.train.held_out, seed=config.seed)
         foreseen = foresee(config, work.cluster, rows=listing.snapshot.rows, labeled=rows.num_rows)
         voice.say(f"  {foreseen.told()}")  # what can't be scored need not be trained for
         check_memory(config, work.cluster, rows=listing.snapshot.rows)

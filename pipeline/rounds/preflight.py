@@ -72,7 +72,7 @@ def check_detector(config: Config, model: torch.nn.Module) -> None:
     if not config.scoring.from_bank:
         try:
             scoring = config.scoring
-            detector_for(scoring.score, scoring.options, config.model, sisom.Head.of(model))
+            detector_for(scoring.score, scoring.options, config.model, head=sisom.Head.of(model))
         except (sisom.errors.InputError, TypeError) as error:
             raise ConfigError(f"scoring.options: {error}") from None
 

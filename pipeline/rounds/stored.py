@@ -63,7 +63,7 @@ class _Round:
     @cached_property
     def extract(self) -> Extractor:
         torch.set_num_threads(self.config.resources.threads)
-        return Extractor(self.network, "cpu", self.config.scoring.batch_size, self.bank.layers)
+        return Extractor(self.network, "cpu", self.config.scoring.batch_size, layers=self.bank.layers)
 
     @cached_property
     def scorer(self) -> Scorer:
@@ -143,4 +143,4 @@ def stored_detector(
         found["penultimate"],
         found["logits"],
     )
-    return fit(config, network.build("cpu"), features, found["targets"])
+    return fit(config, network.build("cpu"), features, targets=found["targets"])

@@ -110,7 +110,7 @@ class Work:
     def labeled_set(self) -> LabeledSet:
         """The labeled rows, decoded into the object store."""
         table = self.workspace.read_table(self.key("labeled.parquet"))
-        return read_labeled(table, self.snapshot, self.config, self.cluster)
+        return read_labeled(table, self.snapshot, self.config, cluster=self.cluster)
 
     @cached_property
     def network(self) -> Network:
@@ -120,7 +120,7 @@ class Work:
     @cached_property
     def embedded(self) -> Embedded:
         """The features of the labeled rows."""
-        return embed(self.labeled_set, self.network, self.config, self.cluster)
+        return embed(self.labeled_set, self.network, self.config, cluster=self.cluster)
 
     @cached_property
     def judged_features(self) -> sisom.Features:
@@ -128,8 +128,10 @@ class Work:
         config = self.config
         if not config.scoring.moves_images:
             return self.embedded.features
-        detector = detector_for(config.scoring.score, config.scoring.options, config.model, None)
-        return embed(self.labeled_set, self.network, self.config, self.cluster, moved_by=detector).features
+        detector = detector_for(config.scoring.score, config.scoring.options, config.model, head=None)
+        return embed(
+            self.labeled_set, self.network, self.config, cluster=self.cluster, moved_by=detector
+        ).features
 
     @cached_property
     def truth(self) -> oracle.Truth | None:

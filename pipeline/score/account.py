@@ -199,7 +199,7 @@ def _merge(workspace: Workspace, prefix: str, number: int, shards: pa.Table, ext
         broken = part.filter(pc.is_valid(part["reason"]))
         whole = part.filter(pc.is_null(part["reason"]))
         if not _adds_up(part, broken, row["rows"], row["ids"]):
-            place = load_shard(workspace, prefix, row["part"], row["shard"]).place
+            place = load_shard(workspace, prefix, part=row["part"], number=row["shard"]).place
             tally.wrong[row["shard"]] = (
                 f"{place}: {row['rows']} listed, {whole.num_rows} + {broken.num_rows} found"
             )

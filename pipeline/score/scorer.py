@@ -57,13 +57,13 @@ class Scorer:
         torch.set_num_threads(threads)
         self._size = network.model.image_size
         self._bank = bank.to(device)
-        self._extract = Extractor(network, device, batch_size, bank.layers)
+        self._extract = Extractor(network, device, batch_size, layers=bank.layers)
         self._names = np.asarray(taxonomy, dtype=object)
         self._score = score
         self._tiles = tiles
         self._detector = detector
         self._ranking: Any = query.ranking
-        self._others = [Extractor(one, device, batch_size, bank.layers[-1:]) for one in members]
+        self._others = [Extractor(one, device, batch_size, layers=bank.layers[-1:]) for one in members]
         self._dropout = None
         if query.voters == "dropout":
             head, who = sisom.Head.of(network.build("cpu")), query.committee

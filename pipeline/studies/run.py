@@ -46,7 +46,7 @@ def study(config: StudyConfig, voice: Voice) -> str:
         bench = Bench(workspace.store.uri, str(Path.cwd()), config.storage, cluster.device, config.compute)
         outcome = KINDS[config.study].run(config, Lab(bench, cluster, voice))
         _write(config, workspace, outcome)
-        _track(config, workspace, outcome, voice)
+        _track(config, workspace, outcome, voice=voice)
         voice.say(f"done after {time.perf_counter() - began:.0f} s")
     return workspace.store.url(REPORT)
 
@@ -69,7 +69,7 @@ def _write(config: StudyConfig, workspace: Workspace, outcome: Outcome) -> None:
     workspace.store.put(REPORT, page.encode())
 
 
-def _track(config: StudyConfig, workspace: Workspace, outcome: Outcome, voice: Voice) -> None:
+def _track(config: StudyConfig, workspace: Workspace, outcome: Outcome, *, voice: Voice) -> None:
     """Tell MLflow; a study does not fail with it, and the next run tells what is missing."""
     common = flat(config.model_dump(mode="json", include={"study", "model", "train", "compute"}))
     records = []

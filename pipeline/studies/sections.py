@@ -129,6 +129,7 @@ def check_choice(
     where: str,
     choice: Choice,
     known: Mapping[str, Callable[..., Any]],
+    *,
     build: Callable[[], object],
     sweep: Iterable[str] = (),
 ) -> None:

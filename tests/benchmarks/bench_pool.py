@@ -133,7 +133,7 @@ def child(lab: Lab, pool: str, out: Path, options: dict[str, Any], cpus: int | N
     workspace = Workspace(open_store(str(out), Storage()))
     began = time.perf_counter()
     if not workspace.exists("duplicates.parquet"):
-        listing = freeze(workspace, "", config, cluster)
+        listing = freeze(workspace, "", config, cluster=cluster)
         workspace.write_table("duplicates.parquet", listing.duplicates)
     listed = time.perf_counter()
     file = BankFile(Workspace(open_store(str(lab.folder), Storage())), f"bank-{lab.model}.safetensors", "")

@@ -67,10 +67,12 @@ def measure(folder: str, how: str, what: str, answered: int, cpus: int) -> None:
     ids = [f"image-{row * 7:012d}" for row in range(answered)]
     known = pa.array(ids, pa.string())
 
+    rules = selection.QueryRules(plan, None, 0)
+
     def select_alone() -> None:
         kept = selection.CANDIDATES.empty_table()
         for key in workspace.keys(f"{PREFIX}scores/"):
-            found = selection.candidates(workspace.row_groups(key, selection.COLUMNS), known, plan, None, 0)
+            found = selection.candidates(workspace.row_groups(key, selection.COLUMNS), known, rules)
             kept = selection.merge([kept, found], plan)
         assert selection.query(kept, plan, None).num_rows == plan.size
 
@@ -82,7 +84,7 @@ def measure(folder: str, how: str, what: str, answered: int, cpus: int) -> None:
         assert histogram.summary(total).counts
 
     def select_on_workers() -> None:
-        kept = selection.gather(workspace, PREFIX, frozenset(ids), plan, None, seed=0)
+        kept = selection.gather(workspace, PREFIX, rules, answered=frozenset(ids))
         assert selection.query(kept, plan, None).num_rows == plan.size
 
     def view_on_workers() -> None:

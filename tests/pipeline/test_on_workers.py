@@ -97,7 +97,7 @@ def test_a_frozen_pool_is_what_a_survey_finds(
 ) -> None:
     fill(store)
     wanted = ["p3", "t1.png", "i/6.png", "z.png", "nobody"]
-    found = freeze(workspace, "r/", config, cluster, wanted)
+    found = freeze(workspace, "r/", config, cluster=cluster, wanted=wanted)
     alone = snapshot_of(config.pool, workspace, "alone/")
     assert found.snapshot.table.equals(alone.table)
     assert found.snapshot.digest() == alone.digest() == Snapshot.read(workspace, "r/").digest()
@@ -123,7 +123,7 @@ def test_tasks_and_buckets_of_any_size_find_the_same(
 
     def frozen(name: str) -> tuple[Listing, dict[str, bytes]]:
         store = LocalStore(str(tmp_path / name))
-        found = freeze(Workspace(store), "", config, cluster, ["p4", "t0.png"])
+        found = freeze(Workspace(store), "", config, cluster=cluster, wanted=["p4", "t0.png"])
         return found, {entry.key: store.get(entry.key) for entry in store.list()}
 
     want, files = frozen("large")
@@ -146,7 +146,7 @@ def test_ids_that_stand_twice_are_found_across_files_and_forms(
     store.put("b.parquet", parquet(rows("x", "y", "x"), group=2))  # over two row groups of one file
     store.put("c.parquet", parquet(rows("y", "a.png", "own")))
     store.put("d.tar", tar([("own", b"no image"), ("y.png", b"1"), ("y.png", b"2"), ("a.png", b"3")]))
-    found = freeze(workspace, "", config, cluster, ["x", "a.png"])
+    found = freeze(workspace, "", config, cluster=cluster, wanted=["x", "a.png"])
     assert found.found == {"a.png": (0, 0), "x": (1, 0)}  # the first place is the one that counts
     assert found.duplicates.schema == DUPLICATES
     url = store.url
@@ -172,12 +172,12 @@ def test_too_many_of_them_are_refused_with_both_places(
     config = make_config(pool={"uri": pool.uri}, scoring={"max_quarantined": 0.49})
     workspace = Workspace(LocalStore(str(tmp_path / "w")))
     with pytest.raises(PoolError, match=r"^5 of 10 ids stand in the pool before, more than") as raised:
-        freeze(workspace, "", config, cluster)
+        freeze(workspace, "", config, cluster=cluster)
     for place in ("0.tar", "1.tar"):
         assert f"{pool.url(place)} row 0" in str(raised.value)
     assert str(raised.value).endswith("pool.tar_ids: path puts the tar's key before them")
     told_apart = make_config(pool={"uri": pool.uri, "tar_ids": "path"})
-    assert freeze(workspace, "", told_apart, cluster).duplicates.num_rows == 0
+    assert freeze(workspace, "", told_apart, cluster=cluster).duplicates.num_rows == 0
 
 
 def test_equal_hashes_of_other_ids_are_no_duplicates(
@@ -199,8 +199,8 @@ def test_what_changed_since_the_last_listing_is_counted(
 ) -> None:
     fill(store)
     store.put("empty.parquet", parquet(pa.table(rows("x")).slice(0, 0)))
-    freeze(workspace, "000/", config, cluster)
-    same = freeze(workspace, "001/", config, cluster, earlier="000/")
+    freeze(workspace, "000/", config, cluster=cluster)
+    same = freeze(workspace, "001/", config, cluster=cluster, earlier="000/")
     assert same.changes == {"new": 0, "changed": 0, "vanished": 0}
     assert "objects since the last round: unchanged" in same.told()
     store.put("m.parquet", parquet(rows("p0", "p9"), group=1))
@@ -208,7 +208,7 @@ def test_what_changed_since_the_last_listing_is_counted(
     store.delete("z.png")
     for name in ("A.png", "i/3b.png", "zz.tar"):
         store.put(name, tar({f"{name}.png": b"x"}))
-    found = freeze(workspace, "002/", config, cluster, earlier="001/")
+    found = freeze(workspace, "002/", config, cluster=cluster, earlier="001/")
     assert found.changes == {"new": 3, "changed": 1, "vanished": 2}
     assert "objects since the last round: 3 new, 1 changed, 2 vanished" in found.told()
     assert found.snapshot.digest() != same.snapshot.digest()
@@ -232,7 +232,12 @@ def test_a_pool_that_cannot_be_listed_is_the_users_to_mend(
     for key, data in there.items():
         pool.put(key, data)
     with pytest.raises(PoolError, match=why):
-        freeze(Workspace(LocalStore(str(tmp_path / "w"))), "", make_config(pool={"uri": pool.uri}), cluster)
+        freeze(
+            Workspace(LocalStore(str(tmp_path / "w"))),
+            "",
+            make_config(pool={"uri": pool.uri}),
+            cluster=cluster,
+        )
 
 
 # ------------------------------------------------------------------------------------------------- account
@@ -349,7 +354,7 @@ def test_a_pool_that_lies_there_twice_is_refused_however_many_ids_repeat(
     config = make_config(pool={"uri": store.uri}, scoring={"max_quarantined": 1.0})
     monkeypatch.setattr(listing, "MOST_REPEATS", 10)
     with pytest.raises(PoolError, match=r"stands in .*a\.parquet#0 row \d+ and in .*b\.parquet#0 row \d+"):
-        listing.freeze(Workspace(LocalStore(str(tmp_path / "w"))), "", config, cluster)
+        listing.freeze(Workspace(LocalStore(str(tmp_path / "w"))), "", config, cluster=cluster)
 
 
 @pytest.mark.parametrize("how", ["dies", "is lost", "ours", "a mistake"])

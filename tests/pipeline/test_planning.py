@@ -173,34 +173,34 @@ def test_learning_rate_by_hand() -> None:
 def test_a_share_of_each_class_is_held_out(sizes: list[int], share: float, seed: int) -> None:
     targets = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
     ids = [f"id{n}" for n in range(len(targets))]
-    chosen = held_out(targets, ids, share, seed)
+    chosen = held_out(targets, ids, share, seed=seed)
     for target, size in enumerate(sizes):
         count = int(chosen[targets == target].sum())
         assert count == (max(round(share * size), 1) if share and size >= 4 else 0)
         assert size == 0 or count < size
     # The same ids, whatever order the rows have.
     order = np.random.default_rng(seed).permutation(len(ids))
-    again = held_out(targets[order], [ids[i] for i in order], share, seed)
+    again = held_out(targets[order], [ids[i] for i in order], share, seed=seed)
     assert (again == chosen[order]).all()
 
 
 def test_the_seed_chooses_who_is_held_out() -> None:
     targets, ids = np.zeros(100, np.int32), [f"{n:03d}" for n in range(100)]
-    first = held_out(targets, ids, 0.2, 1)
-    assert (held_out(targets, ids, 0.2, 1) == first).all()
-    assert (held_out(targets, ids, 0.2, 2) != first).any()
+    first = held_out(targets, ids, 0.2, seed=1)
+    assert (held_out(targets, ids, 0.2, seed=1) == first).all()
+    assert (held_out(targets, ids, 0.2, seed=2) != first).any()
 
 
 def test_the_labeled_table_is_ordered_by_id_and_keeps_places() -> None:
     places = {"b": (0, 5), "a": (1, 2), "c": (0, 1)}
-    table = labeled_table([("b", 1), ("a", 0), ("c", 1)], places, 0.0, 0)
+    table = labeled_table([("b", 1), ("a", 0), ("c", 1)], places, share=0.0, seed=0)
     assert table.schema == LABELED
     assert table.to_pylist() == [
         {"id": "a", "target": 0, "held_out": False, "shard": 1, "row": 2},
         {"id": "b", "target": 1, "held_out": False, "shard": 0, "row": 5},
         {"id": "c", "target": 1, "held_out": False, "shard": 0, "row": 1},
     ]
-    again = labeled_table([("c", 1), ("b", 1), ("a", 0)], places, 0.0, 0)
+    again = labeled_table([("c", 1), ("b", 1), ("a", 0)], places, share=0.0, seed=0)
     assert again.equals(table)
 
 
@@ -342,8 +342,8 @@ def test_a_pool_of_actors_may_shrink_to_its_least() -> None:
 def test_new_labels_move_few_rows_between_training_and_validation() -> None:
     """A net that is trained further may not be judged by rows that it learned from."""
     ids = [f"img-{n}" for n in range(400)]
-    early = held_out(np.zeros(200, np.int32), ids[:200], 0.2, 7)
-    late = held_out(np.zeros(400, np.int32), ids, 0.2, 7)
+    early = held_out(np.zeros(200, np.int32), ids[:200], 0.2, seed=7)
+    late = held_out(np.zeros(400, np.int32), ids, 0.2, seed=7)
     before = {name for name, held in zip(ids[:200], early, strict=True) if held}
     after = {name for name, held in zip(ids, late, strict=True) if held}
     assert len(before) == 40 and len(after) == 80

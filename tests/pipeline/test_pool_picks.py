@@ -157,7 +157,7 @@ def test_the_picks_are_those_of_the_selector_itself(
 ) -> None:
     asked, table, features = question(name, tmp_path, options=options)
     cluster: Any = None  # few rows are looked at in this process
-    found = pick(asked, range(SHARDS), 12, cluster, rows=ROWS)
+    found = pick(asked, range(SHARDS), cluster, count=12, rows=ROWS)
     assert found.schema == CANDIDATES
     assert found["id"].to_pylist() == serially(asked, table, features)
     assert found["priority"].to_pylist() == [float(n) for n in range(12, 0, -1)]
@@ -165,7 +165,9 @@ def test_the_picks_are_those_of_the_selector_itself(
     assert found["uri"].to_pylist() == [where[name] for name in found["id"].to_pylist()]
     assert not asked.answered & set(found["id"].to_pylist())
     free = ROWS - len(asked.answered)
-    assert pick(asked, range(SHARDS), ROWS, cluster, rows=ROWS).num_rows == free, "no more than there are"
+    assert pick(asked, range(SHARDS), cluster, count=ROWS, rows=ROWS).num_rows == free, (
+        "no more than there are"
+    )
 
 
 @pytest.mark.ray
@@ -179,7 +181,7 @@ def test_workers_change_no_pick(
         assert [row["id"] for row in spread(asked, range(SHARDS), 12, workers=workers)] == want
     monkeypatch.setattr(pool_picks, "FEW", 10)
     cluster = engine.start(config_of("unused"))
-    assert pick(asked, range(SHARDS), 12, cluster, rows=ROWS)["id"].to_pylist() == want
+    assert pick(asked, range(SHARDS), cluster, count=12, rows=ROWS)["id"].to_pylist() == want
 
 
 @pytest.mark.ray

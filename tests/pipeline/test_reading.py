@@ -185,7 +185,7 @@ def test_a_shard_that_kills_to_the_end_is_given_up(forms: Pool, monkeypatch: Any
 
 
 def labeled(pool: Pool, rows: list[dict[str, Any]], shard: int = 0) -> tuple[pa.Table, pa.Table]:
-    return read_places(shards_of(pool)[shard], rows, reading(pool), TRANSFORM)
+    return read_places(shards_of(pool)[shard], rows, reading=reading(pool), transform=TRANSFORM)
 
 
 def test_labeled_rows_are_read_by_place_and_the_broken_are_apart(pool: Pool) -> None:
@@ -213,7 +213,7 @@ def test_labeled_rows_that_cannot_be_read_are_told_by_their_ids(pool: Pool) -> N
     (shard, _) = shards_of(pool)
     LocalStore(pool.uri).put("p.parquet", b"another")
     row = {"id": "i4", "target": 0, "held_out": False, "row": 4}
-    good, broken = read_places(shard, [row], reading(pool), TRANSFORM)
+    good, broken = read_places(shard, [row], reading=reading(pool), transform=TRANSFORM)
     assert good.num_rows == 0
     assert broken.to_pylist() == [
         {"id": "i4", "uri": f"{pool.uri}/p.parquet", "reason": "changed since the pool was listed"}

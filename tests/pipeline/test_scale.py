@@ -247,7 +247,7 @@ def test_a_labeled_image_that_kills_its_worker_is_left_out_and_it_alone(
     job = lab.job(config, tmp_path / "out")
     rows = [{"id": f"{n:02d}.png", "target": 0, "held_out": False, "shard": 0, "row": n} for n in range(12)]
     table = pa.Table.from_pylist(rows, schema=LABELED)
-    found = read_labeled(table, job.snapshot, config, job.cluster)
+    found = read_labeled(table, job.snapshot, config, cluster=job.cluster)
     (broken,) = found.broken.to_pylist()
     assert broken["id"] == "04.png" and "kills its decoder" in broken["reason"]
     assert found.rows == 11

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import ray
 
-from pipeline.ask.selection import COLUMNS, candidates, gather, query
+from pipeline.ask.selection import COLUMNS, QueryRules, candidates, gather, query
 from pipeline.config.choices import QueryPlan
 from pipeline.config.sections import Storage
 from pipeline.errors import ArtefactDamaged
@@ -75,9 +75,11 @@ def test_files_and_workers_change_neither_query_nor_summary(
     )
     monkeypatch.setattr(score_files, "IN_FLIGHT", 2)
     for plan in (PLAN, PLAN.model_copy(update={"strategy": "random"})):
-        asked = query(gather(one, PREFIX, answered, plan, None, seed=3), plan, None)
+        asked = query(gather(one, PREFIX, QueryRules(plan, None, 3), answered=answered), plan, None)
         assert asked.num_rows == PLAN.size
-        assert query(gather(many, PREFIX, answered, plan, None, seed=3), plan, None).equals(asked)
+        assert query(gather(many, PREFIX, QueryRules(plan, None, 3), answered=answered), plan, None).equals(
+            asked
+        )
     for known in (None, truth):
         seen = summarize_scores(one, PREFIX, "sisome", truth=known, labeled=answered)
         assert summarize_scores(many, PREFIX, "sisome", truth=known, labeled=answered) == seen
@@ -88,7 +90,7 @@ def test_a_damaged_file_is_said_from_a_worker(cluster: None, tmp_path: Path) -> 
     broken = workspace(tmp_path, scored(1000), 3)
     (tmp_path / PREFIX / "scores/000001.parquet").write_bytes(b"PAR1 is how this begins")
     with pytest.raises(ArtefactDamaged, match="000001"):
-        gather(broken, PREFIX, frozenset(), PLAN, None, seed=0)
+        gather(broken, PREFIX, QueryRules(PLAN, None, 0), answered=frozenset())
 
 
 def test_row_groups_come_one_by_one_with_the_columns_asked_for(store: Store) -> None:
@@ -104,7 +106,7 @@ def test_row_groups_come_one_by_one_with_the_columns_asked_for(store: Store) -> 
 def test_no_file_is_no_work(tmp_path: Path) -> None:
     empty = Workspace(open_store(str(tmp_path), Storage()))
     assert list(each_file(candidates, empty, PREFIX, COLUMNS)) == []
-    assert gather(empty, PREFIX, frozenset(), PLAN, None, seed=0).num_rows == 0
+    assert gather(empty, PREFIX, QueryRules(PLAN, None, 0), answered=frozenset()).num_rows == 0
 
 
 WATCHED = """
@@ -113,7 +115,7 @@ import pyarrow as pa
 from pipeline.config.choices import QueryPlan
 from pipeline.config.sections import Storage
 from pipeline.report.histogram import Groups, count_rows
-from pipeline.ask.selection import COLUMNS, candidates
+from pipeline.ask.selection import COLUMNS, QueryRules, candidates
 from pipeline.store.opening import Store, open_store
 from pipeline.workspace.artefacts import Workspace
 
@@ -122,7 +124,7 @@ for folder in sys.argv[2:]:
     files = Workspace(open_store(folder, Storage()))
     parts = files.row_groups("rounds/000/scores/000000.parquet", COLUMNS)
     if sys.argv[1] == "select":
-        candidates(parts, answered, QueryPlan(size=100, strategy="sisome", ood_share=0.1), None, 0)
+        candidates(parts, answered, QueryRules(QueryPlan(size=100, strategy="sisome", ood_share=0.1), None, 0))
     else:
         count_rows(parts, "sisome", Groups(answered))
     print(pa.default_memory_pool().max_memory())  # of all so far

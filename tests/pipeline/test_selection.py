@@ -18,6 +18,7 @@ from pipeline.ask.selection import (
     CANDIDATES,
     COLUMNS,
     SPREAD,
+    QueryRules,
     candidates,
     merge,
     novel_budget,
@@ -52,8 +53,8 @@ def select(
     """What a round does with these files, in row groups of five and without a cluster."""
     known = pa.array(sorted(answered), pa.string())
     parts = [[t.select(COLUMNS).slice(at, 5) for at in range(0, t.num_rows, 5)] for t in tables]
-    found = [candidates(part, known, wanted, far_from, seed) for part in parts]
-    return query(merge([CANDIDATES.empty_table(), *found], wanted), wanted, far_from, groups)
+    found = [candidates(part, known, QueryRules(wanted, far_from, seed)) for part in parts]
+    return query(merge([CANDIDATES.empty_table(), *found], wanted), wanted, far_from, groups=groups)
 
 
 def plan(size: int, strategy: str = "sisome", ood_share: float = 0.1) -> QueryPlan:
@@ -188,7 +189,7 @@ def test_no_budget_is_no_candidate() -> None:
 def test_candidates_are_no_more_than_a_query_needs() -> None:
     rows = [table(POOL).select(COLUMNS)] * 50
     wanted = plan(4, ood_share=0.5)
-    found = candidates(rows, pa.array([], pa.string()), wanted, None, 0)
+    found = candidates(rows, pa.array([], pa.string()), QueryRules(wanted, None, 0))
     assert found.schema == CANDIDATES
     assert found.num_rows == 4 + 2 * SPREAD
     assert merge([found, found], wanted).num_rows == 4 + 2 * SPREAD
@@ -301,7 +302,7 @@ def test_only_more_candidates_than_the_budget_are_worth_looking_at() -> None:
         (open_plan(ood=0.5), 10.0, 0),
         (open_plan(), None, 12),
     ):
-        kept = candidates([table(WORLD).select(COLUMNS)], known, plan_, far_from, 0)
+        kept = candidates([table(WORLD).select(COLUMNS)], known, QueryRules(plan_, far_from, 0))
         places = novel_places(kept, plan_, far_from)
         assert places.num_rows == want
         assert places.column_names == ["id", "shard"]

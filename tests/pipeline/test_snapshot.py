@@ -53,7 +53,7 @@ def test_parts_hold_whole_shards_and_few_rows(store: Store, monkeypatch: pytest.
     assert [table.num_rows for table in tables] == [8, 4, 25, 10, 1]
     assert all(table.schema == SNAPSHOT for table in tables)
     for number in (6, 0, 3, 5, 0, 2, 4, 1):  # in any order, across parts
-        shard = load_shard(workspace, "a/", found.table["part"][number].as_py(), number)
+        shard = load_shard(workspace, "a/", part=found.table["part"][number].as_py(), number=number)
         assert (shard.shard, shard.listed) == (number, shards[number])
     assert [shard.listed for shard in load_shards(workspace, "a/", found.table)] == shards
 

@@ -14,7 +14,7 @@ import ray
 import torch
 
 import sisom
-from pipeline.ask.selection import COLUMNS, candidates, priorities
+from pipeline.ask.selection import COLUMNS, QueryRules, candidates, priorities
 from pipeline.config.project import Config
 from pipeline.errors import ConfigError, LabelError
 from pipeline.images.decode import decode_batch
@@ -64,7 +64,7 @@ def test_a_detector_is_the_same_again_from_what_a_round_keeps(name: str, lab: La
     features, targets = labeled(lab)
     workspace = Workspace(LocalStore(str(tmp_path)))
     keep_features(workspace, 3, features, targets)
-    fitted = fit(config, lab.network.build("cpu"), features, targets)
+    fitted = fit(config, lab.network.build("cpu"), features, targets=targets)
     again = stored_detector(workspace, 3, lab.network, config)
     assert fitted is not None
     assert again is not None
@@ -75,7 +75,7 @@ def test_a_detector_is_the_same_again_from_what_a_round_keeps(name: str, lab: La
 def test_the_banks_own_scores_need_no_detector(lab: Lab, tmp_path: Path) -> None:
     features, targets = labeled(lab)
     for name in ("sisome", "sisom", "energy"):
-        assert fit(judged_by(name), lab.network.build("cpu"), features, targets) is None
+        assert fit(judged_by(name), lab.network.build("cpu"), features, targets=targets) is None
         assert stored_detector(Workspace(LocalStore(str(tmp_path))), 0, lab.network, judged_by(name)) is None
 
 
@@ -136,7 +136,7 @@ def test_too_few_labels_are_told_with_what_would_do(lab: Lab) -> None:
     features, _ = labeled(lab)
     model = lab.network.build("cpu")
     with pytest.raises(LabelError, match=r"sisom-fused: .*; label more, or let sisome judge"):
-        fit(judged_by("sisom-fused"), model, features.select([0, 1]), torch.tensor([0, 1]))
+        fit(judged_by("sisom-fused"), model, features.select([0, 1]), targets=torch.tensor([0, 1]))
 
 
 def test_strange_rows_go_by_the_detector_and_others_by_the_strategys_column() -> None:
@@ -159,7 +159,7 @@ def test_strange_rows_go_by_the_detector_and_others_by_the_strategys_column() ->
     assert priorities(part.drop_columns(["priority"]), "knn", 0).tolist() == [1.0, 2.0, 7.0, 8.0]
     assert priorities(part.select(COLUMNS), "sisome", 0).tolist() == [9.0] * 4
     plan = judged_by("knn", query={"size": 2, "strategy": "margin", "ood_share": 0.5}).query
-    found = candidates([part], pa.array([], pa.string()), plan, None, 0)
+    found = candidates([part], pa.array([], pa.string()), QueryRules(plan, None, 0))
     assert found.num_rows == 4
 
 
@@ -176,12 +176,12 @@ def test_odin_judges_the_images_that_it_moves(lab: Lab, tmp_path: Path) -> None:
         moved = detector.perturb(net, normalise(torch.from_numpy(one[None]), config.model))
         strange.append(float(detector.score((), sisom.extract(net, moved, config.model.layers))[0]))
     features, targets = labeled(lab)
-    job = lab.job(config, tmp_path / "out", fit(config, net, features, targets))
+    job = lab.job(config, tmp_path / "out", fit(config, net, features, targets=targets))
     score_pool(job, Voice())
     clear_parts(job.workspace, "")
     found = pa.concat_tables(job.workspace.tables("scores/")).sort_by("id")
     assert found["strangeness"].to_pylist() == pytest.approx(strange, abs=1e-6)
-    still = fit(judged_by("msp"), net, features, targets)
+    still = fit(judged_by("msp"), net, features, targets=targets)
     assert still is not None
     unmoved = still.score(Extractor(lab.network, "cpu", 16)(pixels)).numpy()
     assert np.abs(found["strangeness"].to_numpy() - unmoved).max() > 0.01
@@ -198,7 +198,7 @@ def test_scored_on_workers_as_by_hand(lab: Lab, tmp_path: Path) -> None:
     for actors in (1, 2):
         config = judged_by("knn", pool, scoring={"options": {"k": 3}}, query={"strategy": "margin"},
                            resources={"actors": actors, "no_progress_s": 60.0})  # fmt: skip
-        fitted = fit(config, lab.network.build("cpu"), features, targets)
+        fitted = fit(config, lab.network.build("cpu"), features, targets=targets)
         assert fitted is not None
         job = lab.job(config, tmp_path / f"out{actors}", fitted)
         score_pool(job, Voice())

@@ -134,12 +134,10 @@ def test_training_learns_and_repeats_itself() -> None:
     pixels, labels = two_classes()
     first, again = trained(), trained()
     assert save_weights(first) == save_weights(again)
-    logits = predict(first, pixels, MODEL, batch_size=7, device="cpu")
+    logits = predict(first, pixels, MODEL, batch_size=7)
     assert float((logits.argmax(1).numpy() == labels).mean()) > 0.9
     back = load(MODEL, 2, save_weights(first), device="cpu")
-    found = embed(
-        back, [pixels[:5], pixels[5:]], MODEL, layers=("layer3", "avgpool"), device="cpu", batch_size=16
-    )
+    found = embed(back, [pixels[:5], pixels[5:]], MODEL, layers=("layer3", "avgpool"), batch_size=16)
     assert torch.allclose(found.logits, logits, atol=1e-4)
     assert found.layers == ("layer3", "avgpool")
 
@@ -148,9 +146,7 @@ def test_exposure_makes_the_network_unsure_of_outliers() -> None:
     outliers = np.random.default_rng(1).integers(0, 255, (30, 3, 8, 8)).astype(np.uint8)
 
     def surest(net: torch.nn.Module) -> float:
-        return float(
-            torch.softmax(predict(net, outliers, MODEL, batch_size=30, device="cpu"), 1).amax(1).mean()
-        )
+        return float(torch.softmax(predict(net, outliers, MODEL, batch_size=30), 1).amax(1).mean())
 
     assert surest(trained(Exposure(outliers, 2.0))) < surest(trained()) - 0.05
 

@@ -97,7 +97,7 @@ class Lab:
         """List the pool of a config below `out` and prepare its scoring; `changes` are of the cluster."""
         workspace = Workspace(open_store(str(out), Storage()))
         cluster = replace(engine.start(config), **changes)
-        listing = freeze(workspace, "", config, cluster)
+        listing = freeze(workspace, "", config, cluster=cluster)
         parts = (listing.snapshot, listing.duplicates, self.network, self.bank, self.file)
         return prepare(workspace, "", *parts, config, cluster, detector=detector, members=members)
 

@@ -57,7 +57,7 @@ def _learning(curves: Sequence[Curve], config: ActiveStudy) -> Block:
         "mean height of the curve. A target counts as reached where the mean curve crosses it.",
         (
             Figure(
-                lambda axes, theme: _draw(axes, theme, curves, "accuracy", percent=True),
+                lambda axes, theme: _draw(axes, theme, curves, what="accuracy", percent=True),
                 "Learning curves",
                 4.2,
             ),
@@ -131,11 +131,11 @@ def _open(curves: Sequence[Curve]) -> Block:
         rows.append((name, percent(*precision), percent(*recall), f"{classes[0]:.1f}"))
     figures = [
         Figure(
-            lambda axes, theme: _draw(axes, theme, curves, "precision", percent=True, last=False),
+            lambda axes, theme: _draw(axes, theme, curves, what="precision", percent=True, last=False),
             "Precision of queries by number of labels",
         ),
         Figure(
-            lambda axes, theme: _draw(axes, theme, curves, "classes", percent=False),
+            lambda axes, theme: _draw(axes, theme, curves, what="classes", percent=False),
             "Known classes by number of labels",
         ),
     ]
@@ -219,7 +219,7 @@ _MARKS = "osD^vP<X>*"
 
 
 def _draw(
-    axes: Axes, theme: Theme, curves: Sequence[Curve], what: str, *, percent: bool, last: bool = True
+    axes: Axes, theme: Theme, curves: Sequence[Curve], *, what: str, percent: bool, last: bool = True
 ) -> None:
     colors = _LIGHT if theme.name == "light" else _DARK
     scale = 100.0 if percent else 1.0

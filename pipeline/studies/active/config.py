@@ -71,7 +71,7 @@ class ActiveStudy(Study):
         import sisom
 
         for choice in self.strategies:
-            check_choice("strategies", choice, sisom.SELECTORS, choice.selector)
+            check_choice("strategies", choice, sisom.SELECTORS, build=choice.selector)
             if choice.filter and self.open_set is None:
                 raise ValueError(f"strategies: {choice.label} filters, which needs open_set")
         refuse_twice("strategies", (choice.label for choice in self.strategies))

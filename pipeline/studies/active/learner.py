@@ -73,7 +73,7 @@ class Learner:
     def logits(self, net: torch.nn.Module, pixels: NDArray[np.uint8]) -> torch.Tensor:
         """Return the (n, K) logits of (n, 3, s, s) pixels."""
         size = self.bench.compute.batch_size
-        return predict(net, pixels, self.config.model, batch_size=size, device=self.bench.device)
+        return predict(net, pixels, self.config.model, batch_size=size)
 
     def features(self, net: torch.nn.Module, rows: Rows, *, deep: bool) -> sisom.Features:
         """Return the features of images of the pool; only a bank needs more than the last layer."""
@@ -83,7 +83,6 @@ class Learner:
             (self.images.pixels[rows[i : i + _PIECE]] for i in range(0, len(rows), _PIECE)),
             model,
             layers=model.layers if deep else model.layers[-1:],
-            device=self.bench.device,
             batch_size=self.bench.compute.batch_size,
         )
 

@@ -49,7 +49,7 @@ class OodStudy(OnNetworks):
 
         for choice in self.detectors:
             build = partial(sisom.DETECTORS.get(choice.name, dict), **choice.options)
-            check_choice("detectors", choice, sisom.DETECTORS, build, choice.swept())
+            check_choice("detectors", choice, sisom.DETECTORS, build=build, sweep=choice.swept())
             if choice.sweep == "published" and not choice.swept():
                 raise ValueError(f"detectors: no sweep of {choice.name} was published")
         refuse_twice("detectors", (choice.label for choice in self.detectors))

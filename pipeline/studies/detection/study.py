@@ -152,7 +152,7 @@ class _Scene:
         name = self._cell.spec["detector"]
         needs = getattr(sisom.DETECTORS[name], "needs", ())
         head = sisom.Head.of(self._net.cpu()) if "head" in needs else None
-        return detector_for(name, options, self._config.model, head)
+        return detector_for(name, options, self._config.model, head=head)
 
     def features(self, role: str, detector: Any) -> sisom.Features:
         """Of a set: those that lie there, or of its images after what the detector does to them."""

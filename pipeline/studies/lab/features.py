@@ -99,7 +99,6 @@ def _embed(cell: Cell[EmbedHints], bench: Bench, shared: Any) -> Mapping[str, An
         images.pixels(model.transform(MAX_PIXELS)),
         model,
         layers=model.layers,
-        device=bench.device,
         batch_size=bench.compute.batch_size,
         precision=cell.spec["precision"],
     )

@@ -39,9 +39,10 @@ def fit(net: nn.Module, course: Course, *, device: str) -> nn.Module:
     return net.to(memory_format=torch.contiguous_format).eval().requires_grad_(False)
 
 
-def predict(net: nn.Module, pixels: Pixels, model: Model, *, batch_size: int, device: str) -> Tensor:
+def predict(net: nn.Module, pixels: Pixels, model: Model, *, batch_size: int) -> Tensor:
     """Logits of (n,3,s,s) uint8 pixels, (n, K) float32 on the CPU."""
     parts = []
+    device = next(net.parameters()).device
     with torch.inference_mode():
         for start in range(0, len(pixels), batch_size):
             part = as_tensor(pixels[start : start + batch_size]).to(device)
@@ -55,13 +56,13 @@ def embed(
     model: Model,
     *,
     layers: Sequence[str],
-    device: str,
     batch_size: int,
     precision: Precision = "fp32",
 ) -> sisom.Features:
     """Features of pixels that come in pieces, on the CPU."""
     parts = []
-    tile = batch_size if device == "cuda" else min(32, batch_size)
+    device = next(net.parameters()).device
+    tile = batch_size if device.type == "cuda" else min(32, batch_size)
     for piece in pieces:
         for start in range(0, len(piece), batch_size):
             part = as_tensor(piece[start : start + batch_size]).to(device)

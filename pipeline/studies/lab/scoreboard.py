@@ -66,7 +66,7 @@ def summary(lines: Sequence[Line], what: str) -> pa.Table:
         for role in _roles(lines):
             row: dict[str, object] = {what: method, **_parts(role)}
             for metric in METRICS:
-                mean, deviation = spread(_over_networks(lines, method, role, metric))
+                mean, deviation = spread(_over_networks(lines, method, role, metric=metric))
                 row |= {metric: mean, f"{metric}_std": deviation}
             rows.append(row)
     types = {f"{metric}_std": pa.float64() for metric in METRICS}
@@ -88,16 +88,16 @@ def blocks(lines: Sequence[Line], what: str) -> list[Block]:
     )
     order = sorted(
         _methods(lines),
-        key=lambda method: -sum(_mean(lines, method, f"{group}/mean", "auroc") for group in groups),
+        key=lambda method: -sum(_mean(lines, method, f"{group}/mean", metric="auroc") for group in groups),
     )
-    main = _table(lines, what, order, [(f"{g}/mean", m) for m in ("auroc", "fpr95") for g in groups])
+    main = _table(lines, what, order, wanted=[(f"{g}/mean", m) for m in ("auroc", "fpr95") for g in groups])
     sets = [role for role in _roles(lines) if not role.endswith("/mean")]
-    by_set = _table(lines, what, order, [(role, "auroc") for role in sets], short=True)
+    by_set = _table(lines, what, order, wanted=[(role, "auroc") for role in sets], short=True)
     precision = _table(
-        lines, what, order, [(f"{g}/mean", m) for m in ("aupr_in", "aupr_out") for g in groups]
+        lines, what, order, wanted=[(f"{g}/mean", m) for m in ("aupr_in", "aupr_out") for g in groups]
     )
     figure = Figure(
-        lambda axes, theme: _draw(axes, theme, lines, order, groups),
+        lambda axes, theme: _draw(axes, theme, lines, order=order, groups=groups),
         f"AUROC of each {what} on {' and '.join(groups)} sets",
         height=1.2 + 0.27 * min(len(order), _MOST_DRAWN),
     )
@@ -113,11 +113,11 @@ def blocks(lines: Sequence[Line], what: str) -> list[Block]:
         ),
     ]
     if 1 < networks <= 16:
-        found.append(_by_network(lines, what, order, groups))
+        found.append(_by_network(lines, what, order, groups=groups))
     return found
 
 
-def _by_network(lines: Sequence[Line], what: str, order: Sequence[str], groups: Sequence[str]) -> Block:
+def _by_network(lines: Sequence[Line], what: str, order: Sequence[str], *, groups: Sequence[str]) -> Block:
     names = list(dict.fromkeys(line.network for line in lines))
     value = {
         (line.method, line.network): [_group_mean(line, group, "auroc") for group in groups] for line in lines
@@ -158,7 +158,7 @@ def _group_mean(line: Line, group: str, metric: str) -> float:
     return spread(values)[0]
 
 
-def _over_networks(lines: Sequence[Line], method: str, role: str, metric: str) -> list[float]:
+def _over_networks(lines: Sequence[Line], method: str, role: str, *, metric: str) -> list[float]:
     group, _, name = role.partition("/")
     return [
         _group_mean(line, group, metric) if name == "mean" else line.sets[role][metric]
@@ -167,20 +167,21 @@ def _over_networks(lines: Sequence[Line], method: str, role: str, metric: str) -
     ]
 
 
-def _mean(lines: Sequence[Line], method: str, role: str, metric: str) -> float:
-    return spread(_over_networks(lines, method, role, metric))[0]
+def _mean(lines: Sequence[Line], method: str, role: str, *, metric: str) -> float:
+    return spread(_over_networks(lines, method, role, metric=metric))[0]
 
 
 def _table(
     lines: Sequence[Line],
     what: str,
     order: Sequence[str],
-    wanted: Sequence[tuple[str, str]],
     *,
+    wanted: Sequence[tuple[str, str]],
     short: bool = False,
 ) -> Table:
     columns = [
-        [spread(_over_networks(lines, method, role, metric)) for method in order] for role, metric in wanted
+        [spread(_over_networks(lines, method, role, metric=metric)) for method in order]
+        for role, metric in wanted
     ]
     heads = [
         role.partition("/")[2] if short else f"{role.partition('/')[0]} {_SHOWN[metric]}"
@@ -201,12 +202,12 @@ _MOST_DRAWN = 40
 
 
 def _draw(
-    axes: Axes, theme: Theme, lines: Sequence[Line], order: Sequence[str], groups: Sequence[str]
+    axes: Axes, theme: Theme, lines: Sequence[Line], *, order: Sequence[str], groups: Sequence[str]
 ) -> None:
     shown = list(order[:_MOST_DRAWN])
     colors = [theme.accent, theme.strange]
     for number, group in enumerate(groups):
-        found = [spread(_over_networks(lines, method, f"{group}/mean", "auroc")) for method in shown]
+        found = [spread(_over_networks(lines, method, f"{group}/mean", metric="auroc")) for method in shown]
         places = [row + (number - (len(groups) - 1) / 2) * 0.3 for row in range(len(shown))]
         axes.errorbar(
             [100 * mean for mean, _ in found],

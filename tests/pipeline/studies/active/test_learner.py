@@ -70,6 +70,10 @@ def test_accuracy_by_hand() -> None:
     class First(torch.nn.Module):
         """Always the first known class."""
 
+        def __init__(self) -> None:
+            super().__init__()
+            self.place = torch.nn.Parameter(torch.zeros(1))
+
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             """Logits."""
             return torch.tensor([[1.0, 0.0, 0.0]]).repeat(len(images), 1)
