@@ -122,12 +122,12 @@ def report(
     """Say where the HTML report of a round lies, or copy it to a file."""
     resolved = _load(config, set_)
     from pipeline.workspace.artefacts import open_workspace
-    from pipeline.workspace.keys import round_key
+    from pipeline.workspace.keys import REPORT, round_key
 
     workspace = open_workspace(resolved)
     workspace.check(resolved)
     index = workspace.committed_round(round_)
-    key = round_key(index, "report.html")
+    key = round_key(index, REPORT)
     if out is not None:
         try:
             out.write_bytes(workspace.store.get(key))

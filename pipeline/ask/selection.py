@@ -21,6 +21,7 @@ from pipeline.errors import PoolError
 from pipeline.labels.tally import Labels
 from pipeline.score.files import each_file
 from pipeline.types import QUERY
+from pipeline.workspace import keys
 from pipeline.workspace.artefacts import Workspace
 from pipeline.workspace.keys import round_key
 
@@ -49,7 +50,7 @@ def settled(workspace: Workspace, index: int, labels: Labels) -> frozenset[str]:
     """
     asked: set[str] = set()
     for earlier in range(index):
-        query = workspace.read_table(round_key(earlier, "query.parquet"), ["id"])
+        query = workspace.read_table(round_key(earlier, keys.QUERY), ["id"])
         asked.update(query["id"].to_pylist())
     return labels.answered() | (asked - labels.tied())
 

@@ -27,8 +27,8 @@ from pipeline.config.project import Config
 from pipeline.errors import ConfigError
 from pipeline.score.feature_rows import unpack
 from pipeline.score.memory import measured
+from pipeline.workspace import keys
 from pipeline.workspace.artefacts import Workspace
-from pipeline.workspace.keys import together_key
 from sisom.selectors import GreedySelector, RowSelector, winner
 from sisom.selectors.blocks import Pick
 
@@ -65,7 +65,7 @@ class Question:
         known = pa.array(sorted(self.answered), pa.string())
 
         def read(shard: int) -> pa.Table:
-            part = self.workspace.read_table(together_key(self.prefix, shard))
+            part = self.workspace.read_table(self.prefix + keys.together_key(shard))
             return part.filter(pc.invert(pc.is_in(part["id"], value_set=known)))
 
         with ThreadPoolExecutor(8, thread_name_prefix="rows") as threads:

@@ -19,6 +19,7 @@ from pipeline.pool.pieces import Failure, Reading
 from pipeline.pool.shards import Form, Unit, pieces, survey, units
 from pipeline.pool.snapshot import Changes, listed_objects
 from pipeline.types import Listed, Shard
+from pipeline.workspace import keys
 from pipeline.workspace.artefacts import Workspace
 from pipeline.workspace.frozen import of_round
 from pipeline.workspace.keys import round_key
@@ -138,10 +139,10 @@ def _judged(
 
 def _old_scores(workspace: Workspace, config: Config, last: int) -> NDArray[Any]:
     """The scores of some row groups of a round, evenly from its score files."""
-    keys = [key for key in workspace.keys(round_key(last, "scores/")) if key.endswith(".parquet")]
-    chosen = sorted({round(i * (len(keys) - 1) / max(1, OLD - 1)) for i in range(OLD)}) if keys else []
+    files = [key for key in workspace.keys(round_key(last, keys.SCORES)) if key.endswith(".parquet")]
+    chosen = sorted({round(i * (len(files) - 1) / max(1, OLD - 1)) for i in range(OLD)}) if files else []
     parts = [
-        next(workspace.row_groups(keys[place], [config.scoring.column]))[config.scoring.column].to_numpy()
+        next(workspace.row_groups(files[place], [config.scoring.column]))[config.scoring.column].to_numpy()
         for place in chosen
     ]
     return np.concatenate([*parts, np.empty(0, np.float32)])

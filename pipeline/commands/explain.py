@@ -19,6 +19,7 @@ from pipeline.config.project import Config
 from pipeline.errors import UserError
 from pipeline.labels.batches import read_labels
 from pipeline.rounds.stored import _Round
+from pipeline.workspace import keys
 from sisom.bank.enhance import enhance
 from sisom.nearest.distances import neighbors
 
@@ -45,16 +46,16 @@ def explain(config: Config, name: str, index: int | None = None) -> dict[str, An
     """
     round_ = _Round.open(config, index)
     told: dict[str, Any] = {"id": name, "round": round_.index}
-    scored = next(round_.rows("scores/", name), None)
+    scored = next(round_.rows(keys.SCORES, name), None)
     if scored is None:
-        broken = next(round_.rows("quarantine/", name), None)
+        broken = next(round_.rows(keys.QUARANTINE, name), None)
         if broken is None:
             raise UserError(f"round {round_.index:03d} has no id {name!r} in its pool {config.pool.uri}")
         return told | {"quarantined": broken, "asked": False, "why": "it is in quarantine"}
     told |= {"scores": scored, "threshold": round_.bank.threshold}
     told |= _standing(round_, scored)
     told |= _nearest(round_, scored)
-    for digest, key in (("model", "model/model.safetensors"), ("bank", "bank.safetensors")):
+    for digest, key in (("model", keys.MODEL_WEIGHTS), ("bank", keys.BANK)):
         told[f"{digest}_digest"] = round_.workspace.digest(round_.key(key))
     return told
 
@@ -62,17 +63,17 @@ def explain(config: Config, name: str, index: int | None = None) -> dict[str, An
 def _standing(round_: _Round, scored: Mapping[str, Any]) -> dict[str, Any]:
     """Why it was asked about or not, and how many of its kind were wanted more."""
     plan, seed = round_.config.query, round_.plan["seed"]
-    asked = round_.workspace.read_table(round_.key("query.parquet")).to_pylist()
+    asked = round_.workspace.read_table(round_.key(keys.QUERY)).to_pylist()
     answers = read_labels(round_.workspace, round_.plan["labels"], round_.config.taxonomy)
     answered = pa.array(sorted(settled(round_.workspace, round_.index, answers)), pa.string())
-    far_from = round_.workspace.read_json(round_.key("triage.json"))["far_from"]
+    far_from = round_.workspace.read_json(round_.key(keys.FAR_FILTER))["far_from"]
     columns = [*COLUMNS, *round_.config.extra_columns]
     one = pa.Table.from_pylist([dict(scored)]).select(columns)
     kind = kinds(one, far_from)[0].as_py()
     mine = float(priorities(one, plan.strategy, seed)[0])
     before = 0
     together = plan.together and kind == "informative"
-    for part in [] if together else round_.parts("scores/", columns):
+    for part in [] if together else round_.parts(keys.SCORES, columns):
         alike = pc.equal(kinds(part, far_from), kind)
         rows = part.filter(pc.and_(alike, _not_in(part["id"], answered)))
         wanted = priorities(rows, plan.strategy, seed)
@@ -135,9 +136,9 @@ def _nearest(round_: _Round, scored: Mapping[str, Any]) -> dict[str, Any]:
 
 def _fitted(round_: _Round) -> list[str]:
     """The ids of the rows that the bank was fitted on, in its order."""
-    ids = round_.workspace.read_table(round_.key("labeled.parquet"), ["id"])["id"].to_pylist()
+    ids = round_.workspace.read_table(round_.key(keys.LABELED), ["id"])["id"].to_pylist()
     unreadable = {
-        row["id"] for row in round_.workspace.read_json(round_.key("model/model.json"))["unreadable"]
+        row["id"] for row in round_.workspace.read_json(round_.key(keys.MODEL_RECORD))["unreadable"]
     }
     return sorted(name for name in ids if name not in unreadable)
 

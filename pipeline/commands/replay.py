@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from pipeline.ask.selection import SCORE_NAMES
 from pipeline.config.project import Config
 from pipeline.rounds.stored import _Round
+from pipeline.workspace import keys
 
 
 def replay(config: Config, index: int | None = None, *, sample: int = 64, seed: int = 0) -> dict[str, Any]:
@@ -27,11 +28,11 @@ def replay(config: Config, index: int | None = None, *, sample: int = 64, seed: 
         and those whose images can't be had any more.
     """
     round_ = _Round.open(config, index)
-    ids = [name for part in round_.parts("scores/", ["id"]) for name in part["id"].to_pylist()]
+    ids = [name for part in round_.parts(keys.SCORES, ["id"]) for name in part["id"].to_pylist()]
     chosen = pa.array(sorted(random.Random(seed).sample(ids, min(sample, len(ids)))), pa.string())
     rows = [
         row
-        for part in round_.parts("scores/")
+        for part in round_.parts(keys.SCORES)
         for row in part.filter(pc.is_in(part["id"], chosen)).to_pylist()
     ]
     by_shard: dict[int, list[str]] = {}

@@ -22,6 +22,7 @@ from pipeline.score import job as scoring
 from pipeline.score.account import clear_parts
 from pipeline.store.opening import open_store
 from pipeline.voice import Voice
+from pipeline.workspace import keys
 from pipeline.workspace.artefacts import Workspace, open_workspace
 from pipeline.workspace.frozen import of_round
 from pipeline.workspace.keys import round_key
@@ -65,12 +66,12 @@ def give_verdicts(
     plan = {
         "pool": pool_uri,
         "round": chosen,
-        "model_digest": project.digest(round_key(chosen, "model/model.safetensors")),
-        "bank_digest": project.digest(round_key(chosen, "bank.safetensors")),
+        "model_digest": project.digest(round_key(chosen, keys.MODEL_WEIGHTS)),
+        "bank_digest": project.digest(round_key(chosen, keys.BANK)),
     }
-    if not out.exists("plan.json") and (found := next(iter(out.store.list()), None)) is not None:
+    if not out.exists(keys.PLAN) and (found := next(iter(out.store.list()), None)) is not None:
         raise WorkspaceMismatch(f"{out.store.url(found.key)} is there already; give --out an empty place")
-    if not out.store.put_if_absent("plan.json", to_json(plan)) and out.read_json("plan.json") != plan:
+    if not out.store.put_if_absent(keys.PLAN, to_json(plan)) and out.read_json(keys.PLAN) != plan:
         raise WorkspaceMismatch(
             f"{out_uri} holds the scores of another pool or round; give --out another place"
         )
@@ -82,12 +83,12 @@ def _scored(
     project: Workspace, out: Workspace, config: Config, plan: Mapping[str, Any], voice: Voice
 ) -> dict[str, Any]:
     """Score what is not scored yet, and sum up; what is summed up is done."""
-    if out.exists("summary.json"):
+    if out.exists(keys.SUMMARY):
         voice.say(
             f"{out.store.uri} holds the finished scores of this pool and round; a new --out scores it anew"
         )
         clear_parts(out, "")
-        done: dict[str, Any] = out.read_json("summary.json")
+        done: dict[str, Any] = out.read_json(keys.SUMMARY)
         return done
     chosen = plan["round"]
     cluster = engine.start(config)
@@ -100,7 +101,7 @@ def _scored(
         out, "", snapshot, duplicates, network, bank, file, config, cluster, detector=detector
     )
     account = scoring.score_pool(job, voice)
-    strange = sum(pc.sum(table["is_ood"]).as_py() or 0 for table in out.tables("scores/", ["is_ood"]))
+    strange = sum(pc.sum(table["is_ood"]).as_py() or 0 for table in out.tables(keys.SCORES, ["is_ood"]))
     summary = {
         "listed": account.listed,
         "scored": account.scored,
@@ -110,16 +111,16 @@ def _scored(
         "threshold": bank.threshold,
         **{name: plan[name] for name in ("pool", "round", "model_digest", "bank_digest")},
     }
-    out.write_json("summary.json", summary)
+    out.write_json(keys.SUMMARY, summary)
     clear_parts(out, "")
     return summary
 
 
 def _listed(out: Workspace, config: Config, cluster: Cluster, voice: Voice) -> tuple[Snapshot, pa.Table]:
     """The listing that these scores are of: made once, and gone on with afterwards."""
-    if not out.exists("listing.json"):
+    if not out.exists(keys.LISTING):
         listing = freeze(out, "", config, cluster)
-        out.write_table("duplicates.parquet", listing.duplicates)
-        out.write_json("listing.json", {"rows": listing.snapshot.rows, "digest": listing.snapshot.digest()})
+        out.write_table(keys.DUPLICATES, listing.duplicates)
+        out.write_json(keys.LISTING, {"rows": listing.snapshot.rows, "digest": listing.snapshot.digest()})
         voice.say(listing.told())
-    return Snapshot.read(out, ""), out.read_table("duplicates.parquet")
+    return Snapshot.read(out, ""), out.read_table(keys.DUPLICATES)

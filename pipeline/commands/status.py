@@ -10,10 +10,11 @@ from pipeline.errors import ArtefactMissing
 from pipeline.labels.batches import batches, read_labels
 from pipeline.rounds.steps import STEPS
 from pipeline.rounds.stopping import reason_to_stop
+from pipeline.workspace import keys
 from pipeline.workspace.artefacts import open_workspace
 from pipeline.workspace.frozen import latest
-from pipeline.workspace.keys import round_key
-from pipeline.workspace.lease import LEASE, in_force, lease_record
+from pipeline.workspace.keys import LEASE, round_key
+from pipeline.workspace.lease import in_force, lease_record
 
 SHOWN = (
     "labeled_total",
@@ -35,14 +36,14 @@ def status(config: Config) -> dict[str, Any]:
     committed = workspace.committed()
     rounds = []
     for index in range(committed):
-        metrics = workspace.read_json(round_key(index, "metrics.json"))
+        metrics = workspace.read_json(round_key(index, keys.METRICS))
         rounds.append({"round": index, **{name: metrics[name] for name in SHOWN}})
     done = [step for step, key in STEPS if workspace.exists(round_key(committed, key))]
     now = latest(workspace, config)
     answers = read_labels(workspace, batches(workspace), now.taxonomy)
     asked: list[str] = []
     if committed:
-        asked = workspace.read_table(round_key(committed - 1, "query.parquet"), ["id"])["id"].to_pylist()
+        asked = workspace.read_table(round_key(committed - 1, keys.QUERY), ["id"])["id"].to_pylist()
     return {
         "workspace": config.workspace,
         "committed": committed,

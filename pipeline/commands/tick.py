@@ -17,9 +17,10 @@ from pipeline.labels.batches import batches, read_labels
 from pipeline.rounds.loop import go_on, new_labels, opened
 from pipeline.rounds.stopping import reason_to_stop
 from pipeline.voice import Voice
+from pipeline.workspace import keys
 from pipeline.workspace.artefacts import Workspace
 from pipeline.workspace.frozen import latest
-from pipeline.workspace.keys import PREFIX, round_key
+from pipeline.workspace.keys import round_key
 
 
 def tick(config: Config, voice: Voice, clock: Callable[[], float] = time.time) -> int:
@@ -54,7 +55,7 @@ def reason_to_work(workspace: Workspace, config: Config, *, now: float) -> str |
     index = workspace.committed()
     taxonomy = latest(workspace, config).taxonomy
     answers = read_labels(workspace, batches(workspace), taxonomy)  # all are checked, at every tick
-    if workspace.exists(round_key(index, "plan.json")):
+    if workspace.exists(round_key(index, keys.PLAN)):
         return f"round {index:03d} was interrupted"
     if index == 0:
         return "no round is committed yet"
@@ -62,7 +63,7 @@ def reason_to_work(workspace: Workspace, config: Config, *, now: float) -> str |
         return None
     last = index - 1
     hours = (now - _committed_at(workspace, last)) / 3600
-    asked = workspace.read_table(round_key(last, "query.parquet"), ["id"])["id"].to_pylist()
+    asked = workspace.read_table(round_key(last, keys.QUERY), ["id"])["id"].to_pylist()
     if asked:
         got = len(answers.heard().intersection(asked))  # a tie is asked about anew by the next round
         return _answered(workspace, config, last, got, len(asked), hours)
@@ -88,8 +89,8 @@ def _answered(workspace: Workspace, config: Config, last: int, got: int, asked: 
         return found
     if got and plan.wait_h is not None and hours >= plan.wait_h:
         return f"{found}, and {hours:.0f} hours are enough to wait"
-    place = workspace.store.url(f"{PREFIX}{last + 1:03d}-answers.parquet")
-    query = workspace.store.url(round_key(last, "query.parquet"))
+    place = workspace.store.url(keys.people_answers_key(last))
+    query = workspace.store.url(round_key(last, keys.QUERY))
     raise WaitingForLabels(
         f"{found}, {needed} are needed (tick.answered); the query is {query}, answers go to {place}"
     )
@@ -97,7 +98,7 @@ def _answered(workspace: Workspace, config: Config, last: int, got: int, asked: 
 
 def _committed_at(workspace: Workspace, index: int) -> float:
     try:
-        at = workspace.read_json(round_key(index, "commit.json"))["at"]
+        at = workspace.read_json(round_key(index, keys.COMMIT))["at"]
     except ArtefactMissing:  # of an earlier version
         return 0.0
     return datetime.fromisoformat(at).timestamp()

@@ -19,8 +19,9 @@ from pipeline.labels.tables import read_foreign
 from pipeline.labels.tally import Labels
 from pipeline.store.opening import open_store
 from pipeline.types import LABELS, Label
+from pipeline.workspace import keys
 from pipeline.workspace.artefacts import Workspace
-from pipeline.workspace.keys import PREFIX
+from pipeline.workspace.keys import round_key
 
 
 def label_table(labels: Iterable[Label]) -> pa.Table:
@@ -32,7 +33,7 @@ def label_table(labels: Iterable[Label]) -> pa.Table:
 
 def batches(workspace: Workspace) -> list[str]:
     """Keys of the batch files, in order."""
-    return [key for key in workspace.keys(PREFIX) if key.endswith(".parquet")]
+    return [key for key in workspace.keys(keys.LABELS) if key.endswith(".parquet")]
 
 
 def read_labels(workspace: Workspace, keys: Sequence[str], taxonomy: Sequence[str]) -> Labels:
@@ -63,13 +64,13 @@ def require_answers(workspace: Workspace, index: int, taxonomy: Sequence[str]) -
     """
     if index == 0:
         return
-    query = f"rounds/{index - 1:03d}/query.parquet"
+    query = round_key(index - 1, keys.QUERY)
     asked = workspace.read_table(query, ["id"])["id"].to_pylist()
     heard = read_labels(workspace, batches(workspace), taxonomy).heard()
     if asked and heard.isdisjoint(asked):
         raise WaitingForLabels(
             f"round {index - 1:03d} asks about {len(asked)} images ({workspace.store.url(query)}) and none is "
-            f"answered; write the answers to {workspace.store.url(f'{PREFIX}{index:03d}-answers.parquet')} "
+            f"answered; write the answers to {workspace.store.url(keys.people_answers_key(index - 1))} "
             f"(id, label, status) and run again"
         )
 

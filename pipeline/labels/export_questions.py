@@ -25,6 +25,7 @@ from pipeline.pool.pieces import Failure
 from pipeline.pool.shards import form_of
 from pipeline.store.opening import Store, open_store
 from pipeline.store.s3_client import presigned
+from pipeline.workspace import keys
 from pipeline.workspace.artefacts import Workspace, open_workspace
 from pipeline.workspace.frozen import latest
 from pipeline.workspace.keys import round_key
@@ -79,7 +80,7 @@ def export(
     chosen = workspace.committed_round(index)
     config = latest(workspace, config)
     answered = read_labels(workspace, batches(workspace), config.taxonomy).answered()
-    query = workspace.read_table(round_key(chosen, "query.parquet")).to_pylist()
+    query = workspace.read_table(round_key(chosen, keys.QUERY)).to_pylist()
     rows = [row for row in query if everything or row["id"] not in answered]
     shown, gone = _look(rows, config, images or _sensible(form, rows), hours)
     if sum(len(columns["image"]) for columns in shown.values()) > MAX_BYTES:
@@ -108,7 +109,7 @@ def _open_before(workspace: Workspace, index: int, others: frozenset[str]) -> di
     """How many questions of each earlier round are open and not among the others."""
     found = {}
     for earlier in range(index):
-        asked = workspace.read_table(round_key(earlier, "query.parquet"), ["id"])["id"].to_pylist()
+        asked = workspace.read_table(round_key(earlier, keys.QUERY), ["id"])["id"].to_pylist()
         if left := len(set(asked) - others):
             found[earlier] = left
     return found

@@ -7,10 +7,9 @@ batches it learns from.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -24,11 +23,10 @@ from pipeline.labels.tally import Labels, last_answers
 from pipeline.pool.lookup import look_at
 from pipeline.pool.pieces import Failure
 from pipeline.types import LABELS
+from pipeline.workspace import keys
 from pipeline.workspace.artefacts import Workspace, open_workspace
 from pipeline.workspace.frozen import latest
-from pipeline.workspace.keys import PREFIX, round_key
-
-_NUMBER: Final = re.compile(rf"{PREFIX}(\d{{3}})-")
+from pipeline.workspace.keys import batch_number, import_key, round_key
 
 
 def take_in(
@@ -90,7 +88,7 @@ def _asked(workspace: Workspace) -> dict[str, str]:
     """The URI of each id that a committed round has asked about."""
     found: dict[str, str] = {}
     for index in range(workspace.committed()):
-        query = workspace.read_table(round_key(index, "query.parquet"), ["id", "uri"])
+        query = workspace.read_table(round_key(index, keys.QUERY), ["id", "uri"])
         found |= dict(zip(query["id"].to_pylist(), query["uri"].to_pylist(), strict=True))
     return found
 
@@ -115,7 +113,7 @@ def _asked_about(
 def _in_pool(workspace: Workspace, ids: Collection[str]) -> frozenset[str]:
     """Those of some ids that the last committed round has scored; memory of one row group."""
     wanted = pa.array(sorted(ids), pa.string())
-    prefix = round_key(workspace.committed_round(None), "scores/")
+    prefix = round_key(workspace.committed_round(None), keys.SCORES)
     found: set[str] = set()
     for key in workspace.keys(prefix):
         for part in workspace.row_groups(key, ["id"]):
@@ -207,13 +205,12 @@ def _next_key(workspace: Workspace, batch: pa.Table) -> str:
     rows = [[v.astimezone(UTC).isoformat() if isinstance(v, datetime) else v for v in row.values()]
             for row in batch.to_pylist()]  # fmt: skip
     digest = hashlib.sha256(canonical(rows)).hexdigest()[:16]
-    keys = [key for key in batches(workspace) if _NUMBER.match(key)]
-    last = max(keys, default="")
-    found = _NUMBER.match(last)
-    number = max(workspace.committed(), int(found[1]) if found else 0)
-    turn = sum(key.startswith(f"{PREFIX}{number:03d}-import-") for key in keys)
-    key = f"{PREFIX}{number:03d}-import-{turn:04d}-{digest}.parquet"
-    return key if key > last else f"{PREFIX}{number + 1:03d}-import-0000-{digest}.parquet"
+    numbered = [key for key in batches(workspace) if batch_number(key) is not None]
+    last = max(numbered, default="")
+    number = max(workspace.committed(), batch_number(last) or 0)
+    turn = sum(key.startswith(keys.imports_prefix(number)) for key in numbered)
+    key = import_key(number, turn, digest)
+    return key if key > last else import_key(number + 1, 0, digest)
 
 
 def _disagreements(earlier: pa.Table, batch: pa.Table) -> list[dict[str, Any]]:

@@ -20,16 +20,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline.types import SHARDS, SNAPSHOT, Listed, Shard
+from pipeline.workspace import keys
 from pipeline.workspace.artefacts import Workspace
-from pipeline.workspace.keys import shards_key
 
 PART_ROWS = 65_536
 _GROUP_ROWS = 4096  # of a part: what a worker reads to find one shard
-
-
-def part_key(prefix: str, part: int) -> str:
-    """Key of a part of the listing."""
-    return f"{prefix}pool/{part:05d}.parquet"
 
 
 @dataclass(frozen=True)
@@ -43,7 +38,7 @@ class Snapshot:
     @classmethod
     def read(cls, workspace: Workspace, prefix: str) -> Snapshot:
         """The listing below a prefix."""
-        return cls(workspace, prefix, workspace.read_table(shards_key(prefix)))
+        return cls(workspace, prefix, workspace.read_table(prefix + keys.SHARDS))
 
     @property
     def numbers(self) -> NDArray[np.int32]:
@@ -66,8 +61,8 @@ class Snapshot:
     def digest(self) -> str:
         """SHA-256 over the listing, each part of it and the shards' ids."""
         parts = sorted(set(self.table["part"].to_pylist()))
-        keys = [*(part_key(self.prefix, part) for part in parts), shards_key(self.prefix)]
-        return hashlib.sha256("".join(self.workspace.digest(key) for key in keys).encode()).hexdigest()
+        listing = [*(self.prefix + keys.listing_part_key(part) for part in parts), self.prefix + keys.SHARDS]
+        return hashlib.sha256("".join(self.workspace.digest(key) for key in listing).encode()).hexdigest()
 
 
 def load_shards(workspace: Workspace, prefix: str, table: pa.Table) -> Iterator[Shard]:
@@ -76,7 +71,7 @@ def load_shards(workspace: Workspace, prefix: str, table: pa.Table) -> Iterator[
     for part, run in itertools.groupby(rows, key=operator.itemgetter(0)):
         numbers = [number for _, number in run]
         listed: dict[int, list[Listed]] = {number: [] for number in numbers}
-        for row in _entries(workspace, part_key(prefix, part), numbers).to_pylist():
+        for row in _entries(workspace, prefix + keys.listing_part_key(part), numbers).to_pylist():
             listed[row.pop("shard")].append(Listed(**row))
         for number in numbers:
             yield Shard(number, tuple(listed[number]))
@@ -124,17 +119,19 @@ class SnapshotWriter:
     def close(self) -> Snapshot:
         """Write what is left, the table of shards last."""
         self._flush()
-        for key in self._workspace.keys(f"{self._prefix}pool/"):  # of an attempt that listed more
-            if key >= part_key(self._prefix, self._part):
+        for key in self._workspace.keys(self._prefix + keys.POOL):  # of an attempt that listed more
+            if key >= self._prefix + keys.listing_part_key(self._part):
                 self._workspace.store.delete(key)
         table = pa.table(self._shards, schema=SHARDS)
-        self._workspace.write_table(shards_key(self._prefix), table)
+        self._workspace.write_table(self._prefix + keys.SHARDS, table)
         return Snapshot(self._workspace, self._prefix, table)
 
     def _flush(self) -> None:
         if self._pending:
             table = pa.Table.from_pylist(self._pending, schema=SNAPSHOT)
-            self._workspace.write_table(part_key(self._prefix, self._part), table, row_group_size=_GROUP_ROWS)
+            self._workspace.write_table(
+                self._prefix + keys.listing_part_key(self._part), table, row_group_size=_GROUP_ROWS
+            )
             self._part += 1
             self._pending = []
 
@@ -142,7 +139,7 @@ class SnapshotWriter:
 def listed_objects(workspace: Workspace, prefix: str) -> Iterator[tuple[str, str]]:
     """(uri, etag) of each object of a listing, in its order; memory of one part."""
     last = None
-    for table in workspace.tables(f"{prefix}pool/", ["uri", "etag"]):
+    for table in workspace.tables(prefix + keys.POOL, ["uri", "etag"]):
         for uri, etag in zip(table["uri"].to_pylist(), table["etag"].to_pylist(), strict=True):
             if uri != last:
                 yield uri, etag

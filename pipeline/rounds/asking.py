@@ -16,12 +16,12 @@ from pipeline.rounds.stored import bank_file, stored_bank, stored_detector, stor
 from pipeline.rounds.work import Work
 from pipeline.score import job as scoring
 from pipeline.score.account import clear_parts, clear_together
-from pipeline.workspace.keys import DUPLICATES_KEY, answers_key
+from pipeline.workspace import keys
 
 
 def score(work: Work) -> None:
     """Score the whole pool and account for every row of it."""
-    if work.done("account.json"):
+    if work.done(keys.ACCOUNT):
         clear_parts(work.workspace, work.key(""))  # what a run that died here has left
         return
     account: scoring.Account | None = None
@@ -29,14 +29,14 @@ def score(work: Work) -> None:
         live = partial(work.project.tracker.progress, work.index)
         account = scoring.score_pool(_scoring_job(work), work.project.voice, live)
         counts = {name: getattr(account, name) for name in ("listed", "scored", "quarantined")}
-        work.workspace.write_json(work.key("account.json"), counts)
+        work.workspace.write_json(work.key(keys.ACCOUNT), counts)
     clear_parts(work.workspace, work.key(""))
 
 
 def _scoring_job(work: Work) -> scoring.Job:
     bank = stored_bank(work.workspace, work.index)
     file = bank_file(work.workspace, work.index)
-    duplicates = work.workspace.read_table(work.key(DUPLICATES_KEY))
+    duplicates = work.workspace.read_table(work.key(keys.DUPLICATES))
     return scoring.prepare(
         work.workspace,
         work.key(""),
@@ -58,13 +58,13 @@ def _scoring_job(work: Work) -> scoring.Job:
 
 def select(work: Work) -> None:
     """Choose the rows that are worth asking about, as the query's strategy and budgets want them."""
-    if work.done("query.parquet"):
+    if work.done(keys.QUERY):
         clear_together(work.workspace, work.key(""))  # what a run that died here has left
         return
     with work.timed("select"):
         workspace, plan, seed = work.workspace, work.query_plan, work.plan["seed"]
         found = tune_filter(workspace, work.key(""), work.labels)
-        workspace.write_json(work.key("triage.json"), found)
+        workspace.write_json(work.key(keys.FAR_FILTER), found)
         far_from = found["far_from"]
         answered = selection.settled(workspace, work.index, work.labels)
         extra = work.config.extra_columns
@@ -78,7 +78,7 @@ def select(work: Work) -> None:
                 novel, selection.novel_budget(plan, far_from), work.snapshot, work.network, work.config,
                 work.cluster, seed=seed,
             )  # fmt: skip
-        workspace.write_table(work.key("query.parquet"), selection.query(kept, plan, far_from, groups))
+        workspace.write_table(work.key(keys.QUERY), selection.query(kept, plan, far_from, groups))
     clear_together(work.workspace, work.key(""))
 
 
@@ -92,7 +92,7 @@ def _together(work: Work, answered: frozenset[str], budget: int) -> pa.Table:
         plan=work.query_plan,
         head=sisom.Head.of(work.network.build("cpu")),
         taxonomy=work.config.taxonomy,
-        slopes=work.workspace.read_json(work.key("slopes.json"))["slopes"],
+        slopes=work.workspace.read_json(work.key(keys.SLOPES))["slopes"],
         labeled=sisom.Labeled(rows.features, rows.targets, len(work.config.taxonomy)),
         seed=work.plan["seed"],
         threads=work.plan["scoring"]["threads"],
@@ -103,9 +103,9 @@ def _together(work: Work, answered: frozenset[str], budget: int) -> pa.Table:
 
 def ask(work: Work) -> None:
     """Let the simulated oracle answer at once; people answer in their own time."""
-    key = answers_key(work.index)
+    key = keys.oracle_answers_key(work.index)
     if work.config.oracle.kind == "simulated" and not work.workspace.exists(key):
         assert work.truth is not None
-        ids = work.workspace.read_table(work.key("query.parquet"), ["id"])["id"].to_pylist()
+        ids = work.workspace.read_table(work.key(keys.QUERY), ["id"])["id"].to_pylist()
         propose = work.config.open_world.promote_at is not None
         work.workspace.write_table(key, oracle.simulated(work.truth, ids, propose=propose))

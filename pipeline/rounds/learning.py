@@ -15,21 +15,21 @@ from pipeline.learn.split import folds, threshold_rows
 from pipeline.model.detector import fit
 from pipeline.rounds.stored import keep_features
 from pipeline.rounds.work import Work, round_seed
-from pipeline.workspace.keys import member_key
+from pipeline.workspace import keys
 
 
 def train_networks(work: Work) -> None:
     """Train the round's network, and the others of the committee that its query asks."""
-    if work.done("model/model.json"):
+    if work.done(keys.MODEL_RECORD):
         return
     rows = 0
     with work.timed("train", lambda: rows):
         config, workspace = work.config, work.workspace
         for member in range(1, config.query.networks):
-            if not workspace.exists(member_key(work.index, member)):
+            if not workspace.exists(work.key(keys.weights_key(member))):
                 other = _trained(work, member)
                 rows += other.images
-                workspace.store.put(member_key(work.index, member), other.weights)
+                workspace.store.put(work.key(keys.weights_key(member)), other.weights)
         trained = _trained(work)
         rows += trained.images
         model = {
@@ -39,21 +39,21 @@ def train_networks(work: Work) -> None:
             "unreadable": work.labeled_set.broken.to_pylist(),
             "weights_sha256": hashlib.sha256(trained.weights).hexdigest(),
         }
-        workspace.store.put(member_key(work.index, 0), trained.weights)
-        workspace.write_json(work.key("model/model.json"), model)
+        workspace.store.put(work.key(keys.MODEL_WEIGHTS), trained.weights)
+        workspace.write_json(work.key(keys.MODEL_RECORD), model)
 
 
 def _trained(work: Work, member: int = 0) -> train.Trained:
     """The round's network, or another member of the committee that its query asks: from a seed of its own."""
     config, workspace, seed = work.config, work.workspace, work.plan["seed"]
-    before = member_key(work.index - 1, member)
+    before = keys.round_key(work.index - 1, keys.weights_key(member))
     warm = config.train.start == "last" and work.index > 0
     trained = train.train(
         work.labeled_set,
         workspace.store.get(before) if warm else None,
         config,
         work.cluster,
-        storage_path=workspace.store.url("train"),
+        storage_path=workspace.store.url(keys.TRAIN),
         name=f"{work.attempt}-member-{member:03d}" if member else work.attempt,
         seed=round_seed(seed, member) if member else seed,
         threads=work.plan["threads"],
@@ -65,17 +65,17 @@ def _trained(work: Work, member: int = 0) -> train.Trained:
 
 def judge_network(work: Work) -> None:
     """Find the network's accuracy on the test set, where there is one."""
-    if work.done("evaluation.json"):
+    if work.done(keys.EVALUATION):
         return
     found: dict[str, Any] | None = None
     with work.timed("evaluate", lambda: found["images"] if found else 0):
         found = evaluate.test_accuracy(work.network, work.config, work.cluster)
-        work.workspace.write_json(work.key("evaluation.json"), found or {})
+        work.workspace.write_json(work.key(keys.EVALUATION), found or {})
 
 
 def search_slopes(work: Work) -> None:
     """Calibrate the steepness of each layer's sigmoid on the labeled rows."""
-    if work.done("slopes.json"):
+    if work.done(keys.SLOPES):
         return
     with work.timed("embed", lambda: len(work.embedded.ids)):
         work.embedded  # noqa: B018 - computed here, so that its time is its own
@@ -85,21 +85,21 @@ def search_slopes(work: Work) -> None:
             work.embedded.targets,
             work.config,
             work.cluster,
-            storage_path=work.workspace.store.url("tune"),
+            storage_path=work.workspace.store.url(keys.TUNE),
             name=work.attempt,
             seed=work.plan["seed"],
             voice=work.project.voice,
         )
-        work.workspace.write_json(work.key("slopes.json"), found)
+        work.workspace.write_json(work.key(keys.SLOPES), found)
 
 
 def fit_bank(work: Work) -> None:
     """Fit the bank on all labeled rows, then set the threshold on the held-out ones, each without itself."""
-    if work.done("bank.safetensors"):
+    if work.done(keys.BANK):
         return
     with work.timed("bank"):
         config, rows = work.config, work.embedded
-        found = work.workspace.read_json(work.key("slopes.json"))
+        found = work.workspace.read_json(work.key(keys.SLOPES))
         bank = sisom.fit_bank(
             rows.features,
             rows.targets,
@@ -122,7 +122,7 @@ def fit_bank(work: Work) -> None:
             keep_features(work.workspace, work.index, work.judged_features, rows.targets)
             judged = _judged_without(work, chosen)
         limit = sisom.threshold(judged, config.scoring.keep)
-        work.workspace.store.put(work.key("bank.safetensors"), replace(bank, threshold=limit).to_bytes())
+        work.workspace.store.put(work.key(keys.BANK), replace(bank, threshold=limit).to_bytes())
 
 
 def _judged_without(work: Work, chosen: torch.Tensor) -> torch.Tensor:

@@ -17,9 +17,10 @@ from pipeline.rounds.stopping import reason_to_stop
 from pipeline.rounds.work import Project
 from pipeline.track.tracker import open_tracker
 from pipeline.voice import Voice
+from pipeline.workspace import keys
 from pipeline.workspace.artefacts import Workspace, open_workspace
 from pipeline.workspace.frozen import latest
-from pipeline.workspace.keys import answers_key, round_key
+from pipeline.workspace.keys import oracle_answers_key, round_key
 from pipeline.workspace.lease import Guarded, Lease
 
 
@@ -41,7 +42,7 @@ def opened(config: Config, voice: Voice, clock: Callable[[], float] = time.time)
         tracker = open_tracker(config, workspace.store)
         for index in range(workspace.committed()):
             track(workspace, config, tracker, voice, index)
-            if not workspace.exists(round_key(index, "tracking.json")):
+            if not workspace.exists(round_key(index, keys.TRACKING)):
                 break  # no use in waiting for the same silence once a round
         yield Project(config, workspace, tracker, lease, voice, clock)
 
@@ -71,12 +72,12 @@ def go_on(project: Project, first: int, wanted: int) -> int:
         if nothing_left(workspace, index):
             voice.say(f"round {index:03d} found nothing left to ask about: stopping here")
             return index + 1 - first
-    voice.say(f"report: {workspace.store.url(round_key(wanted - 1, 'report.html'))}")
+    voice.say(f"report: {workspace.store.url(round_key(wanted - 1, keys.REPORT))}")
     return wanted - first
 
 
 def _headline(workspace: Workspace, index: int) -> str:
-    found = workspace.read_json(round_key(index, "metrics.json"))
+    found = workspace.read_json(round_key(index, keys.METRICS))
     parts = [f"{found['labeled_total']} labels"]
     if found["test_accuracy"] is not None:
         parts.append(f"test accuracy {found['test_accuracy']:.1%}")
@@ -89,20 +90,20 @@ def _headline(workspace: Workspace, index: int) -> str:
 
 def enough_rounds(workspace: Workspace, config: Config) -> str | None:
     """Why no further round should start; a round that was begun is always finished."""
-    if workspace.exists(round_key(workspace.committed(), "plan.json")):
+    if workspace.exists(round_key(workspace.committed(), keys.PLAN)):
         return None
     return reason_to_stop(workspace, config)
 
 
 def nothing_left(workspace: Workspace, index: int) -> bool:
     """Whether a round's query is empty."""
-    return bool(workspace.read_json(round_key(index, "metrics.json"))["query_size"] == 0)
+    return bool(workspace.read_json(round_key(index, keys.METRICS))["query_size"] == 0)
 
 
 def new_labels(workspace: Workspace, index: int) -> bool:
     """Whether label files came since a round was planned, beside the empty answer to its empty query."""
-    known = set(workspace.read_json(round_key(index, "plan.json"))["labels"])
-    return bool(set(batches(workspace)) - known - {answers_key(index)})
+    known = set(workspace.read_json(round_key(index, keys.PLAN))["labels"])
+    return bool(set(batches(workspace)) - known - {oracle_answers_key(index)})
 
 
 # ---------------------------------------------------------------------------------------------- preflight

@@ -14,6 +14,7 @@ from pipeline.labels.tally import Labels
 from pipeline.learn.split import threshold_rows
 from pipeline.report.histogram import PoolView
 from pipeline.rounds.stored import stored_bank
+from pipeline.workspace import keys
 from pipeline.workspace.artefacts import Workspace
 from pipeline.workspace.keys import round_key
 
@@ -22,22 +23,22 @@ def metrics_of(
     workspace: Workspace, index: int, config: Config, labels: Labels, view: PoolView
 ) -> dict[str, Any]:
     """The metrics of a round, as metrics.json holds them; None where something is not known."""
-    evaluation = workspace.read_json(round_key(index, "evaluation.json"))
-    slopes = workspace.read_json(round_key(index, "slopes.json"))
+    evaluation = workspace.read_json(round_key(index, keys.EVALUATION))
+    slopes = workspace.read_json(round_key(index, keys.SLOPES))
     bank = stored_bank(workspace, index)
     stages = {}
-    for key in workspace.keys(round_key(index, "timings/")):
+    for key in workspace.keys(round_key(index, keys.TIMINGS)):
         stages[key.rpartition("/")[2].removesuffix(".json")] = workspace.read_json(key)
-    query = workspace.read_table(round_key(index, "query.parquet"), ["id"])
+    query = workspace.read_table(round_key(index, keys.QUERY), ["id"])
     counts = labels.counts()
     held = np.asarray(
-        workspace.read_table(round_key(index, "labeled.parquet"), ["held_out"])["held_out"].to_pylist()
+        workspace.read_table(round_key(index, keys.LABELED), ["held_out"])["held_out"].to_pylist()
     )
     judges = threshold_rows(held)
-    first = workspace.read_json(round_key(index, "plan.json"))["config"]["taxonomy"]
+    first = workspace.read_json(round_key(index, keys.PLAN))["config"]["taxonomy"]
     joined = list(config.taxonomy[len(first) :])
     return {
-        **workspace.read_json(round_key(index, "account.json")),
+        **workspace.read_json(round_key(index, keys.ACCOUNT)),
         "round": index,
         "test_accuracy": evaluation.get("accuracy"),
         "open_accuracy": evaluation.get("open_accuracy"),
@@ -46,7 +47,7 @@ def metrics_of(
         "classes": len(config.taxonomy),
         "classes_joined": joined,
         "proposed": labels.proposed(),
-        "held_out_accuracy": workspace.read_json(round_key(index, "model/model.json"))["training"][
+        "held_out_accuracy": workspace.read_json(round_key(index, keys.MODEL_RECORD))["training"][
             "held_out_accuracy"
         ],
         "r_avg": bank.r_avg,
@@ -62,7 +63,7 @@ def metrics_of(
         "labels_per_class": {name: counts.get(name, 0) for name in config.taxonomy},
         "refused": labels.refused(),
         "query_size": query.num_rows,
-        "far_from": workspace.read_json(round_key(index, "triage.json"))["far_from"],
+        "far_from": workspace.read_json(round_key(index, keys.FAR_FILTER))["far_from"],
         "query_precision": _precision(workspace, index, labels),
         "seconds": {stage: found["seconds"] for stage, found in stages.items()},
         "images_per_s": {
@@ -86,7 +87,7 @@ def _precision(workspace: Workspace, index: int, labels: Labels) -> float | None
     """The share of the last query's answers that were worth asking for: of this world, known or novel."""
     if index == 0:
         return None
-    asked = workspace.read_table(round_key(index - 1, "query.parquet"), ["id"])["id"]
+    asked = workspace.read_table(round_key(index - 1, keys.QUERY), ["id"])["id"]
     answers = Counter(
         labels.table.filter(pc.is_in(labels.table["id"], asked.combine_chunks()))["status"].to_pylist()
     )

@@ -14,13 +14,14 @@ from pipeline.track.names import key as metric_key
 from pipeline.track.session import RoundRecord
 from pipeline.track.tracker import Tracker
 from pipeline.voice import Voice
+from pipeline.workspace import keys
 from pipeline.workspace.artefacts import Workspace
 from pipeline.workspace.keys import round_key
 
 
 def track(workspace: Workspace, config: Config, tracker: Tracker, voice: Voice, index: int) -> None:
     """Record a round in MLflow, once. A tracker that does not answer never stops a round: it is told later."""
-    marker = round_key(index, "tracking.json")
+    marker = round_key(index, keys.TRACKING)
     if workspace.exists(marker):
         return
     began = time.perf_counter()
@@ -34,8 +35,8 @@ def track(workspace: Workspace, config: Config, tracker: Tracker, voice: Voice, 
 
 
 def _record(workspace: Workspace, config: Config, index: int) -> RoundRecord:
-    metrics = workspace.read_json(round_key(index, "metrics.json"))
-    earlier = [workspace.read_json(round_key(i, "metrics.json")) for i in range(index)]
+    metrics = workspace.read_json(round_key(index, keys.METRICS))
+    earlier = [workspace.read_json(round_key(i, keys.METRICS)) for i in range(index)]
     plain = (
         *("test_accuracy", "open_accuracy", "known_accuracy", "joined_accuracy", "held_out_accuracy"),
         *("r_avg", "ood_auroc", "ood_fpr95", "threshold", "query_precision", "far_from"),
@@ -59,13 +60,13 @@ def _record(workspace: Workspace, config: Config, index: int) -> RoundRecord:
     ):
         values |= {metric_key(label, name): value for name, value in metrics[group].items()}
     files = {
-        name: workspace.store.get(round_key(index, name))
-        for name in ("query.parquet", "slopes.json", "report.html")
+        name: workspace.store.get(round_key(index, name)) for name in (keys.QUERY, keys.SLOPES, keys.REPORT)
     }
-    for key in workspace.keys(round_key(index, "plots/")):
-        files[f"plots/{key.rpartition('/')[2]}"] = workspace.store.get(key)
+    for key in workspace.keys(round_key(index, keys.PLOTS)):
+        files[key.removeprefix(round_key(index, ""))] = workspace.store.get(key)
     model = {
-        n: workspace.store.get(round_key(index, f"model/{n}")) for n in ("model.safetensors", "model.json")
+        name.rpartition("/")[2]: workspace.store.get(round_key(index, name))
+        for name in (keys.MODEL_WEIGHTS, keys.MODEL_RECORD)
     }
     return RoundRecord(
         index=index,

@@ -11,27 +11,28 @@ from pipeline.learn import rows as labeled
 from pipeline.pool.listing import freeze
 from pipeline.rounds.work import Work, round_seed
 from pipeline.score.memory import foresee
+from pipeline.workspace import keys
 from pipeline.workspace.frozen import grown, latest
-from pipeline.workspace.keys import DUPLICATES_KEY, PREFIX, round_key
+from pipeline.workspace.keys import round_key
 
 
 def plan(work: Work) -> None:
     """Freeze the inputs: labels, classes, the listing of the pool, the labeled rows' places, seed and config."""
-    if work.done("plan.json"):
+    if work.done(keys.PLAN):
         return
     with work.timed("plan"):
         config, workspace, voice = work.project.config, work.workspace, work.project.voice
-        keys = _label_batches(work)
+        batch_keys = _label_batches(work)
         before = latest(workspace, config).taxonomy
-        proposed = read_labels(workspace, keys, before).proposed()
+        proposed = read_labels(workspace, batch_keys, before).proposed()
         taxonomy = grown(before, proposed, config.open_world.promote_at)
         for name in taxonomy[len(before) :]:
             voice.say(f"  classes   {printable(name)!r} joins: {proposed[name]} answers name it")
-        answers = read_labels(workspace, keys, taxonomy)
+        answers = read_labels(workspace, batch_keys, taxonomy)
         ids, names = answers.labeled()
         if len(set(names)) < 2:
             raise LabelError(
-                f"{workspace.store.url(PREFIX)}: labels of fewer than two classes can't train anything"
+                f"{workspace.store.url(keys.LABELS)}: labels of fewer than two classes can't train anything"
             )
         earlier = round_key(work.index - 1, "") if work.index else None
         listing = freeze(workspace, work.key(""), config, work.cluster, ids, earlier)
@@ -43,16 +44,16 @@ def plan(work: Work) -> None:
         foreseen = foresee(config, work.cluster, rows=listing.snapshot.rows, labeled=rows.num_rows)
         voice.say(f"  {foreseen.told()}")  # what can't be scored need not be trained for
         pool_picks.foresee(config, work.cluster, rows=listing.snapshot.rows)
-        workspace.write_table(work.key(DUPLICATES_KEY), listing.duplicates)
-        workspace.write_table(work.key("labeled.parquet"), rows)
+        workspace.write_table(work.key(keys.DUPLICATES), listing.duplicates)
+        workspace.write_table(work.key(keys.LABELED), rows)
         plan = {
             "index": work.index,
             "seed": round_seed(config.seed, work.index),
             "config": config.identity(),
             "config_digest": config.digest(),
             "taxonomy": list(taxonomy),
-            "labels": keys,
-            "label_digests": {key: workspace.digest(key) for key in keys},
+            "labels": batch_keys,
+            "label_digests": {key: workspace.digest(key) for key in batch_keys},
             "labels_without_image": len(ids) - len(here),
             "query_size": _affordable(config, len(answers.answered())),
             "pool": {
@@ -67,7 +68,7 @@ def plan(work: Work) -> None:
             # Another device or number of threads may change the last bit of a score.
             "scoring": {"device": work.cluster.device, "threads": config.resources.threads},
         }
-        workspace.write_json(work.key("plan.json"), plan)
+        workspace.write_json(work.key(keys.PLAN), plan)
 
 
 def _affordable(config: Config, answered: int) -> int:
@@ -79,7 +80,6 @@ def _affordable(config: Config, answered: int) -> int:
 def _label_batches(work: Work) -> list[str]:
     """The label files that exist now; the first one is made."""
     config, workspace = work.project.config, work.workspace
-    first = f"{PREFIX}000-initial.parquet"
-    if not workspace.exists(first):
-        workspace.write_table(first, oracle.initial(config))
+    if not workspace.exists(keys.INITIAL_LABELS):
+        workspace.write_table(keys.INITIAL_LABELS, oracle.initial(config))
     return batches(workspace)

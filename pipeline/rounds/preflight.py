@@ -22,9 +22,9 @@ from pipeline.pool.shards import check_pool
 from pipeline.store.opening import open_store
 from pipeline.types import Listed
 from pipeline.voice import Voice
+from pipeline.workspace import keys
 from pipeline.workspace.artefacts import open_workspace
 from pipeline.workspace.frozen import latest
-from pipeline.workspace.keys import PREFIX
 from sisom.bank.subset import SUBSETS
 
 
@@ -46,7 +46,7 @@ def preflight(config: Config, voice: Voice) -> None:
     if config.truth_uri is not None:
         oracle.read_truth(config)
     workspace = open_workspace(config)
-    if workspace.exists(f"{PREFIX}000-initial.parquet"):
+    if workspace.exists(keys.INITIAL_LABELS):
         read_labels(workspace, batches(workspace), latest(workspace, config).taxonomy)
     else:
         oracle.initial(config)

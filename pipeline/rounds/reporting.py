@@ -15,8 +15,9 @@ from pipeline.report.round_page import render
 from pipeline.report.round_view import Histogram, QueryCard, ReportView, RoundLine
 from pipeline.rounds.metrics import metrics_of
 from pipeline.rounds.work import Work
+from pipeline.workspace import keys
 from pipeline.workspace.artefacts import Workspace
-from pipeline.workspace.keys import answers_key, round_key
+from pipeline.workspace.keys import oracle_answers_key, round_key
 
 
 def view_of(
@@ -28,20 +29,20 @@ def view_of(
     metrics: Mapping[str, Any],
 ) -> ReportView:
     """What the report of a round shows."""
-    query = workspace.read_table(round_key(index, "query.parquet")).to_pylist()
+    query = workspace.read_table(round_key(index, keys.QUERY)).to_pylist()
     pictures = gallery.thumbnails(query, snapshot, config)
     answers: dict[str, str] = {}
-    if workspace.exists(answers_key(index)):
-        rows = workspace.read_table(answers_key(index)).to_pylist()
+    if workspace.exists(oracle_answers_key(index)):
+        rows = workspace.read_table(oracle_answers_key(index)).to_pylist()
         answers = {row["id"]: row["label"] or row["status"] for row in rows}
     reasons: dict[tuple[str, str], int] = {}
-    for table in workspace.tables(round_key(index, "quarantine/"), ["stage", "reason"]):
+    for table in workspace.tables(round_key(index, keys.QUARANTINE), ["stage", "reason"]):
         for row in table.to_pylist():
             kind = row["stage"], row["reason"].partition(":")[0]  # what follows may be different in every row
             reasons[kind] = reasons.get(kind, 0) + 1
-    lines = [workspace.read_json(round_key(i, "metrics.json")) for i in range(index)] + [metrics]
+    lines = [workspace.read_json(round_key(i, keys.METRICS)) for i in range(index)] + [metrics]
     names = ("labeled_total", "test_accuracy", "r_avg", "ood_auroc", "ood_fpr95")
-    slopes = workspace.read_json(round_key(index, "slopes.json"))
+    slopes = workspace.read_json(round_key(index, keys.SLOPES))
     return ReportView(
         project=config.workspace.rstrip("/").rpartition("/")[2],
         index=index,
@@ -72,7 +73,7 @@ def view_of(
 
 
 def _report(work: Work) -> None:
-    if work.done("report.html"):
+    if work.done(keys.REPORT):
         return
     with work.timed("report"):
         view = pool_view.view_scores(
@@ -83,8 +84,8 @@ def _report(work: Work) -> None:
             work.labels.answered(),
         )
         metrics = metrics_of(work.workspace, work.index, work.config, work.labels, view)
-        work.workspace.write_json(work.key("metrics.json"), metrics)
+        work.workspace.write_json(work.key(keys.METRICS), metrics)
         page = view_of(work.workspace, work.index, work.config, work.snapshot, view, metrics)
         for name, png in plots(page).items():
-            work.workspace.store.put(work.key(f"plots/{name}"), png)
-        work.workspace.store.put(work.key("report.html"), render(page).encode())
+            work.workspace.store.put(work.key(keys.plot_key(name)), png)
+        work.workspace.store.put(work.key(keys.REPORT), render(page).encode())

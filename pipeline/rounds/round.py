@@ -25,7 +25,7 @@ from pipeline.rounds.planning import plan
 from pipeline.rounds.reporting import _report
 from pipeline.rounds.work import Project, Work
 from pipeline.types import Round
-from pipeline.workspace.keys import member_key
+from pipeline.workspace import keys
 
 
 def run_round(project: Project, cluster: Cluster, index: int) -> Round:
@@ -54,26 +54,25 @@ def run_round(project: Project, cluster: Cluster, index: int) -> Round:
 def _commit(work: Work) -> Round:
     """Write the manifest: from here on the round exists. MLflow is told afterwards, or by the next run."""
     workspace = work.workspace
-    names = ["plan.json", "labeled.parquet", "shards.parquet", "model/model.safetensors", "slopes.json"]
-    names += ["bank.safetensors", "account.json", "triage.json", "query.parquet"]
-    keys = [*map(work.key, names)]
-    keys += [member_key(work.index, member) for member in range(1, work.config.query.networks)]
+    names = [keys.PLAN, keys.LABELED, keys.SHARDS, keys.MODEL_WEIGHTS, keys.SLOPES]
+    names += [keys.BANK, keys.ACCOUNT, keys.FAR_FILTER, keys.QUERY]
+    names += [keys.weights_key(member) for member in range(1, work.config.query.networks)]
     manifest = Round(
         index=work.index,
         seed=work.plan["seed"],
         config_digest=work.plan["config_digest"],
         labels=tuple(work.plan["labels"]),
         snapshot=work.plan["pool"]["digest"],
-        artefacts=tuple((key.removeprefix(work.key("")), workspace.digest(key)) for key in keys),
+        artefacts=tuple((name, workspace.digest(work.key(name))) for name in names),
     )
     written = to_json({**asdict(manifest), "artefacts": dict(manifest.artefacts)})
     lease = work.project.lease
     lease.hold()
     workspace.write_json(
-        work.key("commit.json"),
+        work.key(keys.COMMIT),
         {"fence": lease.fence, "at": datetime.fromtimestamp(work.project.clock(), UTC).isoformat()},
     )
-    key = work.key("round.json")
+    key = work.key(keys.ROUND)
     if not workspace.store.put_if_absent(key, written) and workspace.store.get(key) != written:
         raise LeaseHeld(
             f"{workspace.store.url(key)}: another run has committed this round, and not as this one"

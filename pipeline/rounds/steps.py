@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from pipeline.workspace import keys
+
 STEPS = (
-    ("plan", "plan.json"),
-    ("train", "model/model.json"),
-    ("evaluate", "evaluation.json"),
-    ("slopes", "slopes.json"),
-    ("bank", "bank.safetensors"),
-    ("score", "account.json"),
-    ("select", "query.parquet"),
-    ("report", "report.html"),
-    ("commit", "round.json"),
+    ("plan", keys.PLAN),
+    ("train", keys.MODEL_RECORD),
+    ("evaluate", keys.EVALUATION),
+    ("slopes", keys.SLOPES),
+    ("bank", keys.BANK),
+    ("score", keys.ACCOUNT),
+    ("select", keys.QUERY),
+    ("report", keys.REPORT),
+    ("commit", keys.ROUND),
 )

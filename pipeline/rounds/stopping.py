@@ -10,6 +10,7 @@ from typing import Any
 from pipeline.config.project import Config
 from pipeline.config.sections import Stop
 from pipeline.labels.batches import batches, read_labels
+from pipeline.workspace import keys
 from pipeline.workspace.artefacts import Workspace
 from pipeline.workspace.frozen import latest
 from pipeline.workspace.keys import round_key
@@ -35,7 +36,7 @@ def reason_to_stop(workspace: Workspace, config: Config) -> str | None:
         answers = answers_so_far(workspace, config)
         if answers >= rule.labels:
             return f"{answers} answers spend the budget of {rule.labels} (stop.labels)"
-    metrics = [workspace.read_json(round_key(index, "metrics.json")) for index in range(committed)]
+    metrics = [workspace.read_json(round_key(index, keys.METRICS)) for index in range(committed)]
     if rule.hours is not None:
         hours = sum(sum(one["seconds"].values()) for one in metrics) / 3600
         if hours >= rule.hours:
@@ -53,11 +54,11 @@ def answers_so_far(workspace: Workspace, config: Config) -> int:
 def measured(workspace: Workspace, index: int, metrics: Mapping[str, Any]) -> Measured | None:
     """The accuracy of a committed round and of how many images it is; None where nothing was held out."""
     if metrics["test_accuracy"] is not None:
-        images = workspace.read_json(round_key(index, "evaluation.json"))["images"]
+        images = workspace.read_json(round_key(index, keys.EVALUATION))["images"]
         return Measured(metrics["test_accuracy"], images)
     if metrics["held_out_accuracy"] is None:
         return None
-    training = workspace.read_json(round_key(index, "model/model.json"))["training"]
+    training = workspace.read_json(round_key(index, keys.MODEL_RECORD))["training"]
     return Measured(metrics["held_out_accuracy"], training["held_out"])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -24,9 +24,10 @@ from pipeline.pool.lookup import pixels_of
 from pipeline.pool.snapshot import Snapshot
 from pipeline.score.broadcast import BankFile
 from pipeline.score.scorer import Scorer
+from pipeline.workspace import keys
 from pipeline.workspace.artefacts import Workspace, open_workspace
 from pipeline.workspace.frozen import of_round
-from pipeline.workspace.keys import member_key, round_key
+from pipeline.workspace.keys import round_key
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class _Round:
 
     @cached_property
     def plan(self) -> Mapping[str, Any]:
-        found: Mapping[str, Any] = self.workspace.read_json(self.key("plan.json"))
+        found: Mapping[str, Any] = self.workspace.read_json(self.key(keys.PLAN))
         return found
 
     @cached_property
@@ -99,7 +100,7 @@ class _Round:
 
 def stored_network(workspace: Workspace, index: int, config: Config, member: int = 0) -> Network:
     """The network of a round, as a value that workers can share; or another member of its committee."""
-    weights = workspace.store.get(member_key(index, member))
+    weights = workspace.store.get(round_key(index, keys.weights_key(member)))
     return Network(
         config.model, len(of_round(workspace, config, index).taxonomy), np.frombuffer(weights, np.uint8)
     )
@@ -107,16 +108,13 @@ def stored_network(workspace: Workspace, index: int, config: Config, member: int
 
 def stored_bank(workspace: Workspace, index: int) -> sisom.FeatureBank:
     """The bank of a round."""
-    return sisom.FeatureBank.from_bytes(workspace.store.get(round_key(index, "bank.safetensors")))
+    return sisom.FeatureBank.from_bytes(workspace.store.get(round_key(index, keys.BANK)))
 
 
 def bank_file(workspace: Workspace, index: int) -> BankFile:
     """Where the bank of a round lies, for workers that map it."""
-    key = round_key(index, "bank.safetensors")
+    key = round_key(index, keys.BANK)
     return BankFile(workspace, key, workspace.digest(key))
-
-
-FEATURES: Final = "labeled-features.safetensors"
 
 
 def keep_features(workspace: Workspace, index: int, features: sisom.Features, targets: Tensor) -> None:
@@ -126,14 +124,14 @@ def keep_features(workspace: Workspace, index: int, features: sisom.Features, ta
     tensors = {f"saliency/{place:03d}/{name}": part for place, ((name, _), part) in enumerate(layers)}
     tensors |= {"penultimate": features.penultimate, "logits": features.logits, "targets": targets}
     data = save_tensors({name: tensor.contiguous() for name, tensor in tensors.items()})
-    workspace.store.put(round_key(index, FEATURES), data)
+    workspace.store.put(round_key(index, keys.LABELED_FEATURES), data)
 
 
 def stored_detector(workspace: Workspace, index: int, network: Network, config: Config) -> Fitted | None:
     """The detector of a round, fitted again; None where the bank's own score was asked for."""
     if config.scoring.from_bank:
         return None
-    found = load_tensors(workspace.store.get(round_key(index, FEATURES)))
+    found = load_tensors(workspace.store.get(round_key(index, keys.LABELED_FEATURES)))
     layers = [(key.split("/", 2)[2], found[key]) for key in sorted(found) if key.startswith("saliency/")]
     features = sisom.Features(
         torch.cat([part for _, part in layers], dim=1),

@@ -27,6 +27,7 @@ from pipeline.pool.snapshot import Snapshot
 from pipeline.rounds.stored import stored_network
 from pipeline.track.tracker import Tracker
 from pipeline.voice import Voice
+from pipeline.workspace import keys
 from pipeline.workspace.artefacts import Workspace
 from pipeline.workspace.frozen import as_planned
 from pipeline.workspace.keys import round_key
@@ -73,7 +74,7 @@ class Work:
             yield
         seconds = time.perf_counter() - began
         count = images() if images else 0
-        self.workspace.write_json(self.key(f"timings/{stage}.json"), {"seconds": seconds, "images": count})
+        self.workspace.write_json(self.key(keys.timing_key(stage)), {"seconds": seconds, "images": count})
         rate = f", {count / seconds:.0f} images/s" if count else ""
         self.project.voice.say(f"  {stage:<9} {seconds:6.1f} s{rate}")
 
@@ -85,13 +86,13 @@ class Work:
     @cached_property
     def plan(self) -> Mapping[str, Any]:
         """The frozen inputs."""
-        found: Mapping[str, Any] = self.workspace.read_json(self.key("plan.json"))
+        found: Mapping[str, Any] = self.workspace.read_json(self.key(keys.PLAN))
         return found
 
     @cached_property
     def attempt(self) -> str:
         """A name that other frozen inputs would change: whatever goes on under it was begun with these."""
-        return f"round-{self.index:03d}-{self.workspace.digest(self.key('plan.json'))[:8]}"
+        return f"round-{self.index:03d}-{self.workspace.digest(self.key(keys.PLAN))[:8]}"
 
     @cached_property
     def snapshot(self) -> Snapshot:
@@ -110,7 +111,7 @@ class Work:
     @cached_property
     def labeled_set(self) -> labeled.LabeledSet:
         """The labeled rows, decoded into the object store."""
-        table = self.workspace.read_table(self.key("labeled.parquet"))
+        table = self.workspace.read_table(self.key(keys.LABELED))
         return labeled.read_labeled(table, self.snapshot, self.config, self.cluster)
 
     @cached_property

@@ -24,8 +24,8 @@ from pipeline.errors import AccountError, QuarantineOverflow, StoreUnavailable
 from pipeline.pool.shards import digest_of
 from pipeline.pool.snapshot import Snapshot, load_shard
 from pipeline.types import EXTRAS, PART, QUARANTINE, SCORES, TOGETHER
+from pipeline.workspace import keys
 from pipeline.workspace.artefacts import Workspace
-from pipeline.workspace.keys import part_key, together_key
 
 FILE_ROWS = 1_000_000
 GROUP_ROWS = 65_536
@@ -44,9 +44,9 @@ def write_part(
     if together:
         usual = pc.and_(pc.is_null(rows["reason"]), pc.invert(pc.fill_null(rows["is_ood"], True)))
         workspace.write_table(
-            together_key(prefix, shard), rows.filter(usual).select(TOGETHER.names).cast(TOGETHER)
+            prefix + keys.together_key(shard), rows.filter(usual).select(TOGETHER.names).cast(TOGETHER)
         )
-    workspace.write_table(part_key(prefix, shard), rows.select(PART.names).cast(PART))
+    workspace.write_table(prefix + keys.scored_part_key(shard), rows.select(PART.names).cast(PART))
 
 
 @dataclass
@@ -105,7 +105,7 @@ def close_account(
         raise AccountError(
             f"the account does not add up in {len(total.wrong)} shards, which the next run scores again: {shown}"
         )
-    for folder in ("scores/", "quarantine/"):  # of an attempt that divided the shards otherwise
+    for folder in (keys.SCORES, keys.QUARANTINE):  # of an attempt that divided the shards otherwise
         for key in workspace.keys(prefix + folder):
             if key >= f"{prefix}{folder}{total.files:05d}":
                 workspace.store.delete(key)
@@ -159,17 +159,17 @@ def overflow(
 def _undo(workspace: Workspace, prefix: str, shards: Iterable[int]) -> None:
     """Make shards unfinished again."""
     for shard in shards:
-        workspace.store.delete(part_key(prefix, shard))
+        workspace.store.delete(prefix + keys.scored_part_key(shard))
 
 
 def clear_parts(workspace: Workspace, prefix: str) -> None:
     """Remove what the score files have replaced."""
-    _clear(workspace, f"{prefix}parts/")
+    _clear(workspace, prefix + keys.PARTS)
 
 
 def clear_together(workspace: Workspace, prefix: str) -> None:
     """Remove what a query looked at together, once the query is written."""
-    _clear(workspace, f"{prefix}together/")
+    _clear(workspace, prefix + keys.TOGETHER)
 
 
 def _clear(workspace: Workspace, folder: str) -> None:
@@ -195,7 +195,7 @@ def _merge(workspace: Workspace, prefix: str, number: int, shards: pa.Table, ext
     schema = pa.schema([*SCORES, *(EXTRAS.field(name) for name in extra)])
     good, bad = [schema.empty_table()], [QUARANTINE.empty_table()]
     for row in shards.to_pylist():
-        part = workspace.read_table(part_key(prefix, row["shard"]))
+        part = workspace.read_table(prefix + keys.scored_part_key(row["shard"]))
         broken = part.filter(pc.is_valid(part["reason"]))
         whole = part.filter(pc.is_null(part["reason"]))
         if not _adds_up(part, broken, row["rows"], row["ids"]):
@@ -207,11 +207,11 @@ def _merge(workspace: Workspace, prefix: str, number: int, shards: pa.Table, ext
         tally.count(broken)
         good.append(whole.select(schema.names))
         bad.append(broken.select(QUARANTINE.names))
-    _write(workspace, f"{prefix}scores/{number:05d}.parquet", good)
+    _write(workspace, prefix + keys.score_file_key(number), good)
     if tally.quarantined:
-        _write(workspace, f"{prefix}quarantine/{number:05d}.parquet", bad)
+        _write(workspace, prefix + keys.quarantine_file_key(number), bad)
     else:  # an earlier attempt may have left some
-        workspace.store.delete(f"{prefix}quarantine/{number:05d}.parquet")
+        workspace.store.delete(prefix + keys.quarantine_file_key(number))
     return tally
 
 

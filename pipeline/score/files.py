@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import ray
 
+from pipeline.workspace import keys
 from pipeline.workspace.artefacts import Workspace
 
 T = TypeVar("T")
@@ -32,13 +33,13 @@ def each_file(
         columns: what of each row is read.
         shared: given to each call; put into the object store once.
     """
-    keys = [key for key in workspace.keys(f"{prefix}scores/") if key.endswith(".parquet")]
-    if len(keys) == 1:  # not worth the start of a worker
-        yield _on_file(work, workspace, keys[0], columns, *shared)
+    files = [key for key in workspace.keys(prefix + keys.SCORES) if key.endswith(".parquet")]
+    if len(files) == 1:  # not worth the start of a worker
+        yield _on_file(work, workspace, files[0], columns, *shared)
         return
-    waiting = iter(keys)
+    waiting = iter(files)
     task = ray.remote(num_cpus=1)(_on_file)
-    refs = [ray.put(value) for value in shared] if keys else []
+    refs = [ray.put(value) for value in shared] if files else []
     flying = [task.remote(work, workspace, key, columns, *refs) for key in islice(waiting, IN_FLIGHT)]
     while flying:
         (done, *_), flying = ray.wait(flying)
@@ -61,13 +62,13 @@ def shards_of(workspace: Workspace, prefix: str, asked: Mapping[str, str]) -> di
     Returns:
         The ids in each shard.
     """
-    keys = [key for key in workspace.keys(f"{prefix}scores/") if key.endswith(".parquet")] if asked else []
-    if len(keys) == 1:  # not worth the start of a worker
-        answers = [_held(workspace, keys[0], asked)]
+    files = [key for key in workspace.keys(prefix + keys.SCORES) if key.endswith(".parquet")] if asked else []
+    if len(files) == 1:  # not worth the start of a worker
+        answers = [_held(workspace, files[0], asked)]
     else:
         find: Any = ray.remote(num_cpus=0.25)(_held)
         shared = ray.put(dict(asked))
-        answers = ray.get([find.remote(workspace, key, shared) for key in keys])
+        answers = ray.get([find.remote(workspace, key, shared) for key in files])
     found: dict[int, set[str]] = defaultdict(set)
     for shard, name in (place for answer in answers for place in answer):
         found[shard].add(name)

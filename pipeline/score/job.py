@@ -38,8 +38,8 @@ from pipeline.score.broadcast import BankFile, Broadcast
 from pipeline.score.memory import MemoryPlan, plan_memory
 from pipeline.score.scorer import Scorer
 from pipeline.voice import Counter, Publish, Voice
+from pipeline.workspace import keys
 from pipeline.workspace.artefacts import Workspace
-from pipeline.workspace.keys import part_key
 
 ATTEMPTS = 3  # of the whole Data job; each goes on where the last one stopped
 WAVE_SHARDS = 4096  # of one Data job: its driver keeps notes on every block until the job ends
@@ -173,8 +173,8 @@ def _first_line(error: BaseException) -> str:
 
 
 def _unfinished(job: Job, shards: Snapshot) -> Snapshot:
-    done = set(job.workspace.keys(f"{job.prefix}parts/"))
-    left = [part_key(job.prefix, number) not in done for number in shards.numbers.tolist()]
+    done = set(job.workspace.keys(job.prefix + keys.PARTS))
+    left = [job.prefix + keys.scored_part_key(number) not in done for number in shards.numbers.tolist()]
     return shards.take(np.flatnonzero(left))
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from pipeline.config.project import MAX_CLASSES, Config
 from pipeline.errors import ArtefactMissing
+from pipeline.workspace import keys
 from pipeline.workspace.artefacts import Workspace
 from pipeline.workspace.keys import round_key
 
@@ -41,7 +42,7 @@ def as_planned(config: Config, plan: Mapping[str, Any]) -> Config:
 
 def of_round(workspace: Workspace, config: Config, index: int) -> Config:
     """The config as a planned round has it; see `as_planned`."""
-    return as_planned(config, workspace.read_json(round_key(index, "plan.json")))
+    return as_planned(config, workspace.read_json(round_key(index, keys.PLAN)))
 
 
 def latest(workspace: Workspace, config: Config) -> Config:
@@ -49,7 +50,7 @@ def latest(workspace: Workspace, config: Config) -> Config:
     for index in (workspace.committed(), workspace.committed() - 1):
         if index >= 0:
             try:
-                plan = workspace.read_json(round_key(index, "plan.json"))
+                plan = workspace.read_json(round_key(index, keys.PLAN))
             except ArtefactMissing:
                 continue
             return config.model_copy(update={"taxonomy": tuple(plan.get("taxonomy", config.taxonomy))})

@@ -21,7 +21,7 @@ from pipeline.score.account import Tally, clear_parts, overflow, write_part
 from pipeline.store.opening import LocalStore
 from pipeline.types import QUARANTINE, SCORED, SCORES, Listed
 from pipeline.workspace.artefacts import Workspace
-from pipeline.workspace.keys import part_key
+from pipeline.workspace.keys import scored_part_key
 
 MakeConfig = Callable[..., Config]
 
@@ -221,7 +221,7 @@ def test_too_much_is_told_with_reasons_and_what_may_heal_is_unfinished_again(
         "a (1, such as 'a: x'); "
         "what storage did not answer for is tried again by the next run"
     )
-    assert workspace.keys("parts/") == [part_key("", 0), part_key("", 2)]
+    assert workspace.keys("parts/") == [scored_part_key(0), scored_part_key(2)]
     calm = overflow(workspace, "", found, make_config(), Tally(quarantined=1), "parts")
     assert "tried again" not in str(calm)
     assert len(workspace.keys("parts/")) == 2

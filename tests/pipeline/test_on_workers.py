@@ -36,7 +36,7 @@ from pipeline.score.files import shards_of
 from pipeline.store.opening import LocalStore, S3Store, Store, open_store
 from pipeline.types import SCORED, SCORES
 from pipeline.workspace.artefacts import Workspace
-from pipeline.workspace.keys import part_key
+from pipeline.workspace.keys import scored_part_key
 from sisom.network.models import build_model, save_weights
 
 pytestmark = pytest.mark.ray
@@ -287,7 +287,7 @@ def test_wrong_ids_stop_the_round_and_too_many_broken_rows_too(
     with pytest.raises(QuarantineOverflow, match="2 of 16 rows are broken"):
         close_account(workspace, "", found, config, cluster)
     (gone,) = set(found.numbers.tolist()) - {int(Path(key).stem) for key in workspace.keys("parts/")}
-    assert part_key("", gone) not in workspace.keys("parts/")
+    assert scored_part_key(gone) not in workspace.keys("parts/")
     assert [shard.place for shard in load_shards(workspace, "", found.take([gone]).table)] == [
         f"{pool.url('m.parquet')}#0"
     ]

@@ -93,7 +93,7 @@ def question(name: str, folder: Path, **changes: Any) -> tuple[Question, pa.Tabl
     workspace = Workspace(LocalStore(str(folder)))
     for shard in range(SHARDS):
         part = table.filter(pa.array([row % SHARDS == shard for row in range(ROWS)]))
-        workspace.write_table(together_key("rounds/000/", shard), part)
+        workspace.write_table("rounds/000/" + together_key(shard), part)
     answered = frozenset(table["id"].to_pylist()[::7])
     weight = torch.randn(CLASSES, 8, generator=torch.Generator().manual_seed(99)).double()
     targets = torch.tensor([0] * 20 + [1] * 6 + [2] * 4)  # so that a class taken for another one shows

@@ -18,8 +18,8 @@ from pipeline.encoding import to_json
 from pipeline.errors import LabelError
 from pipeline.rounds.steps import STEPS
 from pipeline.workspace.artefacts import Workspace, open_workspace
-from pipeline.workspace.keys import round_key
-from pipeline.workspace.lease import LEASE, Lease
+from pipeline.workspace.keys import LEASE, round_key
+from pipeline.workspace.lease import Lease
 
 MakeConfig = Callable[..., Config]
 
