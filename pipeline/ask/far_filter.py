@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from pipeline.ask.groups import FEWEST
 from pipeline.labels.tally import Labels
 from pipeline.score.files import each_file
-from pipeline.workspace.artefacts import Workspace
+from pipeline.workspace.folder import Folder
 from sisom.verdicts import best_filter
 
 
-def tune_filter(workspace: Workspace, prefix: str, labels: Labels) -> dict[str, Any]:
+def tune_filter(folder: Folder, labels: Labels) -> dict[str, Any]:
     """The filter between novel and far, from the energies that this round gave to the answered images.
 
     Returns:
@@ -30,7 +30,7 @@ def tune_filter(workspace: Workspace, prefix: str, labels: Labels) -> dict[str, 
         "rest": ids.filter(pc.is_in(status, pa.array(["labeled", "unknown-class"]))).combine_chunks(),
     }
     found: dict[str, list[NDArray[np.float32]]] = {"far": [], "rest": []}
-    for part in each_file(_energies, workspace, prefix, ["id", "energy"], sides["far"], sides["rest"]):
+    for part in each_file(_energies, folder, ["id", "energy"], sides["far"], sides["rest"]):
         for side, energies in zip(found, part, strict=True):
             found[side].append(energies)
     far, rest = (np.concatenate([*parts, np.empty(0, np.float32)]) for parts in found.values())

@@ -23,6 +23,7 @@ from pipeline.score.files import each_file
 from pipeline.types import QUERY
 from pipeline.workspace import keys
 from pipeline.workspace.artefacts import Workspace
+from pipeline.workspace.folder import Folder
 from pipeline.workspace.keys import round_key
 
 SCORE_NAMES = ["inner", "outer", "ratio", "energy", "sisom", "sisome"]
@@ -56,8 +57,7 @@ def settled(workspace: Workspace, index: int, labels: Labels) -> frozenset[str]:
 
 
 def gather(
-    workspace: Workspace,
-    prefix: str,
+    folder: Folder,
     answered: frozenset[str],
     plan: QueryPlan,
     far_from: float | None,
@@ -68,8 +68,7 @@ def gather(
     """The candidates for a round's query from its score files, on the workers of the started cluster.
 
     Args:
-        workspace: where the score files lie.
-        prefix: of the round, such as `rounds/003/`.
+        folder: of the round, which holds the score files.
         answered: ids that are settled.
         plan: size, strategy and the shares of strange rows.
         far_from: energy from which on strange rows are far; None where nothing tells novel from far yet.
@@ -81,7 +80,7 @@ def gather(
     """
     known = pa.array(sorted(answered), pa.string())
     kept = CANDIDATES.empty_table()
-    for found in each_file(candidates, workspace, prefix, [*COLUMNS, *extra], known, plan, far_from, seed):
+    for found in each_file(candidates, folder, [*COLUMNS, *extra], known, plan, far_from, seed):
         kept = merge([kept, found], plan)
     return kept
 

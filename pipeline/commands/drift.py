@@ -21,6 +21,7 @@ from pipeline.pool.snapshot import Changes, listed_objects
 from pipeline.types import Listed, Shard
 from pipeline.workspace import keys
 from pipeline.workspace.artefacts import Workspace
+from pipeline.workspace.folder import Folder
 from pipeline.workspace.frozen import of_round
 from pipeline.workspace.keys import round_key
 
@@ -40,7 +41,7 @@ class Growth:
 
 def growth(workspace: Workspace, config: Config, last: int) -> Growth:
     """What lies in the pool and was not there when round `last` listed it; streamed, footers are not read."""
-    changes = Changes(listed_objects(workspace, round_key(last, "")))
+    changes = Changes(listed_objects(Folder.of_round(workspace, last)))
     seen = 0
 
     def fresh() -> Iterator[tuple[str, Form, Listed]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.cluster import joining as engine
@@ -20,10 +19,12 @@ from pipeline.pool.snapshot import Snapshot
 from pipeline.rounds.stored import bank_file, stored_bank, stored_detector, stored_network
 from pipeline.score import job as scoring
 from pipeline.score.account import clear_parts
+from pipeline.score.broadcast import Models
 from pipeline.store.opening import open_store
 from pipeline.voice import Voice
 from pipeline.workspace import keys
 from pipeline.workspace.artefacts import Workspace, open_workspace
+from pipeline.workspace.folder import Folder
 from pipeline.workspace.frozen import of_round
 from pipeline.workspace.keys import round_key
 from pipeline.workspace.lease import Guarded, Lease
@@ -87,19 +88,17 @@ def _scored(
         voice.say(
             f"{out.store.uri} holds the finished scores of this pool and round; a new --out scores it anew"
         )
-        clear_parts(out, "")
+        clear_parts(Folder(out))
         done: dict[str, Any] = out.read_json(keys.SUMMARY)
         return done
     chosen = plan["round"]
     cluster = engine.start(config)
-    snapshot, duplicates = _listed(out, config, cluster, voice)
+    snapshot = _listed(out, config, cluster, voice)
     bank = stored_bank(project, chosen)
     network = stored_network(project, chosen, config)
     detector = stored_detector(project, chosen, network, config)
-    file = bank_file(project, chosen)
-    job = scoring.prepare(
-        out, "", snapshot, duplicates, network, bank, file, config, cluster, detector=detector
-    )
+    models = Models(network, bank, bank_file(project, chosen), detector)
+    job = scoring.prepare(snapshot, models, config, cluster=cluster)
     account = scoring.score_pool(job, voice)
     strange = sum(pc.sum(table["is_ood"]).as_py() or 0 for table in out.tables(keys.SCORES, ["is_ood"]))
     summary = {
@@ -112,15 +111,14 @@ def _scored(
         **{name: plan[name] for name in ("pool", "round", "model_digest", "bank_digest")},
     }
     out.write_json(keys.SUMMARY, summary)
-    clear_parts(out, "")
+    clear_parts(Folder(out))
     return summary
 
 
-def _listed(out: Workspace, config: Config, cluster: Cluster, voice: Voice) -> tuple[Snapshot, pa.Table]:
+def _listed(out: Workspace, config: Config, cluster: Cluster, voice: Voice) -> Snapshot:
     """The listing that these scores are of: made once, and gone on with afterwards."""
     if not out.exists(keys.LISTING):
-        listing = freeze(out, "", config, cluster)
-        out.write_table(keys.DUPLICATES, listing.duplicates)
+        listing = freeze(Folder(out), config, cluster)
         out.write_json(keys.LISTING, {"rows": listing.snapshot.rows, "digest": listing.snapshot.digest()})
         voice.say(listing.told())
-    return Snapshot.read(out, ""), out.read_table(keys.DUPLICATES)
+    return Snapshot.read(Folder(out))

@@ -27,7 +27,8 @@ from pipeline.errors import PoolError
 from pipeline.pool.shards import Unit, ids_of, survey, units
 from pipeline.pool.snapshot import Changes, Snapshot, SnapshotWriter, listed_objects, load_shard
 from pipeline.types import Listed
-from pipeline.workspace.artefacts import Workspace
+from pipeline.workspace import keys
+from pipeline.workspace.folder import Folder
 
 TASK_OBJECTS = 1024  # image objects a task looks at together, or
 TASK_FILES = 8  # files
@@ -70,30 +71,29 @@ class _Found:
 
 @working("listing the pool")
 def freeze(
-    workspace: Workspace,
-    prefix: str,
+    folder: Folder,
     config: Config,
     cluster: Cluster,
+    *,
     wanted: Sequence[str] = (),
-    earlier: str | None = None,
+    earlier: Folder | None = None,
 ) -> Listing:
-    """List the pool of a config below `prefix`, and find wanted ids and ids that stand twice.
+    """List the pool of a config into a folder, and find wanted ids and ids that stand twice.
 
     Args:
-        workspace: where the snapshot goes.
-        prefix: of its keys.
+        folder: where the snapshot goes.
         config: pool, storage and `scoring.max_quarantined`, which limits how many ids may stand twice.
         cluster: what the work runs on.
         wanted: ids whose places are needed.
-        earlier: prefix of an earlier snapshot to compare with.
+        earlier: an earlier snapshot's folder, to compare with.
 
     Raises:
         PoolError: nothing there, a column is missing, or too many ids stand twice.
         StorageError: the URI may not be read.
         StageFailed: workers were lost, more often than Ray tries again.
     """
-    writer = SnapshotWriter(workspace, prefix)
-    changes = Changes(listed_objects(workspace, earlier)) if earlier is not None else None
+    writer = SnapshotWriter(folder)
+    changes = Changes(listed_objects(earlier)) if earlier is not None else None
     shared = ray.put(pa.array(sorted(set(wanted)), pa.string()))
     look: Any = ray.remote(num_cpus=cluster.task_cpus, num_returns=2)(_look)
     pending: deque[Any] = deque()
@@ -128,7 +128,9 @@ def freeze(
     if not len(snapshot):
         raise PoolError(f"pool.uri: {config.pool.uri} holds no rows")
     counts = None if changes is None else {n: getattr(changes, n) for n in ("new", "changed", "vanished")}
-    return Listing(snapshot, found, _duplicates(snapshot, hashes, config, cluster), other, counts)
+    duplicates = _duplicates(snapshot, hashes, config, cluster)
+    folder.write_table(keys.DUPLICATES, duplicates)
+    return Listing(snapshot, found, duplicates, other, counts)
 
 
 def _tasks(listed: Iterable[Unit]) -> Iterator[list[Unit]]:
@@ -228,7 +230,7 @@ def _named(
     read = ray.remote(num_cpus=cluster.task_cpus)(_names_at)
     wanted = snapshot.take(np.unique(places)).table.to_pylist()
     answers = [
-        read.remote(snapshot.workspace, snapshot.prefix, shard["part"], shard["shard"], chosen, config)
+        read.remote(snapshot.folder, shard["part"], shard["shard"], chosen, config)
         for shard, chosen in zip(wanted, within, strict=True)
     ]
     for shard, chosen, answer in zip(wanted, within, answers, strict=True):
@@ -238,10 +240,10 @@ def _named(
 
 
 def _names_at(
-    workspace: Workspace, prefix: str, part: int, number: int, rows: NDArray[np.int64], config: Config
+    folder: Folder, part: int, number: int, rows: NDArray[np.int64], config: Config
 ) -> tuple[list[str], list[str]]:
     """On a worker: where some rows of a shard are, for people, and their ids."""
-    shard = load_shard(workspace, prefix, part, number)
+    shard = load_shard(folder, part, number)
     names = ids_of(shard, config.pool, config.storage)
     one = len(shard.listed) == 1
     where = [f"{shard.place} row {row}" if one else shard.listed[row].uri for row in rows.tolist()]

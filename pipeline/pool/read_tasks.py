@@ -32,7 +32,7 @@ class ReadTask:
 
 def read_rows(one: Snapshot, rows: Sequence[Mapping[str, Any]], config: Config) -> tuple[pa.Table, pa.Table]:
     """Rows of one shard by their places: a `DECODED` table of the good ones and a `BROKEN` one of the others."""
-    (shard,) = load_shards(one.workspace, one.prefix, one.table)
+    (shard,) = load_shards(one.folder, one.table)
     how = Reading(config.pool, config.storage, config.scoring.max_bytes)
     transform = config.model.transform(config.scoring.max_pixels)
     return reading.read_labeled(shard, rows, how, transform, apart=deaths() > 0)

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from pipeline.labels.oracle import KINDS, Truth
 from pipeline.score.files import each_file
-from pipeline.workspace.artefacts import Workspace
+from pipeline.workspace.folder import Folder
 
 BINS = 40
 NAMES = ("pool", *KINDS)
@@ -46,9 +46,7 @@ class Tally:
     marked: int
 
 
-def view_scores(
-    workspace: Workspace, prefix: str, score: str, truth: Truth | None, labeled: frozenset[str]
-) -> PoolView:
+def view_scores(folder: Folder, score: str, truth: Truth | None, labeled: frozenset[str]) -> PoolView:
     """Histogram of a score, and known against unknown (higher = stranger; unknown and far are positive).
 
     Labeled rows are left out: they are in the bank themselves. Without truth, memory is of the number of places,
@@ -61,7 +59,7 @@ def view_scores(
         kinds = pa.table({"id": pa.array(truth.kinds, pa.string()), "kind": numbers})
     known = pa.array(sorted(labeled), pa.string())
     whole = Tally(PLACES.empty_table(), 0)
-    for part in each_file(tally, workspace, prefix, ["id", score, "is_ood"], score, known, kinds):
+    for part in each_file(tally, folder, ["id", score, "is_ood"], score, known, kinds):
         whole = add([whole, part])
     return view(whole)
 

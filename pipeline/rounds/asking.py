@@ -16,13 +16,14 @@ from pipeline.rounds.stored import bank_file, stored_bank, stored_detector, stor
 from pipeline.rounds.work import Work
 from pipeline.score import job as scoring
 from pipeline.score.account import clear_parts, clear_together
+from pipeline.score.broadcast import Models
 from pipeline.workspace import keys
 
 
 def score(work: Work) -> None:
     """Score the whole pool and account for every row of it."""
     if work.done(keys.ACCOUNT):
-        clear_parts(work.workspace, work.key(""))  # what a run that died here has left
+        clear_parts(work.folder)  # what a run that died here has left
         return
     account: scoring.Account | None = None
     with work.timed("score", lambda: account.images if account else 0):
@@ -30,45 +31,36 @@ def score(work: Work) -> None:
         account = scoring.score_pool(_scoring_job(work), work.project.voice, live)
         counts = {name: getattr(account, name) for name in ("listed", "scored", "quarantined")}
         work.workspace.write_json(work.key(keys.ACCOUNT), counts)
-    clear_parts(work.workspace, work.key(""))
+    clear_parts(work.folder)
 
 
 def _scoring_job(work: Work) -> scoring.Job:
-    bank = stored_bank(work.workspace, work.index)
-    file = bank_file(work.workspace, work.index)
-    duplicates = work.workspace.read_table(work.key(keys.DUPLICATES))
-    return scoring.prepare(
-        work.workspace,
-        work.key(""),
-        work.snapshot,
-        duplicates,
+    models = Models(
         work.network,
-        bank,
-        file,
-        work.config,
-        work.cluster,
+        stored_bank(work.workspace, work.index),
+        bank_file(work.workspace, work.index),
         detector=stored_detector(work.workspace, work.index, work.network, work.config),
         members=(
             stored_network(work.workspace, work.index, work.config, member)
             for member in range(1, work.config.query.networks)
         ),
-        seed=work.plan["seed"],
     )
+    return scoring.prepare(work.snapshot, models, work.config, cluster=work.cluster, seed=work.plan["seed"])
 
 
 def select(work: Work) -> None:
     """Choose the rows that are worth asking about, as the query's strategy and budgets want them."""
     if work.done(keys.QUERY):
-        clear_together(work.workspace, work.key(""))  # what a run that died here has left
+        clear_together(work.folder)  # what a run that died here has left
         return
     with work.timed("select"):
         workspace, plan, seed = work.workspace, work.query_plan, work.plan["seed"]
-        found = tune_filter(workspace, work.key(""), work.labels)
+        found = tune_filter(work.folder, work.labels)
         workspace.write_json(work.key(keys.FAR_FILTER), found)
         far_from = found["far_from"]
         answered = selection.settled(workspace, work.index, work.labels)
         extra = work.config.extra_columns
-        kept = selection.gather(workspace, work.key(""), answered, plan, far_from, seed=seed, extra=extra)
+        kept = selection.gather(work.folder, answered, plan, far_from, seed=seed, extra=extra)
         if plan.together and (budget := selection.informative_budget(kept, plan, far_from)):
             kept = selection.with_informative(kept, _together(work, answered, budget))
         novel = selection.novel_places(kept, plan, far_from)
@@ -79,15 +71,14 @@ def select(work: Work) -> None:
                 work.cluster, seed=seed,
             )  # fmt: skip
         workspace.write_table(work.key(keys.QUERY), selection.query(kept, plan, far_from, groups))
-    clear_together(work.workspace, work.key(""))
+    clear_together(work.folder)
 
 
 def _together(work: Work, answered: frozenset[str], budget: int) -> pa.Table:
     """The informative rows, picked by a strategy that looks at them together."""
     rows = work.embedded
     question = pool_picks.Question(
-        workspace=work.workspace,
-        prefix=work.key(""),
+        folder=work.folder,
         answered=answered,
         plan=work.query_plan,
         head=sisom.Head.of(work.network.build("cpu")),

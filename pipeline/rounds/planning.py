@@ -12,8 +12,8 @@ from pipeline.pool.listing import freeze
 from pipeline.rounds.work import Work, round_seed
 from pipeline.score.memory import foresee
 from pipeline.workspace import keys
+from pipeline.workspace.folder import Folder
 from pipeline.workspace.frozen import grown, latest
-from pipeline.workspace.keys import round_key
 
 
 def plan(work: Work) -> None:
@@ -34,8 +34,8 @@ def plan(work: Work) -> None:
             raise LabelError(
                 f"{workspace.store.url(keys.LABELS)}: labels of fewer than two classes can't train anything"
             )
-        earlier = round_key(work.index - 1, "") if work.index else None
-        listing = freeze(workspace, work.key(""), config, work.cluster, ids, earlier)
+        earlier = Folder.of_round(workspace, work.index - 1) if work.index else None
+        listing = freeze(work.folder, config, work.cluster, wanted=ids, earlier=earlier)
         voice.say(f"  pool      {listing.told()}")
         places = labeled.places_of(ids, listing, config, strict=work.index == 0)
         numbers = {name: i for i, name in enumerate(taxonomy)}
@@ -44,7 +44,6 @@ def plan(work: Work) -> None:
         foreseen = foresee(config, work.cluster, rows=listing.snapshot.rows, labeled=rows.num_rows)
         voice.say(f"  {foreseen.told()}")  # what can't be scored need not be trained for
         pool_picks.foresee(config, work.cluster, rows=listing.snapshot.rows)
-        workspace.write_table(work.key(keys.DUPLICATES), listing.duplicates)
         workspace.write_table(work.key(keys.LABELED), rows)
         plan = {
             "index": work.index,

@@ -77,8 +77,7 @@ def _report(work: Work) -> None:
         return
     with work.timed("report"):
         view = pool_view.view_scores(
-            work.workspace,
-            work.key(""),
+            work.folder,
             work.config.scoring.column,
             work.truth,
             work.labels.answered(),

@@ -23,9 +23,10 @@ from pipeline.model.network import Network
 from pipeline.pool.lookup import pixels_of
 from pipeline.pool.snapshot import Snapshot
 from pipeline.score.broadcast import BankFile
-from pipeline.score.scorer import Scorer
+from pipeline.score.scorer import Scorer, ScoringOptions
 from pipeline.workspace import keys
 from pipeline.workspace.artefacts import Workspace, open_workspace
+from pipeline.workspace.folder import Folder
 from pipeline.workspace.frozen import of_round
 from pipeline.workspace.keys import round_key
 
@@ -73,15 +74,9 @@ class _Round:
         return Scorer(
             self.network,
             self.bank,
-            config.taxonomy,
-            score=config.scoring.score,
-            batch_size=config.scoring.batch_size,
-            device="cpu",
-            threads=config.resources.threads,
+            ScoringOptions.of(config, "cpu", seed=self.plan["seed"]),
             detector=stored_detector(self.workspace, self.index, self.network, config),
             members=[stored_network(self.workspace, self.index, config, member) for member in members],
-            query=config.query,
-            seed=self.plan["seed"],
         )
 
     def rows(self, folder: str, name: str, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
@@ -95,7 +90,7 @@ class _Round:
 
     def pixels(self, wanted: Mapping[int, Sequence[str]]) -> Iterator[tuple[str, Any]]:
         """(id, pixels or the reason why there are none) of ids in shards."""
-        return pixels_of(Snapshot.read(self.workspace, self.key("")), wanted, self.config)
+        return pixels_of(Snapshot.read(Folder.of_round(self.workspace, self.index)), wanted, self.config)
 
 
 def stored_network(workspace: Workspace, index: int, config: Config, member: int = 0) -> Network:

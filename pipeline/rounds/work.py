@@ -29,6 +29,7 @@ from pipeline.track.tracker import Tracker
 from pipeline.voice import Voice
 from pipeline.workspace import keys
 from pipeline.workspace.artefacts import Workspace
+from pipeline.workspace.folder import Folder
 from pipeline.workspace.frozen import as_planned
 from pipeline.workspace.keys import round_key
 from pipeline.workspace.lease import Lease
@@ -57,6 +58,11 @@ class Work:
         self.workspace = project.workspace
         self.cluster = cluster
         self.index = index
+
+    @property
+    def folder(self) -> Folder:
+        """The round's folder in the workspace."""
+        return Folder.of_round(self.workspace, self.index)
 
     def key(self, name: str) -> str:
         """Where an artefact of this round lies in the workspace."""
@@ -97,7 +103,7 @@ class Work:
     @cached_property
     def snapshot(self) -> Snapshot:
         """The frozen listing of the pool."""
-        return Snapshot.read(self.workspace, self.key(""))
+        return Snapshot.read(self.folder)
 
     @cached_property
     def labels(self) -> Labels:

@@ -27,6 +27,7 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
 from pipeline.types import SCORES  # noqa: E402
+from pipeline.workspace.folder import Folder  # noqa: E402
 
 FILE_ROWS = 1_000_000
 PREFIX = "rounds/000/"
@@ -82,11 +83,11 @@ def measure(folder: str, how: str, what: str, answered: int, cpus: int) -> None:
         assert pool_view.view(whole).counts
 
     def select_on_workers() -> None:
-        kept = selection.gather(workspace, PREFIX, frozenset(ids), plan, None, seed=0)
+        kept = selection.gather(Folder(workspace, PREFIX), frozenset(ids), plan, None, seed=0)
         assert selection.query(kept, plan, None).num_rows == plan.size
 
     def view_on_workers() -> None:
-        assert pool_view.view_scores(workspace, PREFIX, "sisome", None, frozenset(ids)).counts
+        assert pool_view.view_scores(Folder(workspace, PREFIX), "sisome", None, frozenset(ids)).counts
 
     ways: dict[tuple[str, str], Callable[[], None]] = {
         ("alone", "select"): select_alone,

@@ -31,6 +31,7 @@ from pipeline.pool.snapshot import SnapshotWriter
 from pipeline.score import scorer as stages
 from pipeline.store.opening import open_store
 from pipeline.workspace.artefacts import Workspace
+from pipeline.workspace.folder import Folder
 from sisom import scoring
 from sisom.network import features
 
@@ -69,22 +70,15 @@ def main() -> None:
 def profiled(lab: Lab, encoded: list[bytes]) -> pstats.Stats:
     """Read and score all images as a reader and an actor do."""
     config = lab.config(parquet_pool(lab.folder / "pool", encoded))
-    writer = SnapshotWriter(Workspace(open_store(str(lab.folder / "out"), Storage())), "")
+    writer = SnapshotWriter(Folder(Workspace(open_store(str(lab.folder / "out"), Storage()))))
     for unit in units(config.pool, config.storage):
         for group in survey(unit, config.pool, config.storage):
             writer.add(group.listed, group.digest)
     snapshot = writer.close()
     how = Reading(config.pool, config.storage, config.scoring.max_bytes)
-    read = reading.ReadShards(snapshot.workspace, "", how, config.model.transform(10**8), lab.batch)
-    score = stages.Scorer(
-        lab.network(),
-        lab.bank(),
-        config.taxonomy,
-        score="sisome",
-        batch_size=lab.batch,
-        device="cpu",
-        threads=1,
-    )
+    read = reading.ReadShards(snapshot.folder, how, config.model.transform(10**8), lab.batch)
+    options = stages.ScoringOptions(config.taxonomy, "sisome", lab.batch, "cpu", 1)
+    score = stages.Scorer(lab.network(), lab.bank(), options)
     score(next(read(snapshot.table)))  # what is made once
 
     def work() -> None:

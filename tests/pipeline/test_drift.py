@@ -21,6 +21,7 @@ from pipeline.pool.snapshot import SnapshotWriter
 from pipeline.store.opening import open_store
 from pipeline.types import SCORES
 from pipeline.workspace.artefacts import Workspace
+from pipeline.workspace.folder import Folder
 from pipeline.workspace.keys import round_key
 from tests.support.scoring_lab import SIZE, TAXONOMY, Lab, config_of, image
 
@@ -51,7 +52,7 @@ def project(tmp_path: Path, lab: Lab) -> tuple[Workspace, Config]:
     config = config_of(pool)
     config = config.model_copy(update={"scoring": config.scoring.model_copy(update={"score": "energy"})})
     workspace = Workspace(open_store(str(tmp_path / "work"), Storage()))
-    writer = SnapshotWriter(workspace, round_key(0, ""))
+    writer = SnapshotWriter(Folder.of_round(workspace, 0))
     for unit in units(config.pool, config.storage):
         for group in survey(unit, config.pool, config.storage):
             writer.add(group.listed, group.digest)

@@ -25,6 +25,7 @@ from pipeline.score.files import each_file
 from pipeline.store.opening import Store, open_store
 from pipeline.types import SCORES
 from pipeline.workspace.artefacts import Workspace
+from pipeline.workspace.folder import Folder
 
 ROOT = Path(__file__).parents[2]
 PREFIX = "rounds/000/"
@@ -75,12 +76,12 @@ def test_files_and_workers_change_neither_query_nor_view(
     )
     monkeypatch.setattr(score_files, "IN_FLIGHT", 2)
     for plan in (PLAN, PLAN.model_copy(update={"strategy": "random"})):
-        asked = query(gather(one, PREFIX, answered, plan, None, seed=3), plan, None)
+        asked = query(gather(Folder(one, PREFIX), answered, plan, None, seed=3), plan, None)
         assert asked.num_rows == PLAN.size
-        assert query(gather(many, PREFIX, answered, plan, None, seed=3), plan, None).equals(asked)
+        assert query(gather(Folder(many, PREFIX), answered, plan, None, seed=3), plan, None).equals(asked)
     for known in (None, truth):
-        seen = view_scores(one, PREFIX, "sisome", known, answered)
-        assert view_scores(many, PREFIX, "sisome", known, answered) == seen
+        seen = view_scores(Folder(one, PREFIX), "sisome", known, answered)
+        assert view_scores(Folder(many, PREFIX), "sisome", known, answered) == seen
 
 
 @pytest.mark.ray
@@ -88,7 +89,7 @@ def test_a_damaged_file_is_said_from_a_worker(cluster: None, tmp_path: Path) -> 
     broken = workspace(tmp_path, scored(1000), 3)
     (tmp_path / PREFIX / "scores/000001.parquet").write_bytes(b"PAR1 is how this begins")
     with pytest.raises(ArtefactDamaged, match="000001"):
-        gather(broken, PREFIX, frozenset(), PLAN, None, seed=0)
+        gather(Folder(broken, PREFIX), frozenset(), PLAN, None, seed=0)
 
 
 def test_row_groups_come_one_by_one_with_the_columns_asked_for(store: Store) -> None:
@@ -103,8 +104,8 @@ def test_row_groups_come_one_by_one_with_the_columns_asked_for(store: Store) -> 
 
 def test_no_file_is_no_work(tmp_path: Path) -> None:
     empty = Workspace(open_store(str(tmp_path), Storage()))
-    assert list(each_file(candidates, empty, PREFIX, COLUMNS)) == []
-    assert gather(empty, PREFIX, frozenset(), PLAN, None, seed=0).num_rows == 0
+    assert list(each_file(candidates, Folder(empty, PREFIX), COLUMNS)) == []
+    assert gather(Folder(empty, PREFIX), frozenset(), PLAN, None, seed=0).num_rows == 0
 
 
 WATCHED = """

@@ -30,6 +30,7 @@ from pipeline.store.opening import LocalStore
 from pipeline.types import SCORES
 from pipeline.voice import Voice
 from pipeline.workspace.artefacts import Workspace
+from pipeline.workspace.folder import Folder
 from tests.support.scoring_lab import SIZE, Lab, config_of, image, small_pool
 
 JUDGES = sorted(name for name in sisom.DETECTORS if name not in ("sisome", "sisom", "energy"))
@@ -178,8 +179,8 @@ def test_odin_judges_the_images_that_it_moves(lab: Lab, tmp_path: Path) -> None:
     features, targets = labeled(lab)
     job = lab.job(config, tmp_path / "out", fit(config, net, features, targets))
     score_pool(job, Voice())
-    clear_parts(job.workspace, "")
-    found = pa.concat_tables(job.workspace.tables("scores/")).sort_by("id")
+    clear_parts(Folder(job.folder.workspace))
+    found = pa.concat_tables(job.folder.workspace.tables("scores/")).sort_by("id")
     assert found["strangeness"].to_pylist() == pytest.approx(strange, abs=1e-6)
     still = fit(judged_by("msp"), net, features, targets)
     assert still is not None
@@ -202,8 +203,8 @@ def test_scored_on_workers_as_by_hand(lab: Lab, tmp_path: Path) -> None:
         assert fitted is not None
         job = lab.job(config, tmp_path / f"out{actors}", fitted)
         score_pool(job, Voice())
-        clear_parts(job.workspace, "")
-        found = pa.concat_tables(job.workspace.tables("scores/")).sort_by("id")
+        clear_parts(Folder(job.folder.workspace))
+        found = pa.concat_tables(job.folder.workspace.tables("scores/")).sort_by("id")
         assert found.column_names == [*SCORES.names, "strangeness", "priority"]
         strange = fitted.score(rows).numpy()
         assert found["strangeness"].to_numpy().tobytes() == strange.tobytes()
@@ -212,6 +213,8 @@ def test_scored_on_workers_as_by_hand(lab: Lab, tmp_path: Path) -> None:
         )
         assert found["priority"].to_numpy().tobytes() == margin.numpy().tobytes()
         assert found["is_ood"].to_pylist() == (strange > (lab.bank.threshold or 0.0)).tolist()
-        left.append({key: job.workspace.store.get(key) for key in job.workspace.keys("scores/")})
+        left.append(
+            {key: job.folder.workspace.store.get(key) for key in job.folder.workspace.keys("scores/")}
+        )
     assert left[0] == left[1]
     ray.shutdown()

@@ -20,6 +20,7 @@ from pipeline.pool.snapshot import SnapshotWriter
 from pipeline.store.opening import Store
 from pipeline.types import QUERY, Listed
 from pipeline.workspace.artefacts import Workspace
+from pipeline.workspace.folder import Folder
 from pipeline.workspace.keys import round_key
 
 MakeConfig = Callable[..., Config]
@@ -37,7 +38,7 @@ def committed(store: Store, asked: list[str]) -> Workspace:
     workspace.write_table(round_key(0, "query.parquet"), pa.Table.from_pylist(rows, schema=QUERY))
     workspace.write_json(round_key(0, "commit.json"), {"fence": 1, "at": COMMITTED.isoformat()})
     workspace.write_json(round_key(0, "plan.json"), {"labels": []})
-    writer = SnapshotWriter(workspace, round_key(0, ""))
+    writer = SnapshotWriter(Folder.of_round(workspace, 0))
     for entry in Workspace(store).store.list("pool/"):
         writer.add([Listed(store.url(entry.key), None, 1, entry.size, entry.etag)], "")
     writer.close()
