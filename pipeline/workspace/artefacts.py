@@ -67,12 +67,11 @@ class Workspace:
             yield
         except (ValueError, OSError, pa.ArrowException) as error:
             url = self.store.url(key)
-            damaged = ArtefactDamaged(
+            raise ArtefactDamaged.at(
+                url,
                 f"{url} is damaged ({' '.join(str(error).split())[:200]}); remove it and what was made from it, "
-                f"and run again to make it anew"
-            )
-            damaged.uri = url
-            raise damaged from None
+                f"and run again to make it anew",
+            ) from None
 
     def keys(self, prefix: str) -> list[str]:
         """The artefacts below a prefix, sorted."""
