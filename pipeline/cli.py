@@ -89,10 +89,10 @@ def score(
 ) -> None:
     """Give any images out-of-distribution scores and verdicts, with the network and bank of a committed round."""
     resolved = _load(config, set_)
-    from pipeline.commands.score import give_verdicts
+    from pipeline.commands.score import score as score_images
     from pipeline.voice import Voice
 
-    typer.echo(json.dumps(give_verdicts(resolved, pool, out, Voice(), index=round_), indent=1))
+    typer.echo(json.dumps(score_images(resolved, pool, out, voice=Voice(), index=round_), indent=1))
 
 
 @app.command(epilog="Example: `sisom status configs/quickstart.yaml --json`")
@@ -221,9 +221,9 @@ def labels_export(
 ) -> None:
     """Write a round's open questions to a file, to be answered there and imported."""
     resolved = _load(config, set_)
-    from pipeline.labels.export_questions import export
+    from pipeline.labels.export_questions import Pictures, export
 
-    found = export(resolved, to, out, index=round_, images=images, hours=hours, everything=all_)
+    found = export(resolved, to, out, index=round_, pictures=Pictures(images, hours), everything=all_)
     open_ = "" if all_ else f" ({found['answered']} more are answered)"
     typer.echo(
         f"{found['questions']} questions of round {found['round']:03d}{open_}: {' and '.join(found['files'])}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,16 +13,12 @@ from pipeline.ask.groups import FEWEST
 from pipeline.labels.tally import Labels
 from pipeline.score.files import each_file
 from pipeline.workspace.folder import Folder
+from pipeline.workspace.records import FarFilter
 from sisom.verdicts import best_filter
 
 
-def tune_filter(folder: Folder, labels: Labels) -> dict[str, Any]:
-    """The filter between novel and far, from the energies that this round gave to the answered images.
-
-    Returns:
-        `far_from`, the energy from which on a strange row is far, or None with too few answers; how many answers
-        there were of either side; and `youden`, true less false positive rate of the filter among them.
-    """
+def tune_filter(folder: Folder, labels: Labels) -> FarFilter:
+    """Tune the filter between novel and far on the energies that this round gave to the answered images."""
     status, ids = labels.table["status"], labels.table["id"]
     sides = {
         "far": ids.filter(pc.equal(status, "out-of-world")).combine_chunks(),
@@ -35,7 +30,7 @@ def tune_filter(folder: Folder, labels: Labels) -> dict[str, Any]:
             found[side].append(energies)
     far, rest = (np.concatenate([*parts, np.empty(0, np.float32)]) for parts in found.values())
     far_from, youden = (None, None) if min(len(far), len(rest)) < FEWEST else best_filter(far, rest)
-    return {"far_from": far_from, "far": len(far), "rest": len(rest), "youden": youden}
+    return FarFilter(far_from=far_from, far=len(far), rest=len(rest), youden=youden)
 
 
 def _energies(parts: Iterable[pa.Table], *sides: pa.Array) -> list[NDArray[np.float32]]:

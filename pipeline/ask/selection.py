@@ -24,7 +24,6 @@ from pipeline.types import QUERY
 from pipeline.workspace import keys
 from pipeline.workspace.artefacts import Workspace
 from pipeline.workspace.folder import Folder
-from pipeline.workspace.keys import round_key
 
 SCORE_NAMES = ["inner", "outer", "ratio", "energy", "sisom", "sisome"]
 COLUMNS = ["id", "uri", "shard", "predicted", *SCORE_NAMES, "is_ood"]  # and what the config asks for beside
@@ -51,7 +50,7 @@ def settled(workspace: Workspace, index: int, labels: Labels) -> frozenset[str]:
     """
     asked: set[str] = set()
     for earlier in range(index):
-        query = workspace.read_table(round_key(earlier, keys.QUERY), ["id"])
+        query = Folder.of_round(workspace, earlier).read_table(keys.QUERY, ["id"])
         asked.update(query["id"].to_pylist())
     return labels.answered() | (asked - labels.tied())
 

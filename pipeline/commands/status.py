@@ -7,14 +7,15 @@ from typing import Any
 
 from pipeline.config.project import Config
 from pipeline.errors import ArtefactMissing
-from pipeline.labels.batches import batches, read_labels
-from pipeline.rounds.steps import STEPS
+from pipeline.labels.files import LabelFiles
+from pipeline.rounds.steps import COMMIT, steps_of
 from pipeline.rounds.stopping import reason_to_stop
 from pipeline.workspace import keys
-from pipeline.workspace.artefacts import open_workspace
+from pipeline.workspace.artefacts import Workspace, open_workspace
+from pipeline.workspace.folder import Folder
 from pipeline.workspace.frozen import latest
-from pipeline.workspace.keys import LEASE, round_key
 from pipeline.workspace.lease import in_force, lease_record
+from pipeline.workspace.metrics import Metrics
 
 SHOWN = (
     "labeled_total",
@@ -36,20 +37,21 @@ def status(config: Config) -> dict[str, Any]:
     committed = workspace.committed()
     rounds = []
     for index in range(committed):
-        metrics = workspace.read_json(round_key(index, keys.METRICS))
-        rounds.append({"round": index, **{name: metrics[name] for name in SHOWN}})
-    done = [step for step, key in STEPS if workspace.exists(round_key(committed, key))]
+        metrics = Metrics.read(Folder.of_round(workspace, index))
+        rounds.append({"round": index, **{name: getattr(metrics, name) for name in SHOWN}})
     now = latest(workspace, config)
-    answers = read_labels(workspace, batches(workspace), now.taxonomy)
+    files = LabelFiles.read(workspace)
+    answers = files.labels(now.taxonomy)
     asked: list[str] = []
     if committed:
-        asked = workspace.read_table(round_key(committed - 1, keys.QUERY), ["id"])["id"].to_pylist()
+        last = Folder.of_round(workspace, committed - 1)
+        asked = last.read_table(keys.QUERY, ["id"])["id"].to_pylist()
     return {
         "workspace": config.workspace,
         "committed": committed,
         "wanted": config.rounds,
         "rounds": rounds,
-        "in_progress": {"round": committed, "done": done, "next": _next(done)} if done else None,
+        "in_progress": _in_progress(workspace, config, committed),
         "taxonomy": list(now.taxonomy),
         "labels": {
             "per_class": answers.counts(),
@@ -59,18 +61,22 @@ def status(config: Config) -> dict[str, Any]:
         },
         "asked": len(asked),
         "open_questions": len(set(asked) - answers.heard()),
-        "stop": reason_to_stop(workspace, config),
-        "lease": _lease(config),
+        "stop": reason_to_stop(workspace, config, files),
+        "lease": _lease(workspace),
     }
 
 
-def _next(done: list[str]) -> str:
-    return next((step for step, _ in STEPS if step not in done), STEPS[-1][0])
+def _in_progress(workspace: Workspace, config: Config, index: int) -> dict[str, Any] | None:
+    """The steps that a round has behind it, and the next one; None for one that has not begun."""
+    steps = steps_of(config)
+    done = [step.name for step in steps if step.done(workspace, index)]
+    following = next((step.name for step in steps if step.name not in done), COMMIT.name)
+    return {"round": index, "done": done, "next": following} if done else None
 
 
-def _lease(config: Config) -> dict[str, Any] | None:
+def _lease(workspace: Workspace) -> dict[str, Any] | None:
     try:
-        held = lease_record(open_workspace(config).store.get(LEASE))
+        held = lease_record(workspace.store.get(keys.LEASE))
     except ArtefactMissing:
         return None
     if not in_force(held):

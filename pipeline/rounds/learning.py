@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
-from typing import Any
 
 import torch
 
@@ -13,50 +12,54 @@ from pipeline.learn import evaluate, train
 from pipeline.learn import slopes as tune
 from pipeline.learn.split import folds, threshold_rows
 from pipeline.model.detector import fit
+from pipeline.rounds import steps
 from pipeline.rounds.stored import keep_features
 from pipeline.rounds.work import Work, round_seed
 from pipeline.workspace import keys
+from pipeline.workspace.folder import Folder
+from pipeline.workspace.records import Evaluation, ModelRecord, SlopeSearch, Training, Unreadable
 
 
 def train_networks(work: Work) -> None:
     """Train the round's network, and the others of the committee that its query asks."""
-    if work.done(keys.MODEL_RECORD):
+    if work.done(steps.TRAIN):
         return
     rows = 0
-    with work.timed("train", lambda: rows):
-        config, workspace = work.config, work.workspace
+    with work.timed(steps.TRAIN.name, lambda: rows):
+        config, folder = work.config, work.folder
         for member in range(1, config.query.networks):
-            if not workspace.exists(work.key(keys.weights_key(member))):
+            if not folder.exists(keys.weights_key(member)):
                 other = _trained(work, member)
                 rows += other.images
-                workspace.store.put(work.key(keys.weights_key(member)), other.weights)
+                folder.put(keys.weights_key(member), other.weights)
         trained = _trained(work)
         rows += trained.images
-        model = {
-            "model": config.model.model_dump(mode="json"),
-            "taxonomy": list(config.taxonomy),
-            "training": {name: v for name, v in trained.record.items() if name != "resumed_from"},
-            "unreadable": work.labeled_set.broken.to_pylist(),
-            "weights_sha256": hashlib.sha256(trained.weights).hexdigest(),
-        }
-        workspace.store.put(work.key(keys.MODEL_WEIGHTS), trained.weights)
-        workspace.write_json(work.key(keys.MODEL_RECORD), model)
+        training = {name: value for name, value in trained.record.items() if name != "resumed_from"}
+        record = ModelRecord(
+            model=config.model.model_dump(mode="json"),
+            taxonomy=config.taxonomy,
+            training=Training.model_validate(training),
+            unreadable=tuple(Unreadable(**row) for row in work.labeled_set.broken.to_pylist()),
+            weights_sha256=hashlib.sha256(trained.weights).hexdigest(),
+        )
+        folder.put(keys.MODEL_WEIGHTS, trained.weights)
+        record.write(folder)
 
 
 def _trained(work: Work, member: int = 0) -> train.Trained:
     """The round's network, or another member of the committee that its query asks: from a seed of its own."""
-    config, workspace, seed = work.config, work.workspace, work.plan["seed"]
-    before = keys.round_key(work.index - 1, keys.weights_key(member))
+    config, workspace, seed = work.config, work.workspace, work.round.plan.seed
+    before = Folder.of_round(workspace, work.index - 1)
     warm = config.train.start == "last" and work.index > 0
     trained = train.train(
         work.labeled_set,
-        workspace.store.get(before) if warm else None,
+        before.get(keys.weights_key(member)) if warm else None,
         config,
         work.cluster,
         storage_path=workspace.store.url(keys.TRAIN),
         name=f"{work.attempt}-member-{member:03d}" if member else work.attempt,
         seed=round_seed(seed, member) if member else seed,
-        threads=work.plan["threads"],
+        threads=work.round.plan.threads,
     )
     if trained.record["resumed_from"]:
         work.project.voice.say(f"    training went on after epoch {trained.record['resumed_from']}")
@@ -65,53 +68,53 @@ def _trained(work: Work, member: int = 0) -> train.Trained:
 
 def judge_network(work: Work) -> None:
     """Find the network's accuracy on the test set, where there is one."""
-    if work.done(keys.EVALUATION):
+    if work.done(steps.EVALUATE):
         return
-    found: dict[str, Any] | None = None
-    with work.timed("evaluate", lambda: found["images"] if found else 0):
-        found = evaluate.test_accuracy(work.network, work.config, work.cluster)
-        work.workspace.write_json(work.key(keys.EVALUATION), found or {})
+    evaluation = Evaluation()
+    with work.timed(steps.EVALUATE.name, lambda: evaluation.images):
+        evaluation = evaluate.test_accuracy(work.round.network, work.config, work.cluster)
+        evaluation.write(work.folder)
 
 
 def search_slopes(work: Work) -> None:
     """Calibrate the steepness of each layer's sigmoid on the labeled rows."""
-    if work.done(keys.SLOPES):
+    if work.done(steps.SLOPES):
         return
     with work.timed("embed", lambda: len(work.embedded.ids)):
         work.embedded  # noqa: B018 - computed here, so that its time is its own
-    with work.timed("slopes"):
-        found = tune.search(
+    with work.timed(steps.SLOPES.name):
+        search = tune.search(
             work.embedded.features,
             work.embedded.targets,
             work.config,
             work.cluster,
             storage_path=work.workspace.store.url(keys.TUNE),
             name=work.attempt,
-            seed=work.plan["seed"],
+            seed=work.round.plan.seed,
             voice=work.project.voice,
         )
-        work.workspace.write_json(work.key(keys.SLOPES), found)
+        SlopeSearch.model_validate(search).write(work.folder)
 
 
 def fit_bank(work: Work) -> None:
     """Fit the bank on all labeled rows, then set the threshold on the held-out ones, each without itself."""
-    if work.done(keys.BANK):
+    if work.done(steps.BANK):
         return
-    with work.timed("bank"):
+    with work.timed(steps.BANK.name):
         config, rows = work.config, work.embedded
-        found = work.workspace.read_json(work.key(keys.SLOPES))
+        search = SlopeSearch.read(work.folder)
         bank = sisom.fit_bank(
             rows.features,
             rows.targets,
-            slopes=found["slopes"],
+            slopes=search.slopes,
             subset=config.bank.subset,
             subset_method=config.bank.subset_method,
-            seed=work.plan["seed"],
+            seed=work.round.plan.seed,
             outer=config.bank.outer,
             fusion=config.bank.fusion,
             rank=config.bank.rank,
             # Too few labels for a leave-one-out value: 1.0 makes SISOMe the energy score, which needs none.
-            r_avg=1.0 if found["r_avg"] is None else None,
+            r_avg=1.0 if search.r_avg is None else None,
             num_classes=len(config.taxonomy),
         )
         chosen = torch.from_numpy(threshold_rows(rows.held_out.numpy()))
@@ -119,17 +122,17 @@ def fit_bank(work: Work) -> None:
             scores = sisom.score(bank, rows.features.select(chosen), exclude=chosen)
             judged = getattr(scores, config.scoring.score)
         else:
-            keep_features(work.workspace, work.index, work.judged_features, rows.targets)
+            keep_features(work.folder, work.judged_features, rows.targets)
             judged = _judged_without(work, chosen)
         limit = sisom.threshold(judged, config.scoring.keep)
-        work.workspace.store.put(work.key(keys.BANK), replace(bank, threshold=limit).to_bytes())
+        work.folder.put(keys.BANK, replace(bank, threshold=limit).to_bytes())
 
 
 def _judged_without(work: Work, chosen: torch.Tensor) -> torch.Tensor:
     """What the config's detector says of labeled rows that it was not fitted to; of all, a fold at a time."""
     rows = work.embedded
-    model = work.network.build("cpu")
-    found = []
+    model = work.round.network.build("cpu")
+    scores = []
     for fold in [chosen] if len(chosen) < len(rows.ids) else folds(rows.targets):
         others = torch.ones(len(rows.ids), dtype=torch.bool)
         others[fold] = False
@@ -137,5 +140,5 @@ def _judged_without(work: Work, chosen: torch.Tensor) -> torch.Tensor:
             others[:] = True
         fitted = fit(work.config, model, work.judged_features.select(others), rows.targets[others])
         assert fitted is not None  # only asked where a detector judges
-        found.append(fitted.score(work.judged_features.select(fold)))
-    return torch.cat(found)
+        scores.append(fitted.score(work.judged_features.select(fold)))
+    return torch.cat(scores)

@@ -1,93 +1,94 @@
-"""What a round tells: metrics.json, the view that the report draws, and its record in MLflow."""
+"""The metrics of a round, taken from what its steps have left."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pyarrow.compute as pc
 
-from pipeline.config.project import Config
 from pipeline.labels.tally import Labels
 from pipeline.learn.split import threshold_rows
 from pipeline.report.histogram import PoolView
-from pipeline.rounds.stored import stored_bank
+from pipeline.rounds.stored import StoredRound
 from pipeline.workspace import keys
-from pipeline.workspace.artefacts import Workspace
-from pipeline.workspace.keys import round_key
+from pipeline.workspace.folder import Folder
+from pipeline.workspace.metrics import Metrics
+from pipeline.workspace.records import Account, Evaluation, ModelRecord, Timing
 
 
-def metrics_of(
-    workspace: Workspace, index: int, config: Config, labels: Labels, view: PoolView
-) -> dict[str, Any]:
-    """The metrics of a round, as metrics.json holds them; None where something is not known."""
-    evaluation = workspace.read_json(round_key(index, keys.EVALUATION))
-    slopes = workspace.read_json(round_key(index, keys.SLOPES))
-    bank = stored_bank(workspace, index)
-    stages = {}
-    for key in workspace.keys(round_key(index, keys.TIMINGS)):
-        stages[key.rpartition("/")[2].removesuffix(".json")] = workspace.read_json(key)
-    query = workspace.read_table(round_key(index, keys.QUERY), ["id"])
+def measure(stored: StoredRound, labels: Labels, view: PoolView) -> Metrics:
+    """Return the metrics of a round that has asked its query; None where something is not known.
+
+    Args:
+        stored: the round.
+        labels: the answers that it has learned from.
+        view: of the pool's scores.
+    """
+    folder, bank, taxonomy = stored.folder, stored.bank, stored.config.taxonomy
+    evaluation, account = Evaluation.read(folder), Account.read(folder)
+    timings = _timings(folder)
     counts = labels.counts()
-    held = np.asarray(
-        workspace.read_table(round_key(index, keys.LABELED), ["held_out"])["held_out"].to_pylist()
-    )
+    held = np.asarray(folder.read_table(keys.LABELED, ["held_out"])["held_out"].to_pylist())
     judges = threshold_rows(held)
-    first = workspace.read_json(round_key(index, keys.PLAN))["config"]["taxonomy"]
-    joined = list(config.taxonomy[len(first) :])
+    began_with = len(stored.plan.config["taxonomy"])
+    joined = taxonomy[began_with:]
+    known = taxonomy[: len(taxonomy) - len(joined)]
+    return Metrics(
+        round=stored.index,
+        listed=account.listed,
+        scored=account.scored,
+        quarantined=account.quarantined,
+        test_accuracy=evaluation.accuracy,
+        open_accuracy=evaluation.open_accuracy,
+        per_class_accuracy=evaluation.per_class,
+        known_accuracy=_mean(evaluation.per_class, known),
+        joined_accuracy=_mean(evaluation.per_class, joined),
+        classes=len(taxonomy),
+        classes_joined=joined,
+        proposed=labels.proposed(),
+        held_out_accuracy=ModelRecord.read(folder).training.held_out_accuracy,
+        r_avg=bank.r_avg,
+        threshold=bank.threshold,
+        threshold_rows=len(judges),
+        threshold_from="held-out" if held[judges].all() else "all labeled",
+        bank_points=len(bank.labels),
+        slopes=stored.slopes,
+        ood_auroc=view.ood_auroc,
+        ood_fpr95=view.ood_fpr95,
+        marked_ood=view.is_ood,
+        labeled_total=sum(counts.values()),
+        labels_per_class={name: counts.get(name, 0) for name in taxonomy},
+        refused=labels.refused(),
+        query_size=len(stored.asked),
+        far_from=stored.far_from,
+        query_precision=_precision(stored, labels),
+        seconds={name: timing.seconds for name, timing in timings.items()},
+        images_per_s={name: t.images / t.seconds for name, t in timings.items() if t.images},
+    )
+
+
+def _timings(folder: Folder) -> dict[str, Timing]:
+    names = folder.names(keys.TIMINGS)
     return {
-        **workspace.read_json(round_key(index, keys.ACCOUNT)),
-        "round": index,
-        "test_accuracy": evaluation.get("accuracy"),
-        "open_accuracy": evaluation.get("open_accuracy"),
-        "per_class_accuracy": evaluation.get("per_class", {}),
-        **_by_age(evaluation.get("per_class", {}), config, joined),
-        "classes": len(config.taxonomy),
-        "classes_joined": joined,
-        "proposed": labels.proposed(),
-        "held_out_accuracy": workspace.read_json(round_key(index, keys.MODEL_RECORD))["training"][
-            "held_out_accuracy"
-        ],
-        "r_avg": bank.r_avg,
-        "threshold": bank.threshold,
-        "threshold_rows": len(judges),
-        "threshold_from": "held-out" if held[judges].all() else "all labeled",
-        "bank_points": len(bank.labels),
-        "slopes": slopes["slopes"],
-        "ood_auroc": view.ood_auroc,
-        "ood_fpr95": view.ood_fpr95,
-        "marked_ood": view.is_ood,
-        "labeled_total": sum(counts.values()),
-        "labels_per_class": {name: counts.get(name, 0) for name in config.taxonomy},
-        "refused": labels.refused(),
-        "query_size": query.num_rows,
-        "far_from": workspace.read_json(round_key(index, keys.FAR_FILTER))["far_from"],
-        "query_precision": _precision(workspace, index, labels),
-        "seconds": {stage: found["seconds"] for stage, found in stages.items()},
-        "images_per_s": {
-            s: found["images"] / found["seconds"] for s, found in stages.items() if found["images"]
-        },
+        name.removeprefix(keys.TIMINGS).removesuffix(".json"): Timing.model_validate(folder.read_json(name))
+        for name in names
     }
 
 
-def _by_age(per_class: Mapping[str, float], config: Config, joined: Sequence[str]) -> dict[str, float | None]:
-    """Mean accuracy over the classes of the beginning, and over those that joined; None where none is tested."""
-
-    def mean(names: Iterable[str]) -> float | None:
-        found = [per_class[name] for name in names if name in per_class]
-        return sum(found) / len(found) if found else None
-
-    first = config.taxonomy[: len(config.taxonomy) - len(joined)]
-    return {"known_accuracy": mean(first), "joined_accuracy": mean(joined)}
+def _mean(per_class: Mapping[str, float], names: Iterable[str]) -> float | None:
+    """Mean accuracy over some classes; None where none of them is tested."""
+    accuracies = [per_class[name] for name in names if name in per_class]
+    return sum(accuracies) / len(accuracies) if accuracies else None
 
 
-def _precision(workspace: Workspace, index: int, labels: Labels) -> float | None:
+def _precision(stored: StoredRound, labels: Labels) -> float | None:
     """The share of the last query's answers that were worth asking for: of this world, known or novel."""
-    if index == 0:
+    if stored.index == 0:
         return None
-    asked = workspace.read_table(round_key(index - 1, keys.QUERY), ["id"])["id"]
+    last = Folder.of_round(stored.workspace, stored.index - 1)
+    asked = last.read_table(keys.QUERY, ["id"])["id"]
     answers = Counter(
         labels.table.filter(pc.is_in(labels.table["id"], asked.combine_chunks()))["status"].to_pylist()
     )

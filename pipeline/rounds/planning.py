@@ -5,30 +5,30 @@ from __future__ import annotations
 from pipeline.ask import whole_pool as pool_picks
 from pipeline.config.project import Config
 from pipeline.errors import LabelError, printable
-from pipeline.labels import oracle
-from pipeline.labels.batches import batches, read_labels
 from pipeline.learn import rows as labeled
-from pipeline.pool.listing import freeze
+from pipeline.pool.listing import Listing, freeze
+from pipeline.rounds import steps
 from pipeline.rounds.work import Work, round_seed
 from pipeline.score.memory import foresee
 from pipeline.workspace import keys
 from pipeline.workspace.folder import Folder
 from pipeline.workspace.frozen import grown, latest
+from pipeline.workspace.plan import Plan, PlannedPool, PlannedScoring
 
 
 def plan(work: Work) -> None:
     """Freeze the inputs: labels, classes, the listing of the pool, the labeled rows' places, seed and config."""
-    if work.done(keys.PLAN):
+    if work.done(steps.PLAN):
         return
-    with work.timed("plan"):
+    with work.timed(steps.PLAN.name):
         config, workspace, voice = work.project.config, work.workspace, work.project.voice
-        batch_keys = _label_batches(work)
+        files = work.project.label_files
         before = latest(workspace, config).taxonomy
-        proposed = read_labels(workspace, batch_keys, before).proposed()
+        proposed = files.labels(before).proposed()
         taxonomy = grown(before, proposed, config.open_world.promote_at)
         for name in taxonomy[len(before) :]:
             voice.say(f"  classes   {printable(name)!r} joins: {proposed[name]} answers name it")
-        answers = read_labels(workspace, batch_keys, taxonomy)
+        answers = files.labels(taxonomy)
         ids, names = answers.labeled()
         if len(set(names)) < 2:
             raise LabelError(
@@ -44,41 +44,35 @@ def plan(work: Work) -> None:
         foreseen = foresee(config, work.cluster, rows=listing.snapshot.rows, labeled=rows.num_rows)
         voice.say(f"  {foreseen.told()}")  # what can't be scored need not be trained for
         pool_picks.foresee(config, work.cluster, rows=listing.snapshot.rows)
-        workspace.write_table(work.key(keys.LABELED), rows)
-        plan = {
-            "index": work.index,
-            "seed": round_seed(config.seed, work.index),
-            "config": config.identity(),
-            "config_digest": config.digest(),
-            "taxonomy": list(taxonomy),
-            "labels": batch_keys,
-            "label_digests": {key: workspace.digest(key) for key in batch_keys},
-            "labels_without_image": len(ids) - len(here),
-            "query_size": _affordable(config, len(answers.answered())),
-            "pool": {
-                "shards": len(listing.snapshot),
-                "rows": listing.snapshot.rows,
-                "other": listing.other,
-                "duplicates": listing.duplicates.num_rows,
-                "changes": listing.changes,
-                "digest": listing.snapshot.digest(),
-            },
-            "threads": max(1, (work.cluster.node_cpus - 1) // config.train.num_workers),
-            # Another device or number of threads may change the last bit of a score.
-            "scoring": {"device": work.cluster.device, "threads": config.resources.threads},
-        }
-        workspace.write_json(work.key(keys.PLAN), plan)
+        work.folder.write_table(keys.LABELED, rows)
+        Plan(
+            index=work.index,
+            seed=round_seed(config.seed, work.index),
+            config=config.identity(),
+            config_digest=config.digest(),
+            taxonomy=taxonomy,
+            labels=tuple(files.keys),
+            label_digests=files.digests,
+            labels_without_image=len(ids) - len(here),
+            query_size=_affordable(config, len(answers.answered())),
+            pool=_in_numbers(listing),
+            threads=max(1, (work.cluster.node_cpus - 1) // config.train.num_workers),
+            scoring=PlannedScoring(device=work.cluster.device, threads=config.resources.threads),
+        ).write(work.folder)
+
+
+def _in_numbers(listing: Listing) -> PlannedPool:
+    return PlannedPool(
+        shards=len(listing.snapshot),
+        rows=listing.snapshot.rows,
+        other=listing.other,
+        duplicates=listing.duplicates.num_rows,
+        changes=listing.changes,
+        digest=listing.snapshot.digest(),
+    )
 
 
 def _affordable(config: Config, answered: int) -> int:
     """How many questions the budget of labels still pays for, up to the size of a query."""
     left = config.query.size if config.stop.labels is None else config.stop.labels - answered
     return max(0, min(config.query.size, left))
-
-
-def _label_batches(work: Work) -> list[str]:
-    """The label files that exist now; the first one is made."""
-    config, workspace = work.project.config, work.workspace
-    if not workspace.exists(keys.INITIAL_LABELS):
-        workspace.write_table(keys.INITIAL_LABELS, oracle.initial(config))
-    return batches(workspace)

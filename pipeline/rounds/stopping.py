@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from pipeline.config.project import Config
 from pipeline.config.sections import Stop
-from pipeline.labels.batches import batches, read_labels
-from pipeline.workspace import keys
+from pipeline.labels.files import LabelFiles
 from pipeline.workspace.artefacts import Workspace
+from pipeline.workspace.folder import Folder
 from pipeline.workspace.frozen import latest
-from pipeline.workspace.keys import round_key
+from pipeline.workspace.metrics import Metrics
+from pipeline.workspace.records import Evaluation, ModelRecord
 
 NOISE = 1.645  # standard errors: a gain below happens by chance in one case of twenty
 
@@ -25,41 +25,37 @@ class Measured:
     accuracy: float
     images: int
 
+    @classmethod
+    def of(cls, folder: Folder, metrics: Metrics) -> Measured | None:
+        """Read what a committed round has measured; None where nothing was held out."""
+        if metrics.test_accuracy is not None:
+            return cls(metrics.test_accuracy, Evaluation.read(folder).images)
+        if metrics.held_out_accuracy is None:
+            return None
+        return cls(metrics.held_out_accuracy, ModelRecord.read(folder).training.held_out)
 
-def reason_to_stop(workspace: Workspace, config: Config) -> str | None:
+
+def reason_to_stop(workspace: Workspace, config: Config, files: LabelFiles) -> str | None:
     """Why no further round should start, in words; None if one may."""
     rule = config.stop
     if rule == Stop():
         return None
-    committed = workspace.committed()
     if rule.labels is not None:
-        answers = answers_so_far(workspace, config)
+        answers = len(files.labels(latest(workspace, config).taxonomy).answered())
         if answers >= rule.labels:
             return f"{answers} answers spend the budget of {rule.labels} (stop.labels)"
-    metrics = [workspace.read_json(round_key(index, keys.METRICS)) for index in range(committed)]
+    folders = [Folder.of_round(workspace, index) for index in range(workspace.committed())]
+    metrics = [Metrics.read(folder) for folder in folders]
     if rule.hours is not None:
-        hours = sum(sum(one["seconds"].values()) for one in metrics) / 3600
+        hours = sum(sum(one.seconds.values()) for one in metrics) / 3600
         if hours >= rule.hours:
             return f"the rounds have worked for {hours:.1f} hours (stop.hours: {rule.hours:g})"
-    history = [found for index in range(committed) if (found := measured(workspace, index, metrics[index]))]
+    history = [
+        measured
+        for folder, one in zip(folders, metrics, strict=True)
+        if (measured := Measured.of(folder, one)) is not None
+    ]
     return _good_enough(history, rule) if history else None
-
-
-def answers_so_far(workspace: Workspace, config: Config) -> int:
-    """How many ids have an answer now, of whatever kind."""
-    taxonomy = latest(workspace, config).taxonomy
-    return len(read_labels(workspace, batches(workspace), taxonomy).answered())
-
-
-def measured(workspace: Workspace, index: int, metrics: Mapping[str, Any]) -> Measured | None:
-    """The accuracy of a committed round and of how many images it is; None where nothing was held out."""
-    if metrics["test_accuracy"] is not None:
-        images = workspace.read_json(round_key(index, keys.EVALUATION))["images"]
-        return Measured(metrics["test_accuracy"], images)
-    if metrics["held_out_accuracy"] is None:
-        return None
-    training = workspace.read_json(round_key(index, keys.MODEL_RECORD))["training"]
-    return Measured(metrics["held_out_accuracy"], training["held_out"])
 
 
 def _good_enough(history: Sequence[Measured], rule: Stop) -> str | None:

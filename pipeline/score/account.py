@@ -195,7 +195,7 @@ def _merge(run: Snapshot, number: int, extra: Sequence[str]) -> Tally:
         part = folder.read_table(keys.scored_part_key(row["shard"]))
         broken = part.filter(pc.is_valid(part["reason"]))
         whole = part.filter(pc.is_null(part["reason"]))
-        if not _adds_up(part, broken, row["rows"], row["ids"]):
+        if not _adds_up(part, broken, rows=row["rows"], digest=row["ids"]):
             place = load_shard(folder, row["part"], row["shard"]).place
             tally.wrong[row["shard"]] = (
                 f"{place}: {row['rows']} listed, {whole.num_rows} + {broken.num_rows} found"
@@ -216,7 +216,7 @@ def _write(folder: Folder, name: str, tables: Sequence[pa.Table]) -> None:
     folder.write_table(name, pa.concat_tables(tables).combine_chunks(), row_group_size=GROUP_ROWS)
 
 
-def _adds_up(part: pa.Table, broken: pa.Table, rows: int, digest: str) -> bool:
+def _adds_up(part: pa.Table, broken: pa.Table, *, rows: int, digest: str) -> bool:
     """Whether a shard's rows are the listed ones: by id, or by number where some ids could not be read again."""
     if part.num_rows != rows:
         return False

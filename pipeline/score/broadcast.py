@@ -68,9 +68,7 @@ class BankFile:
             )
 
     def _error(self, text: str) -> ArtefactDamaged:
-        damaged = ArtefactDamaged(text)
-        damaged.uri = self.workspace.store.url(self.key)
-        return damaged
+        return ArtefactDamaged.at(self.workspace.store.url(self.key), text)
 
     def _mapped(self, path: Path) -> sisom.FeatureBank:
         try:

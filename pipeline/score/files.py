@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -25,6 +26,19 @@ def score_files(folder: Folder) -> list[str]:
     return [name for name in folder.names(keys.SCORES) if name.endswith(".parquet")]
 
 
+@dataclass(frozen=True)
+class _FileTask:
+    """A function of score files: what is read of each, and what is made of it."""
+
+    work: Callable[..., Any]
+    folder: Folder
+    columns: list[str]
+
+
+def _on_file(task: _FileTask, name: str, *shared: Any) -> Any:
+    return task.work(task.folder.row_groups(name, task.columns), *shared)
+
+
 def each_file(work: Callable[..., T], folder: Folder, columns: list[str], *shared: Any) -> Iterator[T]:
     """`work(row groups, *shared)` for every score file of a folder, in the order in which they are done.
 
@@ -37,20 +51,17 @@ def each_file(work: Callable[..., T], folder: Folder, columns: list[str], *share
     """
     files = score_files(folder)
     if len(files) == 1:  # not worth the start of a worker
-        yield _on_file(work, folder, files[0], columns, *shared)
+        yield _on_file(_FileTask(work, folder, columns), files[0], *shared)
         return
     waiting = iter(files)
     task = ray.remote(num_cpus=1)(_on_file)
+    one = _FileTask(work, folder, columns)
     refs = [ray.put(value) for value in shared] if files else []
-    flying = [task.remote(work, folder, name, columns, *refs) for name in islice(waiting, IN_FLIGHT)]
+    flying = [task.remote(one, name, *refs) for name in islice(waiting, IN_FLIGHT)]
     while flying:
         (done, *_), flying = ray.wait(flying)
-        flying += [task.remote(work, folder, name, columns, *refs) for name in islice(waiting, 1)]
+        flying += [task.remote(one, name, *refs) for name in islice(waiting, 1)]
         yield ray.get(done)
-
-
-def _on_file(work: Callable[..., T], folder: Folder, name: str, columns: list[str], *shared: Any) -> T:
-    return work(folder.row_groups(name, columns), *shared)
 
 
 def shards_of(folder: Folder, asked: Mapping[str, str]) -> dict[int, frozenset[str]]:

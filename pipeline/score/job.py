@@ -37,6 +37,7 @@ from pipeline.score.scorer import Scorer, ScoringOptions
 from pipeline.voice import Counter, Publish, Voice
 from pipeline.workspace import keys
 from pipeline.workspace.folder import Folder
+from pipeline.workspace.records import Account
 
 ATTEMPTS = 3  # of the whole Data job; each goes on where the last one stopped
 WAVE_SHARDS = 4096  # of one Data job: its driver keeps notes on every block until the job ends
@@ -45,12 +46,10 @@ WRITES = 64  # shards that may wait to be written: where storage is slower than 
 
 
 @dataclass(frozen=True)
-class Account:
-    """What became of the listed rows, and how long this run worked on them."""
+class Scored:
+    """The account of a pool, how many images this run has scored of it, and how long that took."""
 
-    listed: int
-    scored: int
-    quarantined: int
+    account: Account
     images: int
     seconds: float
 
@@ -108,7 +107,7 @@ class _ScoringActor:
         return self._scorer(batches)
 
 
-def score_pool(job: Job, voice: Voice, publish: Publish | None = None) -> Account:
+def score_pool(job: Job, voice: Voice, publish: Publish | None = None) -> Scored:
     """Score every listed shard that is not finished yet, and account for all of them.
 
     Raises:
@@ -127,7 +126,8 @@ def score_pool(job: Job, voice: Voice, publish: Publish | None = None) -> Accoun
                 worked += _finish(job, wave, watch)
     seconds = time.perf_counter() - began
     total = close_account(job.snapshot, job.config, job.cluster)
-    return Account(job.snapshot.rows, total.scored, total.quarantined, worked, seconds)
+    account = Account(listed=job.snapshot.rows, scored=total.scored, quarantined=total.quarantined)
+    return Scored(account, worked, seconds)
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,10 @@
-"""What mlflow learns of a round."""
+"""A committed round as MLflow learns of it."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Final
 
 from pipeline.config.project import Config
 from pipeline.track.database import TrackingUnavailable
@@ -15,33 +14,13 @@ from pipeline.track.session import RoundRecord
 from pipeline.track.tracker import Tracker
 from pipeline.voice import Voice
 from pipeline.workspace import keys
-from pipeline.workspace.artefacts import Workspace
-from pipeline.workspace.keys import round_key
+from pipeline.workspace.folder import Folder
+from pipeline.workspace.metrics import Metrics
 
-
-def track(workspace: Workspace, config: Config, tracker: Tracker, voice: Voice, index: int) -> None:
-    """Record a round in MLflow, once. A tracker that does not answer never stops a round: it is told later."""
-    marker = round_key(index, keys.TRACKING)
-    if workspace.exists(marker):
-        return
-    began = time.perf_counter()
-    try:
-        logged = tracker.log_round(_record(workspace, config, index))
-    except TrackingUnavailable as error:
-        voice.say(f"  tracking  not now: {error} (kept, and sent by the next run)")
-        return
-    workspace.write_json(marker, asdict(logged))
-    voice.say(f"  {'track':<9} {time.perf_counter() - began:6.1f} s")
-
-
-def _record(workspace: Workspace, config: Config, index: int) -> RoundRecord:
-    metrics = workspace.read_json(round_key(index, keys.METRICS))
-    earlier = [workspace.read_json(round_key(i, keys.METRICS)) for i in range(index)]
-    plain = (
-        *("test_accuracy", "open_accuracy", "known_accuracy", "joined_accuracy", "held_out_accuracy"),
-        *("r_avg", "ood_auroc", "ood_fpr95", "threshold", "query_precision", "far_from"),
-    )
-    counts = (
+NUMBERS: Final = (
+    *("test_accuracy", "open_accuracy", "known_accuracy", "joined_accuracy", "held_out_accuracy"),
+    *("r_avg", "ood_auroc", "ood_fpr95", "threshold", "query_precision", "far_from"),
+    *(
         "classes",
         "listed",
         "scored",
@@ -50,35 +29,54 @@ def _record(workspace: Workspace, config: Config, index: int) -> RoundRecord:
         "query_size",
         "marked_ood",
         "bank_points",
-    )
-    values = {name: metrics[name] for name in (*plain, *counts) if metrics[name] is not None}
-    for group, label in (
-        ("slopes", "slope"),
-        ("labels_per_class", "labels"),
-        ("seconds", "seconds"),
-        ("images_per_s", "images_per_s"),
+    ),
+)
+
+
+def record_round(folder: Folder, index: int, config: Config, *, tracker: Tracker, voice: Voice) -> None:
+    """Record a round in MLflow, once.
+
+    A tracker that does not answer never stops a round: the next run records it.
+
+    Args:
+        folder: of the round.
+        index: of the round.
+        config: whose values are the parameters.
+        tracker: of the project.
+        voice: told how long it took, or why it has to wait.
+    """
+    if folder.exists(keys.TRACKING):
+        return
+    began = time.perf_counter()
+    try:
+        logged = tracker.log_round(_record(folder, index, config))
+    except TrackingUnavailable as error:
+        voice.say(f"  tracking  not now: {error} (kept, and sent by the next run)")
+        return
+    folder.write_json(keys.TRACKING, asdict(logged))
+    voice.say(f"  {'track':<9} {time.perf_counter() - began:6.1f} s")
+
+
+def _record(folder: Folder, index: int, config: Config) -> RoundRecord:
+    metrics = Metrics.read(folder)
+    earlier = [Metrics.read(Folder.of_round(folder.workspace, i)) for i in range(index)]
+    values = {name: float(value) for name in NUMBERS if (value := getattr(metrics, name)) is not None}
+    for label, group in (
+        ("slope", metrics.slopes),
+        ("labels", metrics.labels_per_class),
+        ("seconds", metrics.seconds),
+        ("images_per_s", metrics.images_per_s),
     ):
-        values |= {metric_key(label, name): value for name, value in metrics[group].items()}
-    files = {
-        name: workspace.store.get(round_key(index, name)) for name in (keys.QUERY, keys.SLOPES, keys.REPORT)
-    }
-    for key in workspace.keys(round_key(index, keys.PLOTS)):
-        files[key.removeprefix(round_key(index, ""))] = workspace.store.get(key)
-    model = {
-        name.rpartition("/")[2]: workspace.store.get(round_key(index, name))
-        for name in (keys.MODEL_WEIGHTS, keys.MODEL_RECORD)
-    }
+        values |= {metric_key(label, name): float(value) for name, value in group.items()}
+    model = (keys.MODEL_WEIGHTS, keys.MODEL_RECORD)
     return RoundRecord(
         index=index,
         params=config_params(config),
-        metrics={name: float(value) for name, value in values.items()},
-        artefacts=files,
-        model=model,
-        best=all(_goodness(metrics) > _goodness(other) for other in earlier),
+        metrics=values,
+        artefacts={
+            name: folder.get(name)
+            for name in (keys.QUERY, keys.SLOPES, keys.REPORT, *folder.names(keys.PLOTS))
+        },
+        model={name.rpartition("/")[2]: folder.get(name) for name in model},
+        best=all(metrics.goodness > other.goodness for other in earlier),
     )
-
-
-def _goodness(metrics: Mapping[str, Any]) -> float:
-    """What makes a model the best so far: test accuracy, or held-out accuracy without a test set."""
-    found = metrics["test_accuracy"] if metrics["test_accuracy"] is not None else metrics["held_out_accuracy"]
-    return -1.0 if found is None else float(found)

@@ -7,13 +7,11 @@ answers name it, behind the classes before it: a head's rows keep their meaning 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from pipeline.config.project import MAX_CLASSES, Config
-from pipeline.errors import ArtefactMissing
-from pipeline.workspace import keys
 from pipeline.workspace.artefacts import Workspace
-from pipeline.workspace.keys import round_key
+from pipeline.workspace.folder import Folder
+from pipeline.workspace.plan import Plan
 
 
 def grown(taxonomy: Sequence[str], proposed: Mapping[str, int], promote_at: int | None) -> tuple[str, ...]:
@@ -30,28 +28,24 @@ def grown(taxonomy: Sequence[str], proposed: Mapping[str, int], promote_at: int 
     return (*taxonomy, *sorted(enough, key=lambda name: (-proposed[name], name)))[:MAX_CLASSES]
 
 
-def as_planned(config: Config, plan: Mapping[str, Any]) -> Config:
-    """The config with what a round's `plan.json` has frozen: taxonomy, device and threads of scoring."""
+def as_planned(config: Config, plan: Plan) -> Config:
+    """The config with what a round's plan has frozen: taxonomy, device and threads of scoring."""
     return config.model_copy(
         update={
-            "taxonomy": tuple(plan["taxonomy"]),
-            "resources": config.resources.model_copy(update=plan["scoring"]),
+            "taxonomy": plan.taxonomy,
+            "resources": config.resources.model_copy(update=plan.scoring.model_dump()),
         }
     )
 
 
 def of_round(workspace: Workspace, config: Config, index: int) -> Config:
     """The config as a planned round has it; see `as_planned`."""
-    return as_planned(config, workspace.read_json(round_key(index, keys.PLAN)))
+    return as_planned(config, Plan.read(Folder.of_round(workspace, index)))
 
 
 def latest(workspace: Workspace, config: Config) -> Config:
     """The config with the taxonomy of the last round that is planned, which label files must fit now."""
     for index in (workspace.committed(), workspace.committed() - 1):
-        if index >= 0:
-            try:
-                plan = workspace.read_json(round_key(index, keys.PLAN))
-            except ArtefactMissing:
-                continue
-            return config.model_copy(update={"taxonomy": tuple(plan.get("taxonomy", config.taxonomy))})
+        if index >= 0 and (plan := Plan.find(Folder.of_round(workspace, index))) is not None:
+            return config.model_copy(update={"taxonomy": plan.taxonomy or config.taxonomy})
     return config

@@ -138,15 +138,15 @@ def child(lab: Lab, pool: str, out: Path, options: dict[str, Any], cpus: int | N
     models = Models(lab.network(), lab.bank(), file)
     job = prepare(Snapshot.read(Folder(workspace)), models, config, cluster=cluster)
     voice = Stopwatch()
-    account = score_pool(job, voice)
+    scored = score_pool(job, voice)
     ended = time.perf_counter()
     found = {
         "listing_s": listed - began,
         "first_s": marks[0][0] - listed,
         "last_s": ended - marks[-1][0],
         "steady": steady(marks, job.snapshot.rows),
-        "rows": account.images,
-        "listed": account.listed,
+        "rows": scored.images,
+        "listed": scored.account.listed,
         "whole_s": ended - listed,
     }
     report.write_text(json.dumps(found))

@@ -13,6 +13,7 @@ from pipeline.store.opening import Store
 from pipeline.workspace.artefacts import Workspace
 from pipeline.workspace.frozen import as_planned, grown, latest, of_round
 from pipeline.workspace.keys import round_key
+from pipeline.workspace.plan import Plan
 
 MakeConfig = Callable[..., Config]
 
@@ -47,7 +48,7 @@ def test_a_round_sees_its_own_taxonomy_device_and_threads(store: Store, make_con
     plan = {"taxonomy": ["cat", "dog", "owl"], "scoring": {"device": "cpu", "threads": 2}}
     workspace.write_json(round_key(4, "plan.json"), plan)
     found = of_round(workspace, config, 4)
-    assert found == as_planned(config, plan)
+    assert found == as_planned(config, Plan.model_validate(plan))
     assert found.taxonomy == ("cat", "dog", "owl")
     assert (found.resources.device, found.resources.threads) == ("cpu", 2)
     assert found.identity() == {**config.identity(), "taxonomy": ["cat", "dog", "owl"]}

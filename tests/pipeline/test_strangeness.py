@@ -64,9 +64,9 @@ def test_a_detector_is_the_same_again_from_what_a_round_keeps(name: str, lab: La
     config = judged_by(name)
     features, targets = labeled(lab)
     workspace = Workspace(LocalStore(str(tmp_path)))
-    keep_features(workspace, 3, features, targets)
+    keep_features(Folder.of_round(workspace, 3), features, targets)
     fitted = fit(config, lab.network.build("cpu"), features, targets)
-    again = stored_detector(workspace, 3, lab.network, config)
+    again = stored_detector(Folder.of_round(workspace, 3), lab.network, config)
     assert fitted is not None
     assert again is not None
     assert torch.equal(again.score(features), fitted.score(features))
@@ -77,7 +77,10 @@ def test_the_banks_own_scores_need_no_detector(lab: Lab, tmp_path: Path) -> None
     features, targets = labeled(lab)
     for name in ("sisome", "sisom", "energy"):
         assert fit(judged_by(name), lab.network.build("cpu"), features, targets) is None
-        assert stored_detector(Workspace(LocalStore(str(tmp_path))), 0, lab.network, judged_by(name)) is None
+        assert (
+            stored_detector(Folder(Workspace(LocalStore(str(tmp_path)))), lab.network, judged_by(name))
+            is None
+        )
 
 
 @pytest.mark.parametrize(
