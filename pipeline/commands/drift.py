@@ -1,4 +1,4 @@
-"""Has the pool changed since a round? How much of it is new, and whether the new images score like the old ones.
+"""Drift: the new part of a pool, and how strange it is.
 
 Without Ray: a bounded sample of the new images is scored here, with the network and the bank of the round.
 """
@@ -30,14 +30,14 @@ FEWEST = 20  # new images below which a test says nothing
 
 @dataclass(frozen=True)
 class Growth:
-    """New objects as a share of those that the round listed, and some of them: forms and entries."""
+    """New objects as a share of the listed ones, and a sample."""
 
     share: float
     sample: tuple[tuple[Form, Listed], ...]
 
 
 def growth(last: StoredRound) -> Growth:
-    """Find what lies in the pool and was not there when a round listed it; streamed, footers are not read."""
+    """Find the objects that came since a round listed the pool."""
     config = last.current
     changes = Changes(listed_objects(last.folder))
     seen = 0
@@ -60,7 +60,7 @@ def growth(last: StoredRound) -> Growth:
 
 
 def drift(last: StoredRound, grown: Growth) -> tuple[float, int] | None:
-    """Compare the new images' scores with those of a round: the two-sample Kolmogorov-Smirnov test.
+    """Compare scores by the two-sample Kolmogorov-Smirnov test.
 
     Returns:
         The p-value and the number of new images; None with too few of them.
@@ -79,7 +79,7 @@ def drift(last: StoredRound, grown: Growth) -> tuple[float, int] | None:
 
 
 def _images(config: Config, grown: Growth) -> Iterator[bytes]:
-    """Up to `tick.drift_images` new images, evenly from the sampled objects."""
+    """Read up to `tick.drift_images` new images, evenly from the objects."""
     wanted = config.tick.drift_images
     images = tuple(item for form, item in grown.sample if form == "image")
     others = [(form, item) for form, item in grown.sample if form != "image"][:OBJECTS]
@@ -133,7 +133,7 @@ def _judged(last: StoredRound, pixels: NDArray[np.uint8]) -> NDArray[np.float32]
 
 
 def _old_scores(last: StoredRound) -> NDArray[Any]:
-    """The scores of some row groups of a round, evenly from its score files."""
+    """Read scores of a round, evenly from its score files."""
     files, column = score_files(last.folder), last.config.scoring.column
     chosen = sorted({round(i * (len(files) - 1) / max(1, OLD - 1)) for i in range(OLD)}) if files else []
     parts = [next(last.folder.row_groups(files[place], [column]))[column].to_numpy() for place in chosen]

@@ -58,7 +58,7 @@ def explain(config: Config, name: str, index: int | None = None) -> dict[str, An
 
 
 def _standing(stored: StoredRound, scored: Mapping[str, Any]) -> dict[str, Any]:
-    """Why it was asked about or not, and how many of its kind were wanted more."""
+    """Tell why an id was asked about or not, and its rank."""
     plan, seed = stored.config.query, stored.plan.seed
     asked = stored.folder.read_table(keys.QUERY).to_pylist()
     answers = LabelFiles(stored.workspace).only(stored.plan.labels).labels(stored.config.taxonomy)
@@ -102,7 +102,7 @@ def _not_in(ids: pa.ChunkedArray, answered: pa.Array) -> Any:
 
 
 def _nearest(stored: StoredRound, scored: Mapping[str, Any]) -> dict[str, Any]:
-    """The bank points that made its distances."""
+    """Find the bank points that made the distances of an id."""
     ((_, pixels),) = stored.pixels({scored["shard"]: [scored["id"]]})
     if isinstance(pixels, str):
         return {"image": f"cannot be looked at any more: {pixels}"}

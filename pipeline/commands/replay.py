@@ -1,4 +1,4 @@
-"""`sisom replay`: whether the scores of a round come out again, on this machine, without Ray."""
+"""`sisom replay`: score images of a round again, without Ray."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipeline.workspace import keys
 
 
 def replay(config: Config, index: int | None = None, *, sample: int = 64, seed: int = 0) -> dict[str, Any]:
-    """Score some images of a committed round again and compare with what it has stored.
+    """Score images of a committed round again and compare.
 
     Args:
         config: of the project.

@@ -8,7 +8,9 @@ from pipeline.voice import Voice
 
 
 def run(config: Config, voice: Voice, *, rounds: int | None = None) -> int:
-    """Run rounds until `rounds` of them (default: the config's) are committed; return how many were done now.
+    """Run rounds until enough are committed; return how many were done.
+
+    `rounds` is how many are enough, by default the config's.
 
     Safe to call again after anything: finished work is found, not done again.
 

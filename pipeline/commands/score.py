@@ -1,4 +1,4 @@
-"""`sisom score`: any images scored with the network and bank of a committed round."""
+"""`sisom score`: score any images with the models of a round."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class _Wanted:
 
 
 def _score(wanted: _Wanted, voice: Voice) -> dict[str, Any]:
-    """Score what is not scored yet, and sum up; what is summed up is done."""
+    """Score what is not scored yet, and sum up."""
     stored, config, out = wanted.stored, wanted.config, wanted.out
     if out.exists(keys.SUMMARY):
         place = out.workspace.store.uri
@@ -126,7 +126,7 @@ def _score(wanted: _Wanted, voice: Voice) -> dict[str, Any]:
 
 
 def _listed(out: Folder, config: Config, *, cluster: Cluster, voice: Voice) -> Snapshot:
-    """The listing that these scores are of: made once, and gone on with afterwards."""
+    """Return the listing of the pool, made once."""
     if not out.exists(keys.LISTING):
         listing = freeze(out, config, cluster)
         out.write_json(keys.LISTING, {"rows": listing.snapshot.rows, "digest": listing.snapshot.digest()})

@@ -1,4 +1,4 @@
-"""Where a project stands, read from its workspace alone: no Ray, no MLflow."""
+"""`sisom status`, from the workspace alone: no Ray, no MLflow."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SHOWN = (
 
 
 def status(config: Config) -> dict[str, Any]:
-    """Committed rounds with their metrics, the round in progress, labels, open questions, and who works here."""
+    """Return rounds, labels, open questions, and who works here."""
     workspace = open_workspace(config)
     workspace.check(config)
     committed = workspace.committed()
@@ -67,7 +67,7 @@ def status(config: Config) -> dict[str, Any]:
 
 
 def _in_progress(workspace: Workspace, config: Config, index: int) -> dict[str, Any] | None:
-    """The steps that a round has behind it, and the next one; None for one that has not begun."""
+    """Return the steps done and the next one, of a round begun."""
     steps = steps_of(config)
     done = [step.name for step in steps if step.done(workspace, index)]
     following = next((step.name for step in steps if step.name not in done), COMMIT.name)

@@ -1,4 +1,4 @@
-"""One scheduled step, for cron and its like: is there reason to work, and which?
+"""`sisom tick`: a scheduled step, if there is reason for one.
 
 Looking for a reason needs no Ray. Called as often as one likes: a step without reason changes nothing.
 """
@@ -27,9 +27,9 @@ from pipeline.workspace.records import Commit
 
 
 def tick(config: Config, voice: Voice, clock: Callable[[], float] = time.time) -> int:
-    """Take in the labels that came, and start or finish one round if there is reason; return how many were done.
+    """Do one round if there is reason; return how many were done.
 
-    `clock` gives seconds since 1970: what waits for time waits for this one.
+    `clock` returns seconds since 1970: what waits for time waits for this one.
 
     Raises:
         WaitingForLabels: the open query is not answered enough.
@@ -49,7 +49,7 @@ def tick(config: Config, voice: Voice, clock: Callable[[], float] = time.time) -
 
 
 def reason_to_work(workspace: Workspace, config: Config, files: LabelFiles, *, now: float) -> str | None:
-    """Why a round should be started or finished, in words; None without reason.
+    """Return why a round should be started or finished, if it should.
 
     Args:
         workspace: of the project.
@@ -92,7 +92,7 @@ def reason_to_work(workspace: Workspace, config: Config, files: LabelFiles, *, n
 
 @dataclass(frozen=True)
 class _Query:
-    """An open query: the ids that it asks about, how many are answered, and how old it is."""
+    """An open query: its ids, the number answered, and its age."""
 
     asked: Sequence[str]
     answered: int
@@ -100,7 +100,7 @@ class _Query:
 
 
 def _reason_of_answers(last: StoredRound, query: _Query) -> str:
-    """Why the answers to the last query are enough to go on; raise `WaitingForLabels` if they are not."""
+    """Say that the last query is answered enough, or raise `WaitingForLabels`."""
     tick = last.current.tick
     needed = max(1, math.ceil(tick.answered * len(query.asked)))
     answered = f"{query.answered} of the {len(query.asked)} questions of round {last.index:03d} are answered"

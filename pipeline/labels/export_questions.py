@@ -47,7 +47,7 @@ def fingerprint(image: bytes) -> str:
 
 @dataclass(frozen=True)
 class Pictures:
-    """How images are shown.
+    """The form in which images are shown.
 
     Args:
         images: `uri`, `presigned` or `embedded`; by default `uri` for a table about image objects, else `embedded`.
@@ -58,7 +58,7 @@ class Pictures:
     hours: int = MAX_HOURS
 
     def of(self, form: str, rows: Sequence[Mapping[str, Any]]) -> Pictures:
-        """Return what is asked for, or what suits the form and the pool."""
+        """Return what is asked for, or suits the form and pool."""
         return replace(self, images=self.images or _sensible(form, rows))
 
 

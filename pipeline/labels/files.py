@@ -1,4 +1,4 @@
-"""The label files of a workspace: append-only, one a batch of answers, each read once.
+"""The label files of a workspace: append-only, each read once.
 
 Files are read in the order of their keys, rows in the order of the file. What they add up to is in `labels/tally.py`.
 """
@@ -29,7 +29,7 @@ def label_keys(workspace: Workspace) -> list[str]:
 
 @dataclass(frozen=True, eq=False)
 class LabelFile:
-    """The bytes of a label file, and its rows, which are not checked yet: that takes a taxonomy."""
+    """A label file, and its rows, which are not checked yet."""
 
     key: str
     place: str
@@ -55,13 +55,17 @@ class LabelFile:
 
     @cached_property
     def rows(self) -> pa.Table:
-        """The columns of an answer; `LabelError` for a file that is not Parquet or lacks one."""
+        """The columns of an answer.
+
+        Raises:
+            LabelError: the file is not Parquet, or lacks one.
+        """
         return read_foreign(pa.BufferReader(self.data), self.place, LABELS.names)
 
 
 @dataclass(frozen=True, eq=False)
 class LabelFiles:
-    """Some label files of a workspace, each read once and checked once for each taxonomy.
+    """Label files of a workspace, each read once, checked by taxonomy.
 
     A label file is never changed once it is there: `refreshed` reads those that came since, and no other.
     """
@@ -77,7 +81,7 @@ class LabelFiles:
         return cls(workspace).refreshed()
 
     def refreshed(self) -> LabelFiles:
-        """Return the label files that are there now; those that were read before are not read again."""
+        """Return the label files of now; known ones are not read again."""
         there = label_keys(self.workspace)
         return self if there == self.keys else self.only(there)
 

@@ -87,7 +87,7 @@ def take_in(
 
 @dataclass(frozen=True)
 class _Questions:
-    """What was asked: the workspace that holds it, how its pool is read, and the URI of each id."""
+    """The questions so far: the URI of each id, and their project."""
 
     workspace: Workspace
     config: Config
@@ -96,7 +96,7 @@ class _Questions:
 
 @dataclass(frozen=True)
 class _Notes:
-    """What is told about rows: why some are refused, and why others make no difference."""
+    """Notes on rows: refusals, and remarks on those without effect."""
 
     refused: list[Note] = field(default_factory=list)
     remarks: list[Note] = field(default_factory=list)

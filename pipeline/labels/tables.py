@@ -1,4 +1,4 @@
-"""Tables of labels: Parquet files that people wrote, read within bounds, and the columns that labels need."""
+"""Tables of labels, read within bounds."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _BATCH = 4096
 
 
 def label_table(labels: Iterable[Label]) -> pa.Table:
-    """Return labels as the table that a label file holds, sorted by id."""
+    """Return labels as the table of a label file, by id."""
     rows = sorted(labels, key=lambda label: label.id)
     columns = {name: [getattr(row, name) for row in rows] for name in LABELS.names}
     return pa.table(columns, schema=LABELS)
 
 
 def read_tables(uri: str, storage: Storage) -> pa.Table:
-    """Read labels or truths below any URI: one Parquet object, or all of a folder.
+    """Read labels or truths: a Parquet object, or all of a folder.
 
     Raises:
         LabelError: nothing there, or nothing that can be read.

@@ -1,4 +1,4 @@
-"""The steps of a round that look at the pool: score all of it, select the best few, ask about them."""
+"""The steps that look at the pool: score, select, ask."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def score(work: Work) -> None:
 
 
 def select(work: Work) -> None:
-    """Choose the rows that are worth asking about, as the query's strategy and budgets want them."""
+    """Choose the rows to ask about by the query's strategy and budgets."""
     if work.done(steps.SELECT):
         clear_together(work.folder)  # what a run that died here has left
         return
@@ -79,7 +79,7 @@ def _together(work: Work, answered: frozenset[str], budget: int) -> pa.Table:
 
 
 def ask(work: Work) -> None:
-    """Let the simulated oracle answer at once; people answer in their own time."""
+    """Let the simulated oracle answer; people do so in their time."""
     if work.config.oracle.kind == "simulated" and not work.done(steps.ASK):
         assert work.truth is not None
         propose = work.config.open_world.promote_at is not None

@@ -1,4 +1,4 @@
-"""The steps of a round that learn from labels: the network, its accuracy, the slopes, the bank and its threshold."""
+"""The steps that learn from labels: network, accuracy, slopes, bank."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pipeline.workspace.records import Evaluation, ModelRecord, SlopeSearch, Tra
 
 
 def train_networks(work: Work) -> None:
-    """Train the round's network, and the others of the committee that its query asks."""
+    """Train the round's network, and the others of its committee."""
     if work.done(steps.TRAIN):
         return
     rows = 0
@@ -47,7 +47,7 @@ def train_networks(work: Work) -> None:
 
 
 def _trained(work: Work, member: int = 0) -> train.Trained:
-    """The round's network, or another member of the committee that its query asks: from a seed of its own."""
+    """Train a member of the committee from a seed of its own."""
     config, workspace, seed = work.config, work.workspace, work.round.plan.seed
     before = Folder.of_round(workspace, work.index - 1)
     warm = config.train.start == "last" and work.index > 0
@@ -97,7 +97,10 @@ def search_slopes(work: Work) -> None:
 
 
 def fit_bank(work: Work) -> None:
-    """Fit the bank on all labeled rows, then set the threshold on the held-out ones, each without itself."""
+    """Fit the bank on all labeled rows, then set its threshold.
+
+    The threshold comes from the held-out rows, each scored without itself.
+    """
     if work.done(steps.BANK):
         return
     with work.timed(steps.BANK.name):
@@ -129,7 +132,10 @@ def fit_bank(work: Work) -> None:
 
 
 def _judged_without(work: Work, chosen: torch.Tensor) -> torch.Tensor:
-    """What the config's detector says of labeled rows that it was not fitted to; of all, a fold at a time."""
+    """Score labeled rows by a detector that was not fitted to them.
+
+    All of them are scored a fold at a time.
+    """
     rows = work.embedded
     model = work.round.network.build("cpu")
     scores = []

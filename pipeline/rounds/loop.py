@@ -1,4 +1,4 @@
-"""Rounds one after another until there are enough: checks first, then the lease, then Ray."""
+"""Rounds one after another: checks, then the lease, then Ray."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ from pipeline.workspace.plan import Plan
 
 @contextmanager
 def opened(config: Config, voice: Voice, clock: Callable[[], float] = time.time) -> Iterator[Project]:
-    """A project to work on: checked, leased and this config's, its committed rounds known to MLflow.
+    """Open a project: check, take the lease, record rounds in MLflow.
 
-    `clock` gives seconds since 1970.
+    `clock` returns seconds since 1970.
 
     Raises:
         UserError, LeaseHeld: see `pipeline.errors`.
@@ -54,7 +54,10 @@ def opened(config: Config, voice: Voice, clock: Callable[[], float] = time.time)
 
 
 def go_on(project: Project, first: int, wanted: int) -> int:
-    """Do the rounds from `first` up to `wanted`, as far as there is something to ask; return how many were done."""
+    """Do rounds `first` up to `wanted`; return how many were done.
+
+    It stops where there is nothing left to ask about.
+    """
     config, workspace, voice = project.config, project.workspace, project.voice
     require_answers(project, first)
     # MLflow's first look at its store takes seconds of migrations: meanwhile the round can start.
@@ -103,7 +106,7 @@ def _headline(workspace: Workspace, index: int) -> str:
 
 
 def require_answers(project: Project, index: int) -> None:
-    """Refuse to start round `index` while nobody has answered any of the last query.
+    """Refuse to start a round while nobody has answered the last query.
 
     Raises:
         WaitingForLabels: says where the query lies and where the answers go.
@@ -123,7 +126,10 @@ def require_answers(project: Project, index: int) -> None:
 
 
 def enough_rounds(project: Project) -> str | None:
-    """Why no further round should start; a round that was begun is always finished."""
+    """Return why no further round should start.
+
+    A round that was begun is always finished.
+    """
     workspace = project.workspace
     if steps.PLAN.done(workspace, workspace.committed()):
         return None
@@ -131,11 +137,14 @@ def enough_rounds(project: Project) -> str | None:
 
 
 def nothing_left(workspace: Workspace, index: int) -> bool:
-    """Whether a round's query is empty."""
+    """Return whether a round's query is empty."""
     return Metrics.read(Folder.of_round(workspace, index)).query_size == 0
 
 
 def new_labels(files: LabelFiles, index: int) -> bool:
-    """Whether new label files exist since a round was planned; the oracle's own empty file does not count."""
+    """Return whether label files came since a round was planned.
+
+    The oracle's own answer to the round's query does not count.
+    """
     known = Plan.read(Folder.of_round(files.workspace, index)).labels
     return bool({*files.keys} - {*known} - {keys.oracle_answers_key(index)})

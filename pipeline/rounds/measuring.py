@@ -19,7 +19,7 @@ from pipeline.workspace.records import Account, Evaluation, ModelRecord, Timing
 
 
 def measure(stored: StoredRound, labels: Labels, view: PoolView) -> Metrics:
-    """Return the metrics of a round that has asked its query; None where something is not known.
+    """Return the metrics of a round that has asked its query.
 
     Args:
         stored: the round.
@@ -84,7 +84,7 @@ def _mean(per_class: Mapping[str, float], names: Iterable[str]) -> float | None:
 
 
 def _precision(stored: StoredRound, labels: Labels) -> float | None:
-    """The share of the last query's answers that were worth asking for: of this world, known or novel."""
+    """Return the share of the last query's answers of this world."""
     if stored.index == 0:
         return None
     last = Folder.of_round(stored.workspace, stored.index - 1)

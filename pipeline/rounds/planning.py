@@ -1,4 +1,4 @@
-"""The first step of a round: freeze the inputs, so that whatever happens afterwards decides the same."""
+"""The plan step: freeze the inputs that decide a round."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pipeline.workspace.plan import Plan, PlannedPool, PlannedScoring
 
 
 def plan(work: Work) -> None:
-    """Freeze the inputs: labels, classes, the listing of the pool, the labeled rows' places, seed and config."""
+    """Freeze labels, classes, the listing of the pool, seed and config."""
     if work.done(steps.PLAN):
         return
     with work.timed(steps.PLAN.name):
@@ -73,6 +73,6 @@ def _in_numbers(listing: Listing) -> PlannedPool:
 
 
 def _affordable(config: Config, answered: int) -> int:
-    """How many questions the budget of labels still pays for, up to the size of a query."""
+    """Return how many questions the label budget still pays for."""
     left = config.query.size if config.stop.labels is None else config.stop.labels - answered
     return max(0, min(config.query.size, left))

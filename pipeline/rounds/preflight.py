@@ -29,7 +29,7 @@ from sisom.bank.subset import SUBSETS
 
 
 def preflight(config: Config, voice: Voice) -> LabelFiles:
-    """Find the user's mistakes before anything expensive starts; make the demo's data where they are missing.
+    """Find the user's mistakes; make the demo's data where they are missing.
 
     Returns:
         The label files of a project that has begun, every row of them checked.

@@ -84,7 +84,7 @@ def _line(metrics: Metrics) -> RoundLine:
 
 
 def _answers(stored: StoredRound) -> dict[str, str]:
-    """What the simulated oracle has answered to the query, by id."""
+    """Return the simulated oracle's answers to the query by id."""
     key = keys.oracle_answers_key(stored.index)
     if not stored.workspace.exists(key):
         return {}
@@ -93,7 +93,7 @@ def _answers(stored: StoredRound) -> dict[str, str]:
 
 
 def _quarantine(folder: Folder) -> tuple[tuple[str, str, int], ...]:
-    """How many rows were quarantined, by stage and kind of reason."""
+    """Count the quarantined rows by stage and kind of reason."""
     counts: Counter[tuple[str, str]] = Counter()
     for table in folder.tables(keys.QUARANTINE, ["stage", "reason"]):
         for row in table.to_pylist():

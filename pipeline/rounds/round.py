@@ -1,4 +1,4 @@
-"""One round, from top to bottom.
+"""A round from top to bottom.
 
 Each step of `steps.STEPS` leaves an artefact, written atomically, and is skipped where its artefact is there. What a
 step needs beside artefacts comes from `plan.json`, the frozen inputs, so a resumed round equals an uninterrupted one.
@@ -52,7 +52,10 @@ def run_round(project: Project, cluster: Cluster, index: int) -> Round:
 
 
 def commit(work: Work) -> Round:
-    """Write the manifest: from here on the round exists. MLflow is told afterwards, or by the next run."""
+    """Write the manifest: from here on the round exists.
+
+    MLflow is told afterwards, or by the next run.
+    """
     folder, project, plan = work.folder, work.project, work.round.plan
     names = [name for step in STEPS for name in step.manifest]
     names += [keys.weights_key(member) for member in range(1, work.config.query.networks)]

@@ -1,4 +1,7 @@
-"""The steps of a round, in order: what each leaves, and who does it. Read by `status` too, so without torch."""
+"""The steps of a round, in order, with their artefacts and functions.
+
+Light workers and `status` read this: it imports no torch.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ class Step:
     manifest: tuple[str, ...] = ()
 
     def done(self, workspace: Workspace, index: int) -> bool:
-        """Whether a round has this step behind it."""
+        """Return whether a round has this step behind it."""
         return workspace.exists(self.artefact(index))
 
 

@@ -1,4 +1,4 @@
-"""When there have been rounds enough: a label budget, a target, a plateau, working time."""
+"""Reasons to stop: label budget, target, plateau, working time."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ NOISE = 1.645  # standard errors: a gain below happens by chance in one case of 
 
 @dataclass(frozen=True)
 class Measured:
-    """How good a round's classifier is: on the test set, or on the held-out labels where there is none."""
+    """A round's accuracy on the test set, or else on held-out labels."""
 
     accuracy: float
     images: int
 
     @classmethod
     def of(cls, folder: Folder, metrics: Metrics) -> Measured | None:
-        """Read what a committed round has measured; None where nothing was held out."""
+        """Read a committed round's accuracy; None if nothing was held out."""
         if metrics.test_accuracy is not None:
             return cls(metrics.test_accuracy, Evaluation.read(folder).images)
         if metrics.held_out_accuracy is None:
@@ -36,7 +36,7 @@ class Measured:
 
 
 def reason_to_stop(workspace: Workspace, config: Config, files: LabelFiles) -> str | None:
-    """Why no further round should start, in words; None if one may."""
+    """Return why no further round should start; None if one may."""
     rule = config.stop
     if rule == Stop():
         return None

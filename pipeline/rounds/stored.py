@@ -1,4 +1,4 @@
-"""A round that is stored: its artefacts as values, each read when it is asked for."""
+"""A stored round: artefacts as values, each read when asked for."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class StoredRound:
 
     @classmethod
     def open(cls, config: Config, index: int | None) -> StoredRound:
-        """Open a committed round of a config's workspace; None stands for the last one.
+        """Open a committed round; None stands for the last one.
 
         Raises:
             UserError: there is no such round, or the workspace is another project's.
@@ -60,12 +60,12 @@ class StoredRound:
 
     @property
     def folder(self) -> Folder:
-        """Where its artefacts lie."""
+        """The folder of the artefacts."""
         return Folder.of_round(self.workspace, self.index)
 
     @cached_property
     def plan(self) -> Plan:
-        """Its frozen inputs."""
+        """The frozen inputs."""
         return Plan.read(self.folder)
 
     @cached_property
@@ -75,12 +75,12 @@ class StoredRound:
 
     @cached_property
     def metrics(self) -> Metrics:
-        """What it came to."""
+        """The results in numbers."""
         return Metrics.read(self.folder)
 
     @cached_property
     def snapshot(self) -> Snapshot:
-        """Its frozen listing of the pool."""
+        """The frozen listing of the pool."""
         return Snapshot.read(self.folder)
 
     @property
@@ -96,7 +96,7 @@ class StoredRound:
 
     @property
     def far_from(self) -> float | None:
-        """The energy from which on a strange row is far, if that is known."""
+        """The energy at which strange rows begin to be far, if known."""
         return FarFilter.read(self.folder).far_from
 
     # ------------------------------------------------------------------------------------- what it scores with
@@ -107,12 +107,12 @@ class StoredRound:
         return self.member(0)
 
     def member(self, number: int) -> Network:
-        """Return a network of the round's committee; the first is the round's own."""
+        """Return a network of the committee; 0 is the round's own."""
         weights = self.folder.get(keys.weights_key(number))
         return Network(self.config.model, len(self.config.taxonomy), np.frombuffer(weights, np.uint8))
 
     def members(self) -> Iterator[Network]:
-        """Read the networks that sit in a committee beside the round's own, one at a time."""
+        """Read the other networks of the committee, one at a time."""
         return (self.member(number) for number in range(1, self.config.query.networks))
 
     @cached_property
@@ -122,16 +122,16 @@ class StoredRound:
 
     @property
     def bank_file(self) -> BankFile:
-        """Where the bank lies, for workers that map it."""
+        """The bank as a file, for workers that map it."""
         return BankFile(self.workspace, self.folder.key(keys.BANK), self.folder.digest(keys.BANK))
 
     @cached_property
     def detector(self) -> Fitted | None:
-        """What judges in the bank's place, fitted again; None where the bank's own score was asked for."""
+        """The detector, fitted again; None if the bank's own scores judge."""
         return stored_detector(self.folder, self.network, self.config)
 
     def models(self) -> Models:
-        """Return all that a pool is scored with."""
+        """Return all that scores a pool."""
         return Models(self.network, self.bank, self.bank_file, self.detector, self.members())
 
     @cached_property
@@ -150,13 +150,13 @@ class StoredRound:
 
     @cached_property
     def fitted_ids(self) -> list[str]:
-        """The ids of the rows that the bank was fitted on, in its order."""
+        """Ids of the rows that the bank was fitted on, in order."""
         ids = self.folder.read_table(keys.LABELED, ["id"])["id"].to_pylist()
         unreadable = {row.id for row in ModelRecord.read(self.folder).unreadable}
         return sorted(name for name in ids if name not in unreadable)
 
     def row(self, files: str, name: str) -> dict[str, Any] | None:
-        """Return the row of an id in the score files or in quarantine; None if it is not there."""
+        """Return an id's row in score files or quarantine, if any."""
         for part in self.parts(files):
             for row in part.filter(pc.equal(part["id"], name)).to_pylist():
                 return dict(row)
@@ -168,12 +168,15 @@ class StoredRound:
             yield from self.folder.row_groups(name, None if columns is None else list(columns))
 
     def pixels(self, wanted: Mapping[int, Sequence[str]]) -> Iterator[tuple[str, Any]]:
-        """Read ids in shards: (id, pixels or the reason why there are none)."""
+        """Read images by id: (id, pixels or why there are none)."""
         return pixels_of(self.snapshot, wanted, self.config)
 
 
 def keep_features(folder: Folder, features: sisom.Features, targets: Tensor) -> None:
-    """Store what a detector is fitted to, as safetensors: the saliencies of each layer under its place and name."""
+    """Store the features that a detector is fitted to.
+
+    As safetensors: the saliencies of each layer under its place and name.
+    """
     dims = [dim for _, dim in features.layer_dims]
     layers = zip(features.layer_dims, torch.split(features.saliency, dims, dim=1), strict=True)
     tensors = {f"saliency/{place:03d}/{name}": part for place, ((name, _), part) in enumerate(layers)}
@@ -183,7 +186,7 @@ def keep_features(folder: Folder, features: sisom.Features, targets: Tensor) -> 
 
 
 def stored_detector(folder: Folder, network: Network, config: Config) -> Fitted | None:
-    """Return the detector of a round, fitted again; None where the bank's own score was asked for."""
+    """Fit a round's detector again; None if the bank's own scores judge."""
     if config.scoring.from_bank:
         return None
     tensors = load_tensors(folder.get(keys.LABELED_FEATURES))

@@ -1,4 +1,4 @@
-"""A round in progress: what every step of it is given."""
+"""A round in progress, as every step is given it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,10 @@ from pipeline.workspace.records import Timing
 
 @dataclass(frozen=True)
 class Project:
-    """What every round of a project shares; `label_files` are those that have been read so far."""
+    """The values that all rounds of a project share.
+
+    `label_files` are those that have been read so far.
+    """
 
     config: Config
     workspace: Workspace
@@ -49,7 +52,7 @@ class Project:
 
 
 class Work:
-    """A round in progress: what is stored of it, and what several steps read, each read once."""
+    """A round in progress: what is stored, and what several steps share."""
 
     def __init__(self, project: Project, cluster: Cluster, index: int) -> None:
         self.project = project
@@ -68,7 +71,7 @@ class Work:
 
     @property
     def folder(self) -> Folder:
-        """Where the round's artefacts go."""
+        """The folder of the round's artefacts."""
         return self.round.folder
 
     @property
@@ -77,12 +80,12 @@ class Work:
         return self.round.config
 
     def done(self, step: Step) -> bool:
-        """Whether the artefact of a step is there: it is not done again."""
+        """Return whether a step is done: its artefact is there."""
         return step.done(self.workspace, self.index)
 
     @contextmanager
     def timed(self, name: str, images: Callable[[], int] | None = None) -> Iterator[None]:
-        """Announce a step and leave its seconds, and its images per second, beside the artefacts."""
+        """Announce a step, and leave its time beside the artefacts."""
         began = time.perf_counter()
         with working(name):  # a worker that dies for want of memory is told in a sentence
             yield
@@ -93,12 +96,15 @@ class Work:
 
     @cached_property
     def attempt(self) -> str:
-        """A name that other frozen inputs would change: whatever goes on under it was begun with these."""
+        """A name that other frozen inputs would change.
+
+        Whatever goes on under it was begun with these.
+        """
         return f"round-{self.index:03d}-{self.folder.digest(keys.PLAN)[:8]}"
 
     @cached_property
     def labels(self) -> Labels:
-        """The answers that this round learns from, as they were when it was planned."""
+        """The answers that the round was planned with."""
         return self.project.label_files.as_planned(self.round.plan).labels(self.config.taxonomy)
 
     @cached_property
@@ -114,7 +120,7 @@ class Work:
 
     @cached_property
     def judged_features(self) -> sisom.Features:
-        """Features to fit the detector on; ODIN's are those of images that it has perturbed."""
+        """Features to fit the detector on; ODIN perturbs the images first."""
         config = self.config
         if not config.scoring.moves_images:
             return self.embedded.features
@@ -129,10 +135,10 @@ class Work:
 
     @property
     def query_plan(self) -> QueryPlan:
-        """What the query may hold: no more than the budget of labels had left."""
+        """The query's options, cut to what the label budget had left."""
         return self.config.query.model_copy(update={"size": self.round.plan.query_size})
 
 
 def round_seed(seed: int, index: int) -> int:
-    """The seed of a round: below 2^31, different for every round."""
+    """Return the seed of a round: below 2^31, different for every round."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{index}".encode()).digest()[:4], "big") >> 1

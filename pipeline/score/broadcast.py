@@ -108,7 +108,7 @@ def own_folder() -> Path:
 
 @dataclass(frozen=True)
 class Models:
-    """What a pool is scored with.
+    """The models that score a pool.
 
     Args:
         network: the trained classifier.
@@ -136,7 +136,7 @@ class Broadcast:
 
     @classmethod
     def of(cls, models: Models, *, most_bytes: float) -> Broadcast:
-        """Share models with the cluster; the bank goes by its file beyond `most_bytes`."""
+        """Share models; the bank goes by its file beyond `most_bytes`."""
         arrays = models.bank.to_arrays()
         small = sum(array.nbytes for array in arrays.values()) <= most_bytes
         detector = None if models.detector is None else ray.put(models.detector)

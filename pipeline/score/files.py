@@ -28,7 +28,7 @@ def score_files(folder: Folder) -> list[str]:
 
 @dataclass(frozen=True)
 class _FileTask:
-    """A function of score files: what is read of each, and what is made of it."""
+    """A function of score files, and the columns that it reads."""
 
     work: Callable[..., Any]
     folder: Folder

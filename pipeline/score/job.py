@@ -47,7 +47,7 @@ WRITES = 64  # shards that may wait to be written: where storage is slower than 
 
 @dataclass(frozen=True)
 class Scored:
-    """The account of a pool, how many images this run has scored of it, and how long that took."""
+    """The account of a pool, and what this run did of it."""
 
     account: Account
     images: int
@@ -68,7 +68,7 @@ class Job:
 
     @property
     def folder(self) -> Folder:
-        """Where the listing lies, and where the scores go."""
+        """The folder of the listing and the scores."""
         return self.snapshot.folder
 
 
@@ -132,7 +132,7 @@ def score_pool(job: Job, voice: Voice, publish: Publish | None = None) -> Scored
 
 @dataclass(frozen=True)
 class _Watch:
-    """Who is told how far a job has come: people, and the count of broken rows that may end it."""
+    """The listeners of a job: people, and the count of broken rows."""
 
     voice: Voice
     counter: Counter

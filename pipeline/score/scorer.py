@@ -1,4 +1,4 @@
-"""Batches of pixels to rows of scores, as a plain callable that knows nothing of Ray.
+"""Batches of pixels to rows of scores; knows nothing of Ray.
 
 A batch travels as one row of an Arrow table, so that no engine can cut or join it: the pixels that the model sees
 together depend on the shard alone, and so do the scores, to the bit.
@@ -30,7 +30,7 @@ from sisom.selectors import dropout_votes, ensemble_votes
 
 @dataclass(frozen=True)
 class ScoringOptions:
-    """How rows are scored, whoever scores them.
+    """Options of scoring, the same for everybody who scores.
 
     Args:
         taxonomy: class names, in head order.

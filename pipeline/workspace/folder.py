@@ -39,7 +39,7 @@ class Folder:
         return self.workspace.store.url(self.key(name))
 
     def exists(self, name: str) -> bool:
-        """Whether the artefact is finished."""
+        """Return whether the artefact is finished."""
         return self.workspace.exists(self.key(name))
 
     def get(self, name: str) -> bytes:
@@ -79,15 +79,15 @@ class Folder:
         self.workspace.write_table(self.key(name), table, row_group_size=row_group_size)
 
     def row_groups(self, name: str, columns: list[str] | None = None) -> Iterator[pa.Table]:
-        """Read a Parquet artefact one row group after another: memory for one at a time."""
+        """Read a Parquet artefact, one row group in memory at a time."""
         return self.workspace.row_groups(self.key(name), columns)
 
     def tables(self, name: str, columns: list[str] | None = None) -> Iterator[pa.Table]:
-        """Read the Parquet artefacts below a name, one after another: memory for one at a time."""
+        """Read Parquet artefacts below a name, one in memory at a time."""
         return self.workspace.tables(self.key(name), columns)
 
     def names(self, name: str = "") -> list[str]:
-        """List the artefacts below a name, sorted, by their names in this folder."""
+        """List the names of the artefacts below a name, sorted."""
         return [key.removeprefix(self.prefix) for key in self.workspace.keys(self.key(name))]
 
     def undamaged(self, name: str) -> AbstractContextManager[None]:

@@ -68,7 +68,7 @@ def oracle_answers_key(index: int) -> str:
 
 
 def people_answers_key(index: int) -> str:
-    """Key at which people are told to write their answers to a round's query."""
+    """Key for people's answers to a round's query, as messages tell it."""
     return f"{LABELS}{index + 1:03d}-answers.parquet"
 
 
@@ -83,7 +83,7 @@ def imports_prefix(number: int) -> str:
 
 
 def batch_number(key: str) -> int | None:
-    """The number that a batch's key begins with; None for a name that somebody chose freely."""
+    """The number in a batch's key; None for a freely chosen name."""
     match = _NUMBERED.match(key)
     return int(match[1]) if match else None
 
@@ -124,7 +124,7 @@ def listing_part_key(part: int) -> str:
 
 
 def weights_key(member: int = 0) -> str:
-    """Key of the weights of a committee's member; the first is the round's own network."""
+    """Key of a committee member's weights; 0 is the round's network."""
     return f"model/member-{member:03d}.safetensors" if member else MODEL_WEIGHTS
 
 
@@ -134,7 +134,7 @@ def scored_part_key(shard: int) -> str:
 
 
 def together_key(shard: int) -> str:
-    """Key of a finished shard's rows for a query that looks at them together."""
+    """Key of a finished shard's rows for a query over all rows."""
     return f"{TOGETHER}{shard:08d}.parquet"
 
 

@@ -1,4 +1,4 @@
-"""The metrics of a round, in numbers; None where something is not known."""
+"""The metrics of a round; None for what is not known."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pipeline.workspace.records import VersionedRecord
 
 
 class Metrics(VersionedRecord):
-    """What a round came to.
+    """The results of a round in numbers.
 
     Attributes:
         round: its index.
@@ -67,6 +67,9 @@ class Metrics(VersionedRecord):
 
     @property
     def goodness(self) -> float:
-        """Test accuracy, or held-out accuracy without a test set: the best model so far has most of it."""
+        """Test accuracy, or held-out accuracy without a test set.
+
+        The best model so far has most of it.
+        """
         found = self.held_out_accuracy if self.test_accuracy is None else self.test_accuracy
         return -1.0 if found is None else found

@@ -1,4 +1,4 @@
-"""The plan of a round: its frozen inputs, from which all of its results follow."""
+"""The plan of a round: the frozen inputs that decide its results."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from pipeline.workspace.records import Value, VersionedRecord
 
 
 class PlannedPool(Value):
-    """The listing of the pool in numbers; `changes` are those of objects since the round before."""
+    """The listing of the pool in numbers.
+
+    `changes` counts new, changed and vanished objects since the round before.
+    """
 
     shards: int = 0
     rows: int = 0
@@ -21,7 +24,7 @@ class PlannedPool(Value):
 
 
 class PlannedScoring(Value):
-    """Where the pool is scored: another device or number of threads may change the last bit of a score."""
+    """Device and threads of scoring, which may change a score's last bit."""
 
     device: str = "cpu"
     threads: int = 1

@@ -13,7 +13,7 @@ from pipeline.workspace.folder import Folder
 
 
 class Value(BaseModel):
-    """A part of a record. A key that a file lacks, being older, has the default of its day."""
+    """A part of a record; keys that older files lack have defaults."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -49,7 +49,10 @@ class Record(Value):
 
 
 class VersionedRecord(Record):
-    """A record whose form may change with a release. Files without a version are of version 0."""
+    """A record whose form may change with a release.
+
+    Files without a version are of version 0.
+    """
 
     latest: ClassVar[int] = 1
     version: int = 1
@@ -78,7 +81,7 @@ class VersionedRecord(Record):
 
 
 class Training(BaseModel):
-    """How a round's training went; what else it tells is kept as it is."""
+    """The course of a round's training; unknown keys are kept."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
@@ -95,7 +98,7 @@ class Unreadable(Value):
 
 
 class ModelRecord(Record):
-    """What a round's network is, and how its training went."""
+    """A round's network and the course of its training."""
 
     name: ClassVar[str] = keys.MODEL_RECORD
 
@@ -107,7 +110,7 @@ class ModelRecord(Record):
 
 
 class Evaluation(Record):
-    """The accuracy of a round's network on the test set; empty without one.
+    """The accuracy of a round's network; empty without a test set.
 
     `accuracy` is that over the `images` of classes in the taxonomy; `open_accuracy` counts the `undiscovered` images
     too, which nothing can get right.
@@ -123,14 +126,17 @@ class Evaluation(Record):
 
 
 class Trial(Value):
-    """The slopes that a trial has tried, and what they came to."""
+    """The slopes of a trial, and the ratio that they gave."""
 
     slopes: Mapping[str, float]
     r_avg: float
 
 
 class SlopeSearch(Record):
-    """The slopes of a round and how they were found; `note` says why a search was skipped."""
+    """The slopes of a round and the search for them.
+
+    `note` says why a search was skipped.
+    """
 
     name: ClassVar[str] = keys.SLOPES
 
@@ -143,7 +149,7 @@ class SlopeSearch(Record):
 
 
 class Account(Record):
-    """What became of the listed rows."""
+    """The fate of the listed rows in numbers."""
 
     name: ClassVar[str] = keys.ACCOUNT
 
@@ -153,7 +159,7 @@ class Account(Record):
 
 
 class FarFilter(Record):
-    """The energy from which on a strange row is far; None with too few answers.
+    """The energy at which strange rows begin to be far, if known.
 
     `far` and `rest` are the answers of either side, `youden` the true less the false positive rate among them.
     """
@@ -167,14 +173,14 @@ class FarFilter(Record):
 
 
 class Timing(Value):
-    """How long a step took, and how many images it worked on."""
+    """The seconds that a step took, and the images it worked on."""
 
     seconds: float
     images: int = 0
 
 
 class Commit(Record):
-    """When a round was committed, in ISO 8601, and under which fence."""
+    """The time of a round's commit, in ISO 8601, and its fence."""
 
     name: ClassVar[str] = keys.COMMIT
 
