@@ -102,10 +102,10 @@ def score(
     The network and the bank are those of a committed round.
     """
     resolved = _load(config, set_)
-    from pipeline.commands.score import give_verdicts
+    from pipeline.commands.score import score as score_images
     from pipeline.voice import Voice
 
-    typer.echo(json.dumps(give_verdicts(resolved, pool, out, Voice(), index=round_), indent=1))
+    typer.echo(json.dumps(score_images(resolved, pool, out, voice=Voice(), index=round_), indent=1))
 
 
 @app.command(epilog="Example: `sisom status configs/quickstart.yaml --json`")
@@ -136,12 +136,12 @@ def report(
     """Print the location of a round's HTML report, or copy it."""
     resolved = _load(config, set_)
     from pipeline.workspace.artefacts import open_workspace
-    from pipeline.workspace.keys import round_key
+    from pipeline.workspace.keys import REPORT, round_key
 
     workspace = open_workspace(resolved)
     workspace.check(resolved)
     index = workspace.committed_round(round_)
-    key = round_key(index, "report.html")
+    key = round_key(index, REPORT)
     if out is not None:
         try:
             out.write_bytes(workspace.store.get(key))
@@ -250,9 +250,9 @@ def labels_export(
     Answer them in the file, and import it.
     """
     resolved = _load(config, set_)
-    from pipeline.labels.export_questions import export
+    from pipeline.labels.export_questions import Pictures, export
 
-    exported = export(resolved, to, out, index=round_, images=images, hours=hours, everything=all_)
+    exported = export(resolved, to, out, index=round_, pictures=Pictures(images, hours), everything=all_)
     open_ = "" if all_ else f" ({exported['answered']} more are answered)"
     typer.echo(
         f"{exported['questions']} questions of round {exported['round']:03d}{open_}: {' and '.join(exported['files'])}"

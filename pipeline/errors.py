@@ -10,16 +10,17 @@ PipelineError                  1
   WaitingForLabels             3  the open query has not been answered
   LeaseHeld                    4  another run works in this workspace
   SystemFault                  1  not the user's mistake; a retry is safe
-    ArtefactMissing               an object that should be there is not; carries .uri
-    ArtefactDamaged               an object is there and cannot be read; carries .uri
-    ObjectChanged                 an object is no longer the version that was listed; carries .uri
-    StoreUnavailable              storage kept failing after bounded retries; carries .uri and .attempts
+    ObjectFault                   something is wrong with one object; carries .uri
+      ArtefactMissing               it should be there and is not
+      ArtefactDamaged               it is there and cannot be read
+      ObjectChanged                 it is no longer the version that was listed
+      StoreUnavailable              storage kept failing after bounded retries; carries .attempts
     AccountError                  rows neither scored nor quarantined
     QuarantineOverflow            more broken rows than the config tolerates
-    StageFailed                   a stage of the round failed; carries .stage
+    StageFailed                   a step of the round failed; carries .stage
 
 Every class takes one message and keeps the rest as plain attributes, so all of them survive the pickling that
-brings an error home from a worker.
+brings an error home from a worker. `at` makes one with its attribute.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
+from typing import Self
 
 
 class PipelineError(Exception):
@@ -45,6 +47,13 @@ class ConfigError(UserError):
     """The config asks for something impossible; `path` is the dotted path of the offending value."""
 
     path: str | None = None
+
+    @classmethod
+    def at(cls, path: str, message: str) -> Self:
+        """Return the error for a value of the config."""
+        error = cls(message)
+        error.path = path
+        return error
 
 
 class StorageError(UserError):
@@ -79,28 +88,34 @@ class SystemFault(PipelineError):
     """Not the user's mistake: a retry of the same command is safe and may succeed."""
 
 
-class ArtefactMissing(SystemFault):
+class ObjectFault(SystemFault):
+    """Something is wrong with one object; `uri` says which."""
+
+    uri: str | None = None
+
+    @classmethod
+    def at(cls, uri: str, message: str) -> Self:
+        """Return the error for an object."""
+        error = cls(message)
+        error.uri = uri
+        return error
+
+
+class ArtefactMissing(ObjectFault):
     """An object that should be there is not."""
 
-    uri: str | None = None
 
-
-class ArtefactDamaged(SystemFault):
+class ArtefactDamaged(ObjectFault):
     """An object is there, but is not what it should be."""
 
-    uri: str | None = None
 
-
-class ObjectChanged(SystemFault):
+class ObjectChanged(ObjectFault):
     """An object is no longer the version that was asked for."""
 
-    uri: str | None = None
 
-
-class StoreUnavailable(SystemFault):
+class StoreUnavailable(ObjectFault):
     """Storage kept failing after bounded retries; `attempts` says how often it was asked."""
 
-    uri: str | None = None
     attempts: int = 1
 
 
@@ -113,9 +128,16 @@ class QuarantineOverflow(SystemFault):
 
 
 class StageFailed(SystemFault):
-    """A stage of a round failed; `stage` says which."""
+    """A step of a round failed; `stage` says which."""
 
     stage: str | None = None
+
+    @classmethod
+    def at(cls, stage: str, message: str) -> Self:
+        """Return the error for a step."""
+        error = cls(message)
+        error.stage = stage
+        return error
 
 
 def ours(error: BaseException | None) -> PipelineError | None:

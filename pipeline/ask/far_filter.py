@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,29 +11,25 @@ from numpy.typing import NDArray
 
 from pipeline.labels.tally import Labels
 from pipeline.score.files import each_file
-from pipeline.workspace.artefacts import Workspace
+from pipeline.workspace.folder import Folder
+from pipeline.workspace.records import FarFilter
 from sisom.verdicts import far_filter
 
 
-def tune_filter(workspace: Workspace, prefix: str, labels: Labels) -> dict[str, Any]:
-    """The filter between novel and far, from the energies that this round gave to the answered images.
-
-    Returns:
-        `far_from`, the energy from which on a strange row is far, or None with too few answers; how many answers
-        there were of either side; and `youden`, true less false positive rate of the filter among them.
-    """
+def tune_filter(folder: Folder, labels: Labels) -> FarFilter:
+    """Tune the filter between novel and far on the energies that this round gave to the answered images."""
     status, ids = labels.table["status"], labels.table["id"]
     sides = {
         "far": ids.filter(pc.equal(status, "out-of-world")).combine_chunks(),
         "rest": ids.filter(pc.is_in(status, pa.array(["labeled", "unknown-class"]))).combine_chunks(),
     }
     found: dict[str, list[NDArray[np.float32]]] = {"far": [], "rest": []}
-    for part in each_file(_energies, workspace, prefix, ["id", "energy"], sides["far"], sides["rest"]):
+    for part in each_file(_energies, folder, ["id", "energy"], sides["far"], sides["rest"]):
         for side, energies in zip(found, part, strict=True):
             found[side].append(energies)
     far, rest = (np.concatenate([*parts, np.empty(0, np.float32)]) for parts in found.values())
     far_from, youden = far_filter(far, rest)
-    return {"far_from": far_from, "far": len(far), "rest": len(rest), "youden": youden}
+    return FarFilter(far_from=far_from, far=len(far), rest=len(rest), youden=youden)
 
 
 def _energies(parts: Iterable[pa.Table], *sides: pa.Array) -> list[NDArray[np.float32]]:

@@ -22,8 +22,9 @@ from pipeline.errors import PoolError
 from pipeline.labels.tally import Labels
 from pipeline.score.files import each_file
 from pipeline.types import QUERY
+from pipeline.workspace import keys
 from pipeline.workspace.artefacts import Workspace
-from pipeline.workspace.keys import round_key
+from pipeline.workspace.folder import Folder
 
 SCORE_NAMES = ["inner", "outer", "ratio", "energy", "sisom", "sisome"]
 COLUMNS = ["id", "uri", "shard", "predicted", *SCORE_NAMES, "is_ood"]  # and what the config asks for beside
@@ -50,7 +51,7 @@ def settled(workspace: Workspace, index: int, labels: Labels) -> frozenset[str]:
     """
     asked: set[str] = set()
     for earlier in range(index):
-        query = workspace.read_table(round_key(earlier, "query.parquet"), ["id"])
+        query = Folder.of_round(workspace, earlier).read_table(keys.QUERY, ["id"])
         asked.update(query["id"].to_pylist())
     return labels.answered() | (asked - labels.tied())
 
@@ -70,8 +71,7 @@ class QueryRules:
 
 
 def gather(
-    workspace: Workspace,
-    prefix: str,
+    folder: Folder,
     rules: QueryRules,
     *,
     answered: frozenset[str],
@@ -80,8 +80,7 @@ def gather(
     """The candidates for a round's query from its score files, on the workers of the started cluster.
 
     Args:
-        workspace: where the score files lie.
-        prefix: of the round, such as `rounds/003/`.
+        folder: of the round, which holds the score files.
         rules: what rows are chosen by.
         answered: ids that are settled.
         extra: columns of the score files beside `COLUMNS`.
@@ -91,7 +90,7 @@ def gather(
     """
     known = pa.array(sorted(answered), pa.string())
     kept = CANDIDATES.empty_table()
-    for found in each_file(candidates, workspace, prefix, [*COLUMNS, *extra], known, rules):
+    for found in each_file(candidates, folder, [*COLUMNS, *extra], known, rules):
         kept = merge([kept, found], rules.plan)
     return kept
 

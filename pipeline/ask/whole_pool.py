@@ -27,8 +27,8 @@ from pipeline.config.project import Config
 from pipeline.errors import ConfigError
 from pipeline.score.feature_rows import unpack
 from pipeline.score.memory import measured
-from pipeline.workspace.artefacts import Workspace
-from pipeline.workspace.keys import together_key
+from pipeline.workspace import keys
+from pipeline.workspace.folder import Folder
 from sisom.selectors import GreedySelector, RowSelector, winner
 from sisom.selectors.blocks import Pick
 
@@ -44,8 +44,7 @@ COPIES = 3  # of the features, at the worst moment
 class Question:
     """What is asked of the pool: everything that a worker needs beside the rows."""
 
-    workspace: Workspace
-    prefix: str
+    folder: Folder
     answered: frozenset[str]
     plan: QueryPlan
     head: sisom.Head
@@ -65,7 +64,7 @@ class Question:
         known = pa.array(sorted(self.answered), pa.string())
 
         def read(shard: int) -> pa.Table:
-            part = self.workspace.read_table(together_key(self.prefix, shard))
+            part = self.folder.read_table(keys.together_key(shard))
             return part.filter(pc.invert(pc.is_in(part["id"], value_set=known)))
 
         with ThreadPoolExecutor(8, thread_name_prefix="rows") as threads:

@@ -1,1 +1,1 @@
-"""One module for each command that is more than a call."""
+"""Commands of the command line, a module each."""

@@ -1,4 +1,4 @@
-"""Has the pool changed since a round? How much of it is new, and whether the new images score like the old ones.
+"""Drift: the new part of a pool, and how strange it is.
 
 Without Ray: a bounded sample of the new images is scored here, with the network and the bank of the round.
 """
@@ -19,10 +19,9 @@ from pipeline.pool.pieces import Failure, Reading
 from pipeline.pool.shards import Form, Unit, pieces, survey, units
 from pipeline.pool.snapshot import Changes, listed_objects
 from pipeline.pool.source import PoolSource
+from pipeline.rounds.stored import StoredRound
+from pipeline.score.files import score_files
 from pipeline.types import Listed, Shard
-from pipeline.workspace.artefacts import Workspace
-from pipeline.workspace.frozen import of_round
-from pipeline.workspace.keys import round_key
 
 OBJECTS = 16  # new tables or archives that a sample is taken from
 OLD = 8  # row groups of old scores that it is compared with
@@ -32,15 +31,16 @@ FEWEST = 20  # new images below which a test says nothing
 
 @dataclass(frozen=True)
 class Growth:
-    """New objects as a share of those that the round listed, and some of them: forms and entries."""
+    """New objects as a share of the listed ones, and a sample."""
 
     share: float
     sample: tuple[tuple[Form, Listed], ...]
 
 
-def growth(workspace: Workspace, config: Config, last: int) -> Growth:
-    """What lies in the pool and was not there when round `last` listed it; streamed, footers are not read."""
-    changes = Changes(listed_objects(workspace, round_key(last, "")))
+def growth(last: StoredRound) -> Growth:
+    """Find the objects that came since a round listed the pool."""
+    config = last.current
+    changes = Changes(listed_objects(last.folder))
     seen = 0
 
     def fresh() -> Iterator[tuple[str, Form, Listed]]:
@@ -60,30 +60,30 @@ def growth(workspace: Workspace, config: Config, last: int) -> Growth:
     return Growth(changes.new / max(1, seen - changes.new), tuple((form, item) for _, form, item in sample))
 
 
-def drift(workspace: Workspace, config: Config, last: int, found: Growth) -> tuple[float, int] | None:
-    """The two-sample Kolmogorov-Smirnov test of the new images' scores against those of round `last`.
+def drift(last: StoredRound, grown: Growth) -> tuple[float, int] | None:
+    """Compare scores by the two-sample Kolmogorov-Smirnov test.
 
     Returns:
         The p-value and the number of new images; None with too few of them.
     """
-    if not found.sample:
+    if not grown.sample:
         return None
-    images = list(_images(config, found))
+    images = list(_images(last.current, grown))
     if len(images) < FEWEST:
         return None
-    new = _scored(workspace, of_round(workspace, config, last), last, images)
+    new = _scored(last, images)
     if len(new) < FEWEST:
         return None
     from scipy.stats import ks_2samp
 
-    return float(ks_2samp(new, _old_scores(workspace, config, last)).pvalue), len(new)
+    return float(ks_2samp(new, _old_scores(last)).pvalue), len(new)
 
 
-def _images(config: Config, found: Growth) -> Iterator[bytes]:
-    """Up to `tick.drift_images` new images, evenly from the sampled objects."""
+def _images(config: Config, grown: Growth) -> Iterator[bytes]:
+    """Read up to `tick.drift_images` new images, evenly from the objects."""
     wanted = config.tick.drift_images
-    images = tuple(item for form, item in found.sample if form == "image")
-    others = [(form, item) for form, item in found.sample if form != "image"][:OBJECTS]
+    images = tuple(item for form, item in grown.sample if form == "image")
+    others = [(form, item) for form, item in grown.sample if form != "image"][:OBJECTS]
     each = -(-wanted // max(1, len(others) + bool(images)))
     reading = Reading(PoolSource.of(config))
     sources = [Unit(form, (item,)) for form, item in others]
@@ -103,11 +103,12 @@ def _images(config: Config, found: Growth) -> Iterator[bytes]:
                 break
 
 
-def _scored(workspace: Workspace, config: Config, last: int, images: list[bytes]) -> NDArray[np.float32]:
+def _scored(last: StoredRound, images: list[bytes]) -> NDArray[np.float32]:
     import torch
 
     from pipeline.images.decode_apart import decode_apart
 
+    config = last.config
     # Apart: an image that kills its decoder must not end every tick from now on.
     decoded = decode_apart(images, config.model.transform(config.scoring.max_pixels), timeout_s=HANG_S)
     if not len(decoded.pixels):
@@ -115,36 +116,28 @@ def _scored(workspace: Workspace, config: Config, last: int, images: list[bytes]
     kept = torch.get_num_threads()
     torch.set_num_threads(config.resources.threads)
     try:
-        return _judged(workspace, config, last, decoded.pixels)
+        return _judged(last, decoded.pixels)
     finally:
         torch.set_num_threads(kept)
 
 
-def _judged(
-    workspace: Workspace, config: Config, last: int, pixels: NDArray[np.uint8]
-) -> NDArray[np.float32]:
+def _judged(last: StoredRound, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     import sisom
-    from pipeline.model.extractor import Extractor
-    from pipeline.rounds.stored import stored_bank, stored_detector, stored_network
 
-    bank, network = stored_bank(workspace, last), stored_network(workspace, last, config)
-    extract = Extractor(network, "cpu", config.scoring.batch_size, layers=bank.layers)
-    features = extract(pixels)
-    detector = stored_detector(workspace, last, network, config)
-    if detector is None:
-        found: NDArray[np.float32] = getattr(sisom.score(bank, features), config.scoring.score).numpy()
-        return found
-    return np.asarray(detector.judge(extract, pixels, features))
+    features = last.extractor(pixels)
+    if last.detector is None:
+        scores: NDArray[np.float32] = getattr(
+            sisom.score(last.bank, features), last.config.scoring.score
+        ).numpy()
+        return scores
+    return np.asarray(last.detector.judge(last.extractor, pixels, features))
 
 
-def _old_scores(workspace: Workspace, config: Config, last: int) -> NDArray[Any]:
-    """The scores of some row groups of a round, evenly from its score files."""
-    keys = [key for key in workspace.keys(round_key(last, "scores/")) if key.endswith(".parquet")]
-    chosen = sorted({round(i * (len(keys) - 1) / max(1, OLD - 1)) for i in range(OLD)}) if keys else []
-    parts = [
-        next(workspace.row_groups(keys[place], [config.scoring.column]))[config.scoring.column].to_numpy()
-        for place in chosen
-    ]
+def _old_scores(last: StoredRound) -> NDArray[Any]:
+    """Read scores of a round, evenly from its score files."""
+    files, column = score_files(last.folder), last.config.scoring.column
+    chosen = sorted({round(i * (len(files) - 1) / max(1, OLD - 1)) for i in range(OLD)}) if files else []
+    parts = [next(last.folder.row_groups(files[place], [column]))[column].to_numpy() for place in chosen]
     return np.concatenate([*parts, np.empty(0, np.float32)])
 
 

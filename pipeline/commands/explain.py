@@ -1,4 +1,4 @@
-"""The memory of decisions: why an image was asked about or not, and whether its scores come out again.
+"""`sisom explain`: why an image was asked about or not.
 
 Works from the artefacts of a committed round alone, on this machine, without Ray.
 """
@@ -17,15 +17,13 @@ import sisom
 from pipeline.ask.selection import COLUMNS, SCORE_NAMES, kinds, priorities, settled
 from pipeline.config.project import Config
 from pipeline.errors import UserError
-from pipeline.labels.batches import read_labels
-from pipeline.rounds.stored import _Round
+from pipeline.labels.files import LabelFiles
+from pipeline.rounds.stored import StoredRound
+from pipeline.workspace import keys
 from sisom.bank.enhance import enhance
 from sisom.nearest.distances import neighbors
 
 NEAREST = 3  # bank points shown on each side
-
-
-# ------------------------------------------------------------------------------------------------------ explain
 
 
 def explain(config: Config, name: str, index: int | None = None) -> dict[str, Any]:
@@ -43,36 +41,36 @@ def explain(config: Config, name: str, index: int | None = None) -> dict[str, An
     Raises:
         UserError: no such round, or an id that its pool does not have.
     """
-    round_ = _Round.open(config, index)
-    told: dict[str, Any] = {"id": name, "round": round_.index}
-    scored = next(round_.rows("scores/", name), None)
+    stored = StoredRound.open(config, index)
+    told: dict[str, Any] = {"id": name, "round": stored.index}
+    scored = stored.row(keys.SCORES, name)
     if scored is None:
-        broken = next(round_.rows("quarantine/", name), None)
+        broken = stored.row(keys.QUARANTINE, name)
         if broken is None:
-            raise UserError(f"round {round_.index:03d} has no id {name!r} in its pool {config.pool.uri}")
+            raise UserError(f"round {stored.index:03d} has no id {name!r} in its pool {config.pool.uri}")
         return told | {"quarantined": broken, "asked": False, "why": "it is in quarantine"}
-    told |= {"scores": scored, "threshold": round_.bank.threshold}
-    told |= _standing(round_, scored)
-    told |= _nearest(round_, scored)
-    for digest, key in (("model", "model/model.safetensors"), ("bank", "bank.safetensors")):
-        told[f"{digest}_digest"] = round_.workspace.digest(round_.key(key))
+    told |= {"scores": scored, "threshold": stored.bank.threshold}
+    told |= _standing(stored, scored)
+    told |= _nearest(stored, scored)
+    for digest, key in (("model", keys.MODEL_WEIGHTS), ("bank", keys.BANK)):
+        told[f"{digest}_digest"] = stored.folder.digest(key)
     return told
 
 
-def _standing(round_: _Round, scored: Mapping[str, Any]) -> dict[str, Any]:
-    """Why it was asked about or not, and how many of its kind were wanted more."""
-    plan, seed = round_.config.query, round_.plan["seed"]
-    asked = round_.workspace.read_table(round_.key("query.parquet")).to_pylist()
-    answers = read_labels(round_.workspace, round_.plan["labels"], round_.config.taxonomy)
-    answered = pa.array(sorted(settled(round_.workspace, round_.index, answers)), pa.string())
-    far_from = round_.workspace.read_json(round_.key("triage.json"))["far_from"]
-    columns = [*COLUMNS, *round_.config.extra_columns]
+def _standing(stored: StoredRound, scored: Mapping[str, Any]) -> dict[str, Any]:
+    """Tell why an id was asked about or not, and its rank."""
+    plan, seed = stored.config.query, stored.plan.seed
+    asked = stored.folder.read_table(keys.QUERY).to_pylist()
+    answers = LabelFiles(stored.workspace).only(stored.plan.labels).labels(stored.config.taxonomy)
+    answered = pa.array(sorted(settled(stored.workspace, stored.index, answers)), pa.string())
+    far_from = stored.far_from
+    columns = [*COLUMNS, *stored.config.extra_columns]
     one = pa.Table.from_pylist([dict(scored)]).select(columns)
     kind = kinds(one, far_from)[0].as_py()
     mine = float(priorities(one, plan.strategy, seed)[0])
     before = 0
     together = plan.together and kind == "informative"
-    for part in [] if together else round_.parts("scores/", columns):
+    for part in [] if together else stored.parts(keys.SCORES, columns):
         alike = pc.equal(kinds(part, far_from), kind)
         rows = part.filter(pc.and_(alike, _not_in(part["id"], answered)))
         wanted = priorities(rows, plan.strategy, seed)
@@ -103,17 +101,18 @@ def _not_in(ids: pa.ChunkedArray, answered: pa.Array) -> Any:
     return pc.invert(pc.is_in(ids, value_set=answered))
 
 
-def _nearest(round_: _Round, scored: Mapping[str, Any]) -> dict[str, Any]:
-    """The bank points that made its distances."""
-    ((_, pixels),) = round_.pixels({scored["shard"]: [scored["id"]]})
+def _nearest(stored: StoredRound, scored: Mapping[str, Any]) -> dict[str, Any]:
+    """Find the bank points that made the distances of an id."""
+    ((_, pixels),) = stored.pixels({scored["shard"]: [scored["id"]]})
     if isinstance(pixels, str):
         return {"image": f"cannot be looked at any more: {pixels}"}
-    bank = round_.bank
-    features = round_.extract(pixels[None])
+    bank = stored.bank
+    torch.set_num_threads(stored.config.resources.threads)
+    features = stored.extractor(pixels[None])
     again = sisom.score(bank, features)
     query = enhance(features.saliency, features.layer_dims, bank.slopes)
     found = neighbors(query, again.predicted, bank.gallery, inner=NEAREST, outer=NEAREST)
-    ids, taxonomy = _fitted(round_), round_.config.taxonomy
+    ids, taxonomy = stored.fitted_ids, stored.config.taxonomy
 
     def points(distances: torch.Tensor, places: torch.Tensor) -> list[dict[str, Any]]:
         return [
@@ -131,15 +130,3 @@ def _nearest(round_: _Round, scored: Mapping[str, Any]) -> dict[str, Any]:
         "outside": points(found.outer, found.outer_index),
         "same_scores": all(getattr(again, n)[0].item() == scored[n] for n in SCORE_NAMES),
     }
-
-
-def _fitted(round_: _Round) -> list[str]:
-    """The ids of the rows that the bank was fitted on, in its order."""
-    ids = round_.workspace.read_table(round_.key("labeled.parquet"), ["id"])["id"].to_pylist()
-    unreadable = {
-        row["id"] for row in round_.workspace.read_json(round_.key("model/model.json"))["unreadable"]
-    }
-    return sorted(name for name in ids if name not in unreadable)
-
-
-# ------------------------------------------------------------------------------------------------------- replay

@@ -1,4 +1,4 @@
-"""Sisom replay."""
+"""`sisom replay`: score images of a round again, without Ray."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import pyarrow.compute as pc
 
 from pipeline.ask.selection import SCORE_NAMES
 from pipeline.config.project import Config
-from pipeline.rounds.stored import _Round
+from pipeline.rounds.stored import StoredRound
+from pipeline.workspace import keys
 
 
 def replay(config: Config, index: int | None = None, *, sample: int = 64, seed: int = 0) -> dict[str, Any]:
-    """Score some images of a committed round again and compare with what it has stored.
+    """Score images of a committed round again and compare.
 
     Args:
         config: of the project.
@@ -26,12 +27,12 @@ def replay(config: Config, index: int | None = None, *, sample: int = 64, seed: 
         How many were compared and are equal to the bit, the ids that differ with the largest relative difference,
         and those whose images can't be had any more.
     """
-    round_ = _Round.open(config, index)
-    ids = [name for part in round_.parts("scores/", ["id"]) for name in part["id"].to_pylist()]
+    stored_round = StoredRound.open(config, index)
+    ids = [name for part in stored_round.parts(keys.SCORES, ["id"]) for name in part["id"].to_pylist()]
     chosen = pa.array(sorted(random.Random(seed).sample(ids, min(sample, len(ids)))), pa.string())
     rows = [
         row
-        for part in round_.parts("scores/")
+        for part in stored_round.parts(keys.SCORES)
         for row in part.filter(pc.is_in(part["id"], chosen)).to_pylist()
     ]
     by_shard: dict[int, list[str]] = {}
@@ -39,19 +40,21 @@ def replay(config: Config, index: int | None = None, *, sample: int = 64, seed: 
         by_shard.setdefault(row["shard"], []).append(row["id"])
     stored = {row["id"]: row for row in rows}
     equal, differ, gone = 0, {}, {}
-    for name, pixels in round_.pixels(by_shard):
+    for name, pixels in stored_round.pixels(by_shard):
         if isinstance(pixels, str):
             gone[name] = pixels
             continue
-        again = {column: values[0] for column, values in round_.scorer.columns(pixels[None], [name]).items()}
-        gaps = [_gap(again[c], stored[name][c]) for c in (*SCORE_NAMES, *round_.config.extra_columns)]
+        again = {
+            column: values[0] for column, values in stored_round.scorer.columns(pixels[None], [name]).items()
+        }
+        gaps = [_gap(again[c], stored[name][c]) for c in (*SCORE_NAMES, *stored_round.config.extra_columns)]
         same_class = again["predicted"] == stored[name]["predicted"]
         if same_class and not any(gaps):
             equal += 1
         else:
             differ[name] = max(gaps) if same_class else float("inf")
     return {
-        "round": round_.index,
+        "round": stored_round.index,
         "compared": equal + len(differ),
         "equal": equal,
         "differ": differ,

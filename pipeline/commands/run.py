@@ -1,4 +1,4 @@
-"""Sisom run."""
+"""`sisom run`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from pipeline.voice import Voice
 
 
 def run(config: Config, voice: Voice, *, rounds: int | None = None) -> int:
-    """Run rounds until `rounds` of them (default: the config's) are committed; gives how many were done now.
+    """Run rounds until enough are committed; return how many were done.
+
+    `rounds` is how many are enough, by default the config's.
 
     Safe to call again after anything: finished work is found, not done again.
 
@@ -22,12 +24,12 @@ def run(config: Config, voice: Voice, *, rounds: int | None = None) -> int:
         if first >= wanted:
             voice.say(f"{first} of {wanted} rounds are committed in {config.workspace}: nothing to do")
             return 0
-        if first and nothing_left(workspace, first - 1) and not new_labels(workspace, first - 1):
+        if first and nothing_left(workspace, first - 1) and not new_labels(project.label_files, first - 1):
             voice.say(
                 f"round {first - 1:03d} found nothing left to ask about, and no labels came since: nothing to do"
             )
             return 0
-        if (enough := enough_rounds(workspace, config)) is not None:
+        if (enough := enough_rounds(project)) is not None:
             voice.say(f"{enough}: nothing to do")
             return 0
         return go_on(project, first, wanted)

@@ -1,11 +1,11 @@
-"""Out-of-distribution scores and verdicts for any images, with the network and bank of a committed round."""
+"""`sisom score`: score any images with the models of a round."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.cluster import joining as engine
@@ -18,19 +18,20 @@ from pipeline.pool.listing import freeze
 from pipeline.pool.shards import check_pool
 from pipeline.pool.snapshot import Snapshot
 from pipeline.pool.source import PoolSource
-from pipeline.rounds.stored import bank_file, stored_bank, stored_detector, stored_network
+from pipeline.rounds.stored import StoredRound, stored_detector
 from pipeline.score import job as scoring
 from pipeline.score.account import clear_parts
+from pipeline.score.broadcast import Models
 from pipeline.store.opening import open_store
 from pipeline.voice import Voice
-from pipeline.workspace.artefacts import Workspace, open_workspace
-from pipeline.workspace.frozen import of_round
-from pipeline.workspace.keys import round_key
+from pipeline.workspace import keys
+from pipeline.workspace.artefacts import Workspace
+from pipeline.workspace.folder import Folder
 from pipeline.workspace.lease import Guarded, Lease
 
 
-def give_verdicts(
-    config: Config, pool_uri: str, out_uri: str, voice: Voice, *, index: int | None = None
+def score(
+    config: Config, pool_uri: str, out_uri: str, *, voice: Voice, index: int | None = None
 ) -> dict[str, Any]:
     """Score the images below `pool_uri` into `out_uri`: `scores/`, `quarantine/` and `summary.json`.
 
@@ -49,10 +50,8 @@ def give_verdicts(
     Raises:
         UserError: no such round, or `out_uri` holds the scores of something else.
     """
-    project = open_workspace(config)
-    project.check(config)  # its layers, taxonomy and threshold belong to the round
-    chosen = project.committed_round(index)
-    planned = of_round(project, config, chosen)
+    stored = StoredRound.open(config, index)
+    planned = stored.config
     other = planned.model_copy(
         update={
             "query": QueryPlan(),  # nobody is asked: no priorities
@@ -61,65 +60,76 @@ def give_verdicts(
         }
     )
     check_pool(PoolSource.of(other))
-    out = Workspace(open_store(out_uri, config.storage))
-    plan = {
+    out = Folder(Workspace(open_store(out_uri, config.storage)))
+    sources = {
         "pool": pool_uri,
-        "round": chosen,
-        "model_digest": project.digest(round_key(chosen, "model/model.safetensors")),
-        "bank_digest": project.digest(round_key(chosen, "bank.safetensors")),
+        "round": stored.index,
+        "model_digest": stored.folder.digest(keys.MODEL_WEIGHTS),
+        "bank_digest": stored.folder.digest(keys.BANK),
     }
-    if not out.exists("plan.json") and (found := next(iter(out.store.list()), None)) is not None:
-        raise WorkspaceMismatch(f"{out.store.url(found.key)} is there already; give --out an empty place")
-    if not out.store.put_if_absent("plan.json", to_json(plan)) and out.read_json("plan.json") != plan:
+    store = out.workspace.store
+    if not out.exists(keys.PLAN) and (entry := next(iter(store.list()), None)) is not None:
+        raise WorkspaceMismatch(f"{store.url(entry.key)} is there already; give --out an empty place")
+    if not store.put_if_absent(keys.PLAN, to_json(sources)) and out.read_json(keys.PLAN) != sources:
         raise WorkspaceMismatch(
             f"{out_uri} holds the scores of another pool or round; give --out another place"
         )
-    with Lease(out.store) as lease:  # one writer here too
-        return _scored(project, Workspace(Guarded(out.store, lease)), other, plan, voice)
+    with Lease(store) as lease:  # one writer here too
+        guarded = Folder(Workspace(Guarded(store, lease)))
+        return _score(_Wanted(stored, sources, other, guarded), voice)
 
 
-def _scored(
-    project: Workspace, out: Workspace, config: Config, plan: Mapping[str, Any], voice: Voice
-) -> dict[str, Any]:
-    """Score what is not scored yet, and sum up; what is summed up is done."""
-    if out.exists("summary.json"):
-        voice.say(
-            f"{out.store.uri} holds the finished scores of this pool and round; a new --out scores it anew"
-        )
-        clear_parts(out, "")
-        done: dict[str, Any] = out.read_json("summary.json")
+@dataclass(frozen=True)
+class _Wanted:
+    """The scores of a round's models on another pool.
+
+    Args:
+        stored: the round.
+        sources: what the scores are of, as the summary tells it.
+        config: of the round, with the other pool.
+        out: where they go.
+    """
+
+    stored: StoredRound
+    sources: Mapping[str, Any]
+    config: Config
+    out: Folder
+
+
+def _score(wanted: _Wanted, voice: Voice) -> dict[str, Any]:
+    """Score what is not scored yet, and sum up."""
+    stored, config, out = wanted.stored, wanted.config, wanted.out
+    if out.exists(keys.SUMMARY):
+        place = out.workspace.store.uri
+        voice.say(f"{place} holds the finished scores of this pool and round; a new --out scores it anew")
+        clear_parts(out)
+        done: dict[str, Any] = out.read_json(keys.SUMMARY)
         return done
-    chosen = plan["round"]
     cluster = engine.start(config)
-    snapshot, duplicates = _listed(out, config, cluster, voice)
-    bank = stored_bank(project, chosen)
-    network = stored_network(project, chosen, config)
-    detector = stored_detector(project, chosen, network, config)
-    file = bank_file(project, chosen)
-    job = scoring.prepare(
-        out, "", snapshot, duplicates, network, bank, file, config, cluster, detector=detector
-    )
-    account = scoring.score_pool(job, voice)
-    strange = sum(pc.sum(table["is_ood"]).as_py() or 0 for table in out.tables("scores/", ["is_ood"]))
+    snapshot = _listed(out, config, cluster=cluster, voice=voice)
+    detector = stored_detector(stored.folder, stored.network, config)
+    models = Models(stored.network, stored.bank, stored.bank_file, detector)
+    job = scoring.prepare(snapshot, models, config, cluster=cluster)
+    account = scoring.score_pool(job, voice).account
+    strange = sum(pc.sum(table["is_ood"]).as_py() or 0 for table in out.tables(keys.SCORES, ["is_ood"]))
     summary = {
         "listed": account.listed,
         "scored": account.scored,
         "quarantined": account.quarantined,
         "is_ood": strange,
         "score": config.scoring.score,
-        "threshold": bank.threshold,
-        **{name: plan[name] for name in ("pool", "round", "model_digest", "bank_digest")},
+        "threshold": stored.bank.threshold,
+        **wanted.sources,
     }
-    out.write_json("summary.json", summary)
-    clear_parts(out, "")
+    out.write_json(keys.SUMMARY, summary)
+    clear_parts(out)
     return summary
 
 
-def _listed(out: Workspace, config: Config, cluster: Cluster, voice: Voice) -> tuple[Snapshot, pa.Table]:
-    """The listing that these scores are of: made once, and gone on with afterwards."""
-    if not out.exists("listing.json"):
-        listing = freeze(out, "", config, cluster=cluster)
-        out.write_table("duplicates.parquet", listing.duplicates)
-        out.write_json("listing.json", {"rows": listing.snapshot.rows, "digest": listing.snapshot.digest()})
+def _listed(out: Folder, config: Config, *, cluster: Cluster, voice: Voice) -> Snapshot:
+    """Return the listing of the pool, made once."""
+    if not out.exists(keys.LISTING):
+        listing = freeze(out, config, cluster=cluster)
+        out.write_json(keys.LISTING, {"rows": listing.snapshot.rows, "digest": listing.snapshot.digest()})
         voice.say(listing.told())
-    return Snapshot.read(out, ""), out.read_table("duplicates.parquet")
+    return Snapshot.read(out)

@@ -1,4 +1,4 @@
-"""Where a project stands, read from its workspace alone: no Ray, no MLflow."""
+"""`sisom status`, from the workspace alone: no Ray, no MLflow."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from typing import Any
 
 from pipeline.config.project import Config
 from pipeline.errors import ArtefactMissing
-from pipeline.labels.batches import batches, read_labels
-from pipeline.rounds.steps import STEPS
+from pipeline.labels.files import LabelFiles
+from pipeline.rounds.steps import COMMIT, steps_of
 from pipeline.rounds.stopping import reason_to_stop
-from pipeline.workspace.artefacts import open_workspace
+from pipeline.workspace import keys
+from pipeline.workspace.artefacts import Workspace, open_workspace
+from pipeline.workspace.folder import Folder
 from pipeline.workspace.frozen import changed_since, latest
-from pipeline.workspace.keys import round_key
-from pipeline.workspace.lease import LEASE, in_force, lease_record
+from pipeline.workspace.lease import in_force, lease_record
+from pipeline.workspace.metrics import Metrics
 
 SHOWN = (
     "labeled_total",
@@ -29,27 +31,30 @@ SHOWN = (
 
 
 def status(config: Config) -> dict[str, Any]:
-    """Committed rounds with their metrics, the round in progress, labels, open questions, and who works here."""
+    """Return rounds, labels, open questions, and who works here."""
     workspace = open_workspace(config)
     workspace.check(config)
     committed = workspace.committed()
     rounds = []
     for index in range(committed):
-        metrics = workspace.read_json(round_key(index, "metrics.json"))
+        metrics = Metrics.read(Folder.of_round(workspace, index))
         changed = [str(change) for change in changed_since(workspace, index)]
-        rounds.append({"round": index, **{name: metrics[name] for name in SHOWN}, "changed": changed})
-    done = [step for step, key in STEPS if workspace.exists(round_key(committed, key))]
+        rounds.append(
+            {"round": index, **{name: getattr(metrics, name) for name in SHOWN}, "changed": changed}
+        )
     now = latest(workspace, config)
-    answers = read_labels(workspace, batches(workspace), now.taxonomy)
+    files = LabelFiles.read(workspace)
+    answers = files.labels(now.taxonomy)
     asked: list[str] = []
     if committed:
-        asked = workspace.read_table(round_key(committed - 1, "query.parquet"), ["id"])["id"].to_pylist()
+        last = Folder.of_round(workspace, committed - 1)
+        asked = last.read_table(keys.QUERY, ["id"])["id"].to_pylist()
     return {
         "workspace": config.workspace,
         "committed": committed,
         "wanted": config.rounds,
         "rounds": rounds,
-        "in_progress": {"round": committed, "done": done, "next": _next(done)} if done else None,
+        "in_progress": _in_progress(workspace, config, committed),
         "taxonomy": list(now.taxonomy),
         "labels": {
             "per_class": answers.counts(),
@@ -59,18 +64,22 @@ def status(config: Config) -> dict[str, Any]:
         },
         "asked": len(asked),
         "open_questions": len(set(asked) - answers.heard()),
-        "stop": reason_to_stop(workspace, config),
-        "lease": _lease(config),
+        "stop": reason_to_stop(workspace, config, files),
+        "lease": _lease(workspace),
     }
 
 
-def _next(done: list[str]) -> str:
-    return next((step for step, _ in STEPS if step not in done), STEPS[-1][0])
+def _in_progress(workspace: Workspace, config: Config, index: int) -> dict[str, Any] | None:
+    """Return the steps done and the next one, of a round begun."""
+    steps = steps_of(config)
+    done = [step.name for step in steps if step.done(workspace, index)]
+    following = next((step.name for step in steps if step.name not in done), COMMIT.name)
+    return {"round": index, "done": done, "next": following} if done else None
 
 
-def _lease(config: Config) -> dict[str, Any] | None:
+def _lease(workspace: Workspace) -> dict[str, Any] | None:
     try:
-        held = lease_record(open_workspace(config).store.get(LEASE))
+        held = lease_record(workspace.store.get(keys.LEASE))
     except ArtefactMissing:
         return None
     if not in_force(held):

@@ -55,7 +55,7 @@ class Row:
 
 
 def read_rows(
-    files: Sequence[str], config: Config, annotator: str, refused: list[Note]
+    files: Sequence[str], config: Config, *, annotator: str, refused: list[Note]
 ) -> tuple[list[Row], int]:
     """The rows that say something, and how many don't.
 
@@ -81,7 +81,7 @@ def read_rows(
                 continue
             values["annotator"] = values.get("annotator") or annotator
             try:
-                rows.append(_row(file, answer, values, classes, hint))
+                rows.append(_row(file, answer, values, classes=classes, hint=hint))
             except LabelError as error:
                 name = "" if values.get("id") is None else str(values["id"])
                 refused.append({"file": file, "where": answer.where, "id": name, "why": str(error)})
@@ -107,7 +107,9 @@ def _tidy(name: str, value: Any, classes: Collection[str]) -> Any:
     return None if value == "" or value != value else value
 
 
-def _row(file: str, answer: Answer, values: Mapping[str, Any], classes: Collection[str], hint: Hints) -> Row:
+def _row(
+    file: str, answer: Answer, values: Mapping[str, Any], *, classes: Collection[str], hint: Hints
+) -> Row:
     if answer.problem is not None:
         raise LabelError(answer.problem)
     status, label = values.get("status"), values.get("label")

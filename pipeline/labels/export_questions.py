@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import pyarrow as pa
@@ -15,7 +15,7 @@ import pyarrow as pa
 from pipeline.config.project import Config
 from pipeline.errors import UserError
 from pipeline.images.thumbnail import png_uri, thumbnail
-from pipeline.labels.batches import batches, read_labels
+from pipeline.labels.files import LabelFiles
 from pipeline.labels.forms import QUESTIONS, WRITERS
 from pipeline.labels.label_studio import interface, to_tasks
 from pipeline.labels.tables import MAX_BYTES
@@ -24,9 +24,10 @@ from pipeline.pool.pieces import Failure
 from pipeline.pool.shards import form_of
 from pipeline.store.opening import Store, open_store
 from pipeline.store.s3_client import presigned
+from pipeline.workspace import keys
 from pipeline.workspace.artefacts import Workspace, open_workspace
+from pipeline.workspace.folder import Folder
 from pipeline.workspace.frozen import latest
-from pipeline.workspace.keys import round_key
 
 ENDS: Final[Mapping[str, str]] = {
     "csv": ".csv",
@@ -43,14 +44,33 @@ def fingerprint(image: bytes) -> str:
     return f"sha256:{hashlib.sha256(image).hexdigest()}"
 
 
+@dataclass(frozen=True)
+class Pictures:
+    """The form in which images are shown.
+
+    Args:
+        images: `uri`, `presigned` or `embedded`; by default `uri` for a table about image objects, else `embedded`.
+        hours: how long presigned links hold; they let everybody read who has them.
+    """
+
+    images: str | None = None
+    hours: int = MAX_HOURS
+
+    def of(self, form: str, rows: Sequence[Mapping[str, Any]]) -> Pictures:
+        """Return what is asked for, or suits the form and pool."""
+        return replace(self, images=self.images or _sensible(form, rows))
+
+
+BY_FORM: Final = Pictures()
+
+
 def export(
     config: Config,
     form: str,
     out: str,
     *,
     index: int | None = None,
-    images: str | None = None,
-    hours: int = MAX_HOURS,
+    pictures: Pictures = BY_FORM,
     everything: bool = False,
 ) -> dict[str, Any]:
     """Write a committed round's questions to a new file.
@@ -60,8 +80,7 @@ def export(
         form: one of `ENDS`.
         out: path or URI of the file, which must not exist; its name ends as `ENDS` says.
         index: the round; the last one by default.
-        images: `uri`, `presigned` or `embedded`; by default `uri` for a table about image objects, else `embedded`.
-        hours: how long presigned links hold; they let everybody read who has them.
+        pictures: how the images are shown.
         everything: also questions that are answered already.
 
     Returns:
@@ -77,10 +96,10 @@ def export(
     workspace.check(config)
     chosen = workspace.committed_round(index)
     config = latest(workspace, config)
-    answered = read_labels(workspace, batches(workspace), config.taxonomy).answered()
-    query = workspace.read_table(round_key(chosen, "query.parquet")).to_pylist()
+    answered = LabelFiles.read(workspace).labels(config.taxonomy).answered()
+    query = Folder.of_round(workspace, chosen).read_table(keys.QUERY).to_pylist()
     rows = [row for row in query if everything or row["id"] not in answered]
-    shown, gone = _look(rows, config, images or _sensible(form, rows), hours)
+    shown, gone = _look(rows, config, pictures.of(form, rows))
     if sum(len(columns["image"]) for columns in shown.values()) > MAX_BYTES:
         raise UserError(
             f"{len(shown)} embedded images make a file too large to be read back; use --images uri"
@@ -107,7 +126,7 @@ def _open_before(workspace: Workspace, index: int, others: frozenset[str]) -> di
     """How many questions of each earlier round are open and not among the others."""
     found = {}
     for earlier in range(index):
-        asked = workspace.read_table(round_key(earlier, "query.parquet"), ["id"])["id"].to_pylist()
+        asked = Folder.of_round(workspace, earlier).read_table(keys.QUERY, ["id"])["id"].to_pylist()
         if left := len(set(asked) - others):
             found[earlier] = left
     return found
@@ -155,15 +174,15 @@ class _Look:
 
 
 def _look(
-    rows: Sequence[Mapping[str, Any]], config: Config, images: str, hours: int
+    rows: Sequence[Mapping[str, Any]], config: Config, pictures: Pictures
 ) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
     """By id: the columns `image` and `fingerprint`, or why the image can't be shown."""
-    link = _link(images, hours, config)
+    link = _link(pictures, config)
     wanted: dict[str, list[str]] = {}
     for row in rows:
         if link is not None and form_of(row["uri"]) != "image":
             raise UserError(
-                f"--images {images}: {row['uri']} is no image but holds many; use --images embedded"
+                f"--images {pictures.images}: {row['uri']} is no image but holds many; use --images embedded"
             )
         wanted.setdefault(row["uri"], []).append(row["id"])
     uris = {row["id"]: row["uri"] for row in rows}
@@ -176,10 +195,10 @@ def _look(
     return shown, gone
 
 
-def _link(images: str, hours: int, config: Config) -> Callable[[str], str] | None:
+def _link(pictures: Pictures, config: Config) -> Callable[[str], str] | None:
     """What makes a link of an image object's URI; None where images are embedded."""
-    if images == "embedded":
+    if pictures.images == "embedded":
         return None
-    if images == "uri":
+    if pictures.images == "uri":
         return str
-    return lambda uri: presigned(uri, config.storage, hours * 3600)
+    return lambda uri: presigned(uri, config.storage, pictures.hours * 3600)

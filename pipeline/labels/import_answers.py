@@ -7,10 +7,10 @@ batches it learns from.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,17 +18,17 @@ import pyarrow.compute as pc
 from pipeline.config.project import Config
 from pipeline.encoding import canonical, to_parquet
 from pipeline.labels.answers import Hints, Note, Row, read_rows
-from pipeline.labels.batches import batches, read_batches
 from pipeline.labels.export_questions import fingerprint
+from pipeline.labels.files import LabelFiles, label_keys
 from pipeline.labels.tally import Labels, last_answers
 from pipeline.pool.lookup import look_at
 from pipeline.pool.pieces import Failure
 from pipeline.types import LABELS
+from pipeline.workspace import keys
 from pipeline.workspace.artefacts import Workspace, open_workspace
+from pipeline.workspace.folder import Folder
 from pipeline.workspace.frozen import latest
-from pipeline.workspace.keys import PREFIX, round_key
-
-_NUMBER: Final = re.compile(rf"{PREFIX}(\d{{3}})-")
+from pipeline.workspace.keys import batch_number, import_key
 
 
 def take_in(
@@ -56,19 +56,18 @@ def take_in(
     workspace.check(config)
     workspace.committed_round(None)
     config = latest(workspace, config)
-    earlier = pa.concat_tables(
-        [LABELS.empty_table(), *read_batches(workspace, batches(workspace), config.taxonomy)]
-    )
-    asked = _asked(workspace)
-    refused: list[Note] = []
-    remarks: list[Note] = []
+    tables = LabelFiles.read(workspace).tables(config.taxonomy)
+    earlier = pa.concat_tables([LABELS.empty_table(), *tables])
+    questions = _Questions(workspace, config, _asked(workspace))
+    notes = _Notes()
 
-    rows, left_open = read_rows(files, config, annotator, refused)
-    rows = _asked_about(workspace, rows, asked, refused)
-    rows, known = _new(rows, earlier, refused, remarks)
-    rows = _of_this_image(rows, asked, config, refused)
+    rows, left_open = read_rows(files, config, annotator=annotator, refused=notes.refused)
+    rows = _asked_about(rows, questions, notes)
+    rows, known = _new(rows, earlier, notes)
+    rows = _of_this_image(rows, questions, notes)
 
-    taken = sorted(rows, key=lambda row: (row.id, row.annotator)) if partial or not refused else []
+    good = partial or not notes.refused
+    taken = sorted(rows, key=lambda row: (row.id, row.annotator)) if good else []
     batch = pa.Table.from_pylist([vars(row) for row in taken], schema=LABELS)
     key = _next_key(workspace, batch) if taken else None
     if key is not None and not dry_run:
@@ -78,54 +77,76 @@ def take_in(
         "taken": len(taken),
         "known": known,
         "open": left_open,
-        "refused": refused,
-        "remarks": remarks,
+        "refused": notes.refused,
+        "remarks": notes.remarks,
         "disagree": _disagreements(earlier, batch),
         "batch": None if key is None else workspace.store.url(key),
         "written": key is not None and not dry_run,
     }
 
 
+@dataclass(frozen=True)
+class _Questions:
+    """The questions so far: the URI of each id, and their project."""
+
+    workspace: Workspace
+    config: Config
+    uris: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class _Notes:
+    """Notes on rows: refusals, and remarks on those without effect."""
+
+    refused: list[Note] = field(default_factory=list)
+    remarks: list[Note] = field(default_factory=list)
+
+    def refuse(self, row: Row, why: str) -> None:
+        """Take note of a row that is refused."""
+        self.refused.append(row.note(why))
+
+    def remark(self, row: Row, why: str) -> None:
+        """Take note of a row that makes no difference."""
+        self.remarks.append(row.note(why))
+
+
 def _asked(workspace: Workspace) -> dict[str, str]:
     """The URI of each id that a committed round has asked about."""
-    found: dict[str, str] = {}
+    uris: dict[str, str] = {}
     for index in range(workspace.committed()):
-        query = workspace.read_table(round_key(index, "query.parquet"), ["id", "uri"])
-        found |= dict(zip(query["id"].to_pylist(), query["uri"].to_pylist(), strict=True))
-    return found
+        query = Folder.of_round(workspace, index).read_table(keys.QUERY, ["id", "uri"])
+        uris |= dict(zip(query["id"].to_pylist(), query["uri"].to_pylist(), strict=True))
+    return uris
 
 
 # ---------------------------------------------------------------------------------------------- the checks
 
 
-def _asked_about(
-    workspace: Workspace, rows: Sequence[Row], asked: Mapping[str, str], refused: list[Note]
-) -> list[Row]:
-    strange = {row.id for row in rows} - set(asked)
-    pool = _in_pool(workspace, strange) if strange else frozenset()
+def _asked_about(rows: Sequence[Row], questions: _Questions, notes: _Notes) -> list[Row]:
+    uris = questions.uris
+    strange = {row.id for row in rows} - set(uris)
+    pool = _in_pool(questions.workspace, strange) if strange else frozenset()
     hint = Hints()
     for row in rows:
         if row.id in pool:
-            refused.append(row.note("no committed round has asked about it"))
+            notes.refuse(row, "no committed round has asked about it")
         elif row.id in strange:
-            refused.append(row.note(f"unknown id; {hint(row.id[:200], asked)}"))
-    return [row for row in rows if row.id in asked]
+            notes.refuse(row, f"unknown id; {hint(row.id[:200], uris)}")
+    return [row for row in rows if row.id in uris]
 
 
 def _in_pool(workspace: Workspace, ids: Collection[str]) -> frozenset[str]:
     """Those of some ids that the last committed round has scored; memory of one row group."""
     wanted = pa.array(sorted(ids), pa.string())
-    prefix = round_key(workspace.committed_round(None), "scores/")
+    last = Folder.of_round(workspace, workspace.committed_round(None))
     found: set[str] = set()
-    for key in workspace.keys(prefix):
-        for part in workspace.row_groups(key, ["id"]):
+    for name in last.names(keys.SCORES):
+        for part in last.row_groups(name, ["id"]):
             found.update(part["id"].filter(pc.is_in(part["id"], value_set=wanted)).to_pylist())
     return frozenset(found)
 
 
-def _new(
-    rows: Sequence[Row], earlier: pa.Table, refused: list[Note], remarks: list[Note]
-) -> tuple[list[Row], int]:
+def _new(rows: Sequence[Row], earlier: pa.Table, notes: _Notes) -> tuple[list[Row], int]:
     """What is new: one row of each annotator about each id, and how many rows are known."""
     ids = pa.array(sorted({row.id for row in rows}), pa.string())
     mine = earlier.filter(pc.is_in(earlier["id"], value_set=ids))
@@ -141,9 +162,7 @@ def _new(
     for row in rows:
         by_author.setdefault((row.id, row.annotator), []).append(row)
         if row.stored in overruled:
-            remarks.append(
-                row.note("said before and overruled since; to say it again, give a later time in 'at'")
-            )
+            notes.remark(row, "said before and overruled since; to say it again, give a later time in 'at'")
     kept: list[Row] = []
     known = 0
     for author, said in by_author.items():
@@ -151,19 +170,19 @@ def _new(
         known += len(said) - len(fresh)
         times = [row.at for row in said] + [standing[author][-1] if author in standing else None]
         newest = max((at for at in times if at is not None), default=None)
-        kept += _agreed([row for row in fresh if not _late(row, newest, remarks)], refused, remarks)
+        kept += _agreed([row for row in fresh if not _late(row, newest, notes)], notes)
     return kept, known
 
 
-def _late(row: Row, newest: datetime | None, remarks: list[Note]) -> bool:
+def _late(row: Row, newest: datetime | None, notes: _Notes) -> bool:
     """Whether the annotator has said something later; who gives no time says it now."""
     late = row.at is not None and newest is not None and row.at < newest
     if late:
-        remarks.append(row.note("the same annotator has answered later"))
+        notes.remark(row, "the same annotator has answered later")
     return late
 
 
-def _agreed(rows: Sequence[Row], refused: list[Note], remarks: list[Note]) -> list[Row]:
+def _agreed(rows: Sequence[Row], notes: _Notes) -> list[Row]:
     """The first of an annotator's rows about an id if they agree, none of them if they don't."""
     firsts: dict[tuple[Any, ...], Row] = {}
     for row in rows:
@@ -173,29 +192,28 @@ def _agreed(rows: Sequence[Row], refused: list[Note], remarks: list[Note]) -> li
         for row in rows:
             other = next(first for said, first in firsts.items() if said != row.said)
             mine, theirs = _said(row.status, row.label), _said(other.status, other.label)
-            refused.append(row.note(f"{who} says {mine} here, and {theirs} in {other.place}"))
+            notes.refuse(row, f"{who} says {mine} here, and {theirs} in {other.place}")
         return []
-    remarks += [row.note(f"says what {rows[0].place} says already") for row in rows[1:]]
+    for row in rows[1:]:
+        notes.remark(row, f"says what {rows[0].place} says already")
     return list(rows[:1])
 
 
-def _of_this_image(
-    rows: Sequence[Row], asked: Mapping[str, str], config: Config, refused: list[Note]
-) -> list[Row]:
+def _of_this_image(rows: Sequence[Row], questions: _Questions, notes: _Notes) -> list[Row]:
     """The rows whose image is the one that was shown; of those without a fingerprint nobody can say."""
     wanted: dict[str, list[str]] = {}
     for name in {row.id: None for row in rows if row.fingerprint is not None}:
-        wanted.setdefault(asked[name], []).append(name)
-    now = dict(look_at(wanted, config, fingerprint))
+        wanted.setdefault(questions.uris[name], []).append(name)
+    now = dict(look_at(wanted, questions.config, fingerprint))
     kept = []
     for row in rows:
         found = now.get(row.id)
         if row.fingerprint is None or found == row.fingerprint:
             kept.append(row)
         elif isinstance(found, Failure):
-            refused.append(row.note(f"its image is not as it was shown: {found.reason}"))
+            notes.refuse(row, f"its image is not as it was shown: {found.reason}")
         else:
-            refused.append(row.note("its image has changed since it was shown"))
+            notes.refuse(row, "its image has changed since it was shown")
     return kept
 
 
@@ -207,13 +225,12 @@ def _next_key(workspace: Workspace, batch: pa.Table) -> str:
     rows = [[v.astimezone(UTC).isoformat() if isinstance(v, datetime) else v for v in row.values()]
             for row in batch.to_pylist()]  # fmt: skip
     digest = hashlib.sha256(canonical(rows)).hexdigest()[:16]
-    keys = [key for key in batches(workspace) if _NUMBER.match(key)]
-    last = max(keys, default="")
-    found = _NUMBER.match(last)
-    number = max(workspace.committed(), int(found[1]) if found else 0)
-    turn = sum(key.startswith(f"{PREFIX}{number:03d}-import-") for key in keys)
-    key = f"{PREFIX}{number:03d}-import-{turn:04d}-{digest}.parquet"
-    return key if key > last else f"{PREFIX}{number + 1:03d}-import-0000-{digest}.parquet"
+    numbered = [key for key in label_keys(workspace) if batch_number(key) is not None]
+    last = max(numbered, default="")
+    number = max(workspace.committed(), batch_number(last) or 0)
+    turn = sum(key.startswith(keys.imports_prefix(number)) for key in numbered)
+    key = import_key(number, turn, digest)
+    return key if key > last else import_key(number + 1, 0, digest)
 
 
 def _disagreements(earlier: pa.Table, batch: pa.Table) -> list[dict[str, Any]]:

@@ -95,7 +95,7 @@ def _annotations(task: Mapping[str, Any], where: str) -> Iterator[Answer]:
             yield Answer(place, {}, "an annotation without a list of results")
             continue
         controls, others = _clicked(annotation.get("result", []))
-        answer = _answer(place, controls, annotation, annotation.get("completed_by"))
+        answer = _answer(place, controls, annotation, who=annotation.get("completed_by"))
         if annotation.get("was_cancelled") is True:
             yield Answer(place, {**answer.values, "label": None, "status": "skipped"})
         elif others and not controls:
@@ -129,10 +129,12 @@ def _flat(task: Mapping[str, Any], where: str) -> Answer:
             value = value.get("text" if name == "proposed" else "choices")
         if value is not None and value != "":
             controls[name] = value if isinstance(value, list) else [value]
-    return _answer(where, controls, task, task.get("annotator"))
+    return _answer(where, controls, task, who=task.get("annotator"))
 
 
-def _answer(where: str, controls: Mapping[str, Sequence[Any]], made: Mapping[str, Any], who: Any) -> Answer:
+def _answer(
+    where: str, controls: Mapping[str, Sequence[Any]], made: Mapping[str, Any], *, who: Any
+) -> Answer:
     at = made.get("updated_at") or made.get("created_at")
     values: dict[str, Any] = {"label": None, "status": None, "annotator": _annotator(who), "at": at}
     several = [name for name, chosen in controls.items() if len(chosen) > 1]

@@ -16,8 +16,8 @@ import pyarrow.compute as pc
 
 from pipeline.config.project import Config
 from pipeline.errors import ConfigError, LabelError, nearest
-from pipeline.labels.batches import label_table, read_file
 from pipeline.labels.checks import check_batch
+from pipeline.labels.tables import label_table, read_tables
 from pipeline.types import Label, LabelStatus
 
 KINDS: Final = ("known", "unknown", "far")
@@ -44,7 +44,7 @@ def read_truth(config: Config) -> Truth:
     """
     uri = config.truth_uri
     assert uri is not None  # the config refuses a simulated oracle without it
-    table = read_file(uri, config)
+    table = read_tables(uri, config.storage)
     for name in ("id", "label", "kind"):
         if name not in table.column_names:
             raise LabelError(
@@ -96,7 +96,7 @@ def initial(config: Config) -> pa.Table:
         LabelError: the file is wrong, or a class has too few truths.
     """
     if config.oracle.initial is not None:
-        table = read_file(config.oracle.initial, config)
+        table = read_tables(config.oracle.initial, config.storage)
         checked = check_batch(table, f"oracle.initial: {config.oracle.initial}", config.taxonomy)
         if not pc.any(pc.equal(checked["status"], "labeled")).as_py():
             raise LabelError(f"oracle.initial: {config.oracle.initial} holds no label to start from")

@@ -1,20 +1,50 @@
-"""Tables that people wrote: Parquet files read within bounds, and the columns that labels need."""
+"""Tables of labels, read within bounds."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.config.sections import Storage
 from pipeline.errors import LabelError, nearest
+from pipeline.store.opening import open_store
+from pipeline.types import LABELS, Label
 
 MAX_BYTES: Final = 1 << 30  # of a file
 MAX_ROWS: Final = 10_000_000
 MAX_HELD: Final = 4 << 30  # bytes that a small file may unfold into
 _BATCH = 4096
+
+
+def label_table(labels: Iterable[Label]) -> pa.Table:
+    """Return labels as the table of a label file, by id."""
+    rows = sorted(labels, key=lambda label: label.id)
+    columns = {name: [getattr(row, name) for row in rows] for name in LABELS.names}
+    return pa.table(columns, schema=LABELS)
+
+
+def read_tables(uri: str, storage: Storage) -> pa.Table:
+    """Read labels or truths: a Parquet object, or all of a folder.
+
+    Raises:
+        LabelError: nothing there, or nothing that can be read.
+    """
+    store = open_store(uri, storage)
+    tables = []
+    for entry in store.list():
+        if entry.key == "" or entry.key.endswith(".parquet"):
+            with store.open(entry.key) as file:
+                tables.append(read_foreign(file, store.url(entry.key)))
+    if not tables:
+        raise LabelError(f"{uri}: does not exist or holds no Parquet file")
+    try:
+        return pa.concat_tables(tables, promote_options="permissive")
+    except pa.ArrowException as error:
+        raise LabelError(f"{uri}: its files do not fit together: {' '.join(str(error).split())}") from None
 
 
 def read_foreign(file: pa.NativeFile, place: str, columns: Sequence[str] | None = None) -> pa.Table:
@@ -66,7 +96,7 @@ def check_size(size: int, place: str) -> None:
 
 @contextmanager
 def not_parquet(place: str) -> Iterator[None]:
-    """One that can't be read is people's to put right."""
+    """Raise `LabelError` for a file that is not Parquet."""
     try:
         yield
     except (pa.ArrowException, OSError, ValueError) as error:

@@ -1,4 +1,9 @@
-"""What answers add up to."""
+"""The sum of answers.
+
+Of each annotator the last answer to an id counts. Where nobody is named, an answer simply overrules what came before
+it, and is overruled by what comes after. Among several annotators the majority decides; who skipped has no vote. A tie
+is no answer: the id may be asked about again.
+"""
 
 from __future__ import annotations
 

@@ -24,20 +24,22 @@ from pipeline.pool.parquet import groups
 from pipeline.pool.source import PoolSource
 from pipeline.store.opening import open_store
 from pipeline.types import Listed
+from pipeline.workspace.records import Evaluation
 
 
-def test_accuracy(network: Network, config: Config, cluster: Cluster) -> dict[str, Any] | None:
-    """Share of the held-out test images whose class is predicted; None without a test set.
+def test_accuracy(network: Network, config: Config, cluster: Cluster) -> Evaluation:
+    """Find the share of the held-out test images whose class is predicted; empty without a test set.
 
-    Returns:
-        `accuracy` over the `images` of classes in the taxonomy, `per_class`, and `open_accuracy`, over the test set
-        with its `undiscovered` images, which nothing can get right.
+    Args:
+        network: the round's classifier.
+        config: with `test_uri`.
+        cluster: where images are read and predicted.
 
     Raises:
         PoolError: a missing column. LabelError: a label outside a taxonomy that is closed.
     """
     if config.test_uri is None:
-        return None
+        return Evaluation()
     found = list(groups(PoolSource.of(config).beside(config.test_uri)))
     remote: Any = ray.remote(num_cpus=cluster.actor_cpus, num_gpus=cluster.actor_gpus)
     run = remote(_predict)
@@ -52,13 +54,13 @@ def test_accuracy(network: Network, config: Config, cluster: Cluster) -> dict[st
     per_class = {
         name: float(right[truth == i].mean()) for i, name in enumerate(config.taxonomy) if (truth == i).any()
     }
-    return {
-        "accuracy": float(right[known].mean()),
-        "images": int(known.sum()),
-        "per_class": per_class,
-        "open_accuracy": float(right.mean()),
-        "undiscovered": int((~known).sum()),
-    }
+    return Evaluation(
+        accuracy=float(right[known].mean()),
+        images=int(known.sum()),
+        per_class=per_class,
+        open_accuracy=float(right.mean()),
+        undiscovered=int((~known).sum()),
+    )
 
 
 def _predict(

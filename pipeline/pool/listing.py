@@ -28,7 +28,8 @@ from pipeline.pool.shards import Unit, ids_of, survey, units
 from pipeline.pool.snapshot import Changes, Snapshot, SnapshotWriter, listed_objects, load_shards
 from pipeline.pool.source import PoolSource
 from pipeline.types import Listed
-from pipeline.workspace.artefacts import Workspace
+from pipeline.workspace import keys
+from pipeline.workspace.folder import Folder
 
 TASK_OBJECTS = 1024  # image objects a task looks at together, or
 TASK_FILES = 8  # files
@@ -71,23 +72,21 @@ class _Found:
 
 @working("listing the pool")
 def freeze(
-    workspace: Workspace,
-    prefix: str,
+    folder: Folder,
     config: Config,
     *,
     cluster: Cluster,
     wanted: Sequence[str] = (),
-    earlier: str | None = None,
+    earlier: Folder | None = None,
 ) -> Listing:
-    """List the pool of a config below `prefix`, and find wanted ids and ids that stand twice.
+    """List the pool of a config into a folder, and find wanted ids and ids that stand twice.
 
     Args:
-        workspace: where the snapshot goes.
-        prefix: of its keys.
+        folder: where the snapshot goes.
         config: pool, storage and `scoring.max_quarantined`, which limits how many ids may stand twice.
         cluster: what the work runs on.
         wanted: ids whose places are needed.
-        earlier: prefix of an earlier snapshot to compare with.
+        earlier: an earlier snapshot's folder, to compare with.
 
     Raises:
         PoolError: nothing there, a column is missing, or too many ids stand twice.
@@ -95,8 +94,8 @@ def freeze(
         StageFailed: workers were lost, more often than Ray tries again.
     """
     source = PoolSource.of(config)
-    writer = SnapshotWriter(workspace, prefix)
-    changes = Changes(listed_objects(workspace, earlier)) if earlier is not None else None
+    writer = SnapshotWriter(folder)
+    changes = Changes(listed_objects(earlier)) if earlier is not None else None
     shared = ray.put(pa.array(sorted(set(wanted)), pa.string()))
     survey_units: Any = ray.remote(num_cpus=cluster.task_cpus, num_returns=2)(_survey_units)
     pending: deque[Any] = deque()
@@ -131,7 +130,9 @@ def freeze(
     if not len(snapshot):
         raise PoolError(f"pool.uri: {config.pool.uri} holds no rows")
     counts = None if changes is None else {n: getattr(changes, n) for n in ("new", "changed", "vanished")}
-    return Listing(snapshot, found, _duplicates(snapshot, hashes, config, cluster=cluster), other, counts)
+    duplicates = _duplicates(snapshot, hashes, config, cluster=cluster)
+    folder.write_table(keys.DUPLICATES, duplicates)
+    return Listing(snapshot, found, duplicates, other, counts)
 
 
 def _tasks(listed: Iterable[Unit]) -> Iterator[list[Unit]]:
@@ -243,7 +244,7 @@ def _named(
 
 def _names_at(one: Snapshot, rows: NDArray[np.int64], config: Config) -> tuple[list[str], list[str]]:
     """On a worker: where some rows of a shard are, for people, and their ids."""
-    (shard,) = load_shards(one.workspace, one.prefix, one.table)
+    (shard,) = load_shards(one.folder, one.table)
     names = ids_of(shard, PoolSource.of(config))
     alone = len(shard.listed) == 1
     where = [f"{shard.place} row {row}" if alone else shard.listed[row].uri for row in rows.tolist()]

@@ -33,7 +33,7 @@ def pixels_of(
     source = PoolSource.of(config)
     transform = config.model.transform(config.scoring.max_pixels)
     chosen = [i for i, number in enumerate(snapshot.numbers.tolist()) if number in wanted]
-    for shard in load_shards(snapshot.workspace, snapshot.prefix, snapshot.take(chosen).table):
+    for shard in load_shards(snapshot.folder, snapshot.take(chosen).table):
         ids = ids_of(shard, source)
         first = {name: row for row, name in reversed(list(enumerate(ids)))}
         rows = {first[name]: name for name in wanted[shard.shard] if name in first}

@@ -33,7 +33,7 @@ class ReadTask:
 
 def read_rows(one: Snapshot, rows: Sequence[Mapping[str, Any]], config: Config) -> tuple[pa.Table, pa.Table]:
     """Rows of one shard by their places: a `DECODED` table of the good ones and a `BROKEN` one of the others."""
-    (shard,) = load_shards(one.workspace, one.prefix, one.table)
+    (shard,) = load_shards(one.folder, one.table)
     how = Reading(PoolSource.of(config))
     transform = config.model.transform(config.scoring.max_pixels)
     return reading.read_places(shard, rows, reading=how, transform=transform, apart=deaths() > 0)

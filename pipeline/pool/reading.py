@@ -21,7 +21,7 @@ from pipeline.pool.pieces import Failure, Piece, Reading, places
 from pipeline.pool.shards import ids_of, pieces
 from pipeline.pool.snapshot import load_shards
 from pipeline.types import Shard
-from pipeline.workspace.artefacts import Workspace
+from pipeline.workspace.folder import Folder
 
 DEATHS = 6  # of tasks, after which a shard is given up
 
@@ -55,8 +55,7 @@ class ReadShards:
     `refused` says why some rows of some shards are not to be scored: {shard: {row: reason}}.
     """
 
-    workspace: Workspace
-    prefix: str
+    folder: Folder
     reading: Reading
     transform: Transform
     batch_size: int
@@ -68,7 +67,7 @@ class ReadShards:
         `deaths` is how many processes have died at this work before: with the second, images are decoded apart,
         so that the one that kills is found; in the end the shards are given up.
         """
-        for shard in load_shards(self.workspace, self.prefix, shards):
+        for shard in load_shards(self.folder, shards):
             found = self._given_up(shard, deaths) if deaths >= DEATHS else pieces(shard, self.reading)
             yield from self._batches(shard, found, apart=deaths >= 2)
 

@@ -20,30 +20,24 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline.types import SHARDS, SNAPSHOT, Listed, Shard
-from pipeline.workspace.artefacts import Workspace
-from pipeline.workspace.keys import shards_key
+from pipeline.workspace import keys
+from pipeline.workspace.folder import Folder
 
 PART_ROWS = 65_536
 _GROUP_ROWS = 4096  # of a part: what a worker reads to find one shard
-
-
-def part_key(prefix: str, part: int) -> str:
-    """Key of a part of the listing."""
-    return f"{prefix}pool/{part:05d}.parquet"
 
 
 @dataclass(frozen=True)
 class Snapshot:
     """A frozen listing; `table` holds `SHARDS` rows, all of them or some."""
 
-    workspace: Workspace
-    prefix: str
+    folder: Folder
     table: pa.Table
 
     @classmethod
-    def read(cls, workspace: Workspace, prefix: str) -> Snapshot:
-        """The listing below a prefix."""
-        return cls(workspace, prefix, workspace.read_table(shards_key(prefix)))
+    def read(cls, folder: Folder) -> Snapshot:
+        """Read the listing in a folder."""
+        return cls(folder, folder.read_table(keys.SHARDS))
 
     @property
     def numbers(self) -> NDArray[np.int32]:
@@ -61,37 +55,37 @@ class Snapshot:
 
     def take(self, places: Sequence[int] | NDArray[Any]) -> Snapshot:
         """Some of the shards, by their places in `table`."""
-        return Snapshot(self.workspace, self.prefix, self.table.take(pa.array(places, pa.int64())))
+        return Snapshot(self.folder, self.table.take(pa.array(places, pa.int64())))
 
     def digest(self) -> str:
         """SHA-256 over the listing, each part of it and the shards' ids."""
         parts = sorted(set(self.table["part"].to_pylist()))
-        keys = [*(part_key(self.prefix, part) for part in parts), shards_key(self.prefix)]
-        return hashlib.sha256("".join(self.workspace.digest(key) for key in keys).encode()).hexdigest()
+        names = [*map(keys.listing_part_key, parts), keys.SHARDS]
+        return hashlib.sha256("".join(self.folder.digest(name) for name in names).encode()).hexdigest()
 
 
-def load_shards(workspace: Workspace, prefix: str, table: pa.Table) -> Iterator[Shard]:
+def load_shards(folder: Folder, table: pa.Table) -> Iterator[Shard]:
     """The shards of `SHARDS` rows with the objects they list; of each part, only what holds them is read."""
     rows = zip(table["part"].to_pylist(), table["shard"].to_pylist(), strict=True)
     for part, run in itertools.groupby(rows, key=operator.itemgetter(0)):
         numbers = [number for _, number in run]
         listed: dict[int, list[Listed]] = {number: [] for number in numbers}
-        for row in _entries(workspace, part_key(prefix, part), numbers).to_pylist():
+        for row in _entries(folder, keys.listing_part_key(part), numbers).to_pylist():
             listed[row.pop("shard")].append(Listed(**row))
         for number in numbers:
             yield Shard(number, tuple(listed[number]))
 
 
-def load_shard(workspace: Workspace, prefix: str, *, part: int, number: int) -> Shard:
+def load_shard(folder: Folder, *, part: int, number: int) -> Shard:
     """One shard with the objects it lists."""
-    (shard,) = load_shards(workspace, prefix, pa.table({"part": [part], "shard": [number]}))
+    (shard,) = load_shards(folder, pa.table({"part": [part], "shard": [number]}))
     return shard
 
 
-def _entries(workspace: Workspace, key: str, numbers: Sequence[int]) -> pa.Table:
+def _entries(folder: Folder, name: str, numbers: Sequence[int]) -> pa.Table:
     """The `SNAPSHOT` rows of some shards of a part, found by the row groups' statistics."""
     low, high = min(numbers), max(numbers)
-    with workspace.undamaged(key), workspace.store.open(key) as file:
+    with folder.undamaged(name), folder.open(name) as file:
         parquet = pq.ParquetFile(file)
         meta = parquet.metadata
         spans = [meta.row_group(i).column(0).statistics for i in range(meta.num_row_groups)]
@@ -103,9 +97,8 @@ def _entries(workspace: Workspace, key: str, numbers: Sequence[int]) -> pa.Table
 class SnapshotWriter:
     """Writes a listing as it streams in: memory of one part, and of a row a shard."""
 
-    def __init__(self, workspace: Workspace, prefix: str) -> None:
-        self._workspace = workspace
-        self._prefix = prefix
+    def __init__(self, folder: Folder) -> None:
+        self._folder = folder
         self._pending: list[dict[str, Any]] = []
         self._part = 0
         self._shards: dict[str, list[Any]] = {name: [] for name in SHARDS.names}
@@ -124,25 +117,26 @@ class SnapshotWriter:
     def close(self) -> Snapshot:
         """Write what is left, the table of shards last."""
         self._flush()
-        for key in self._workspace.keys(f"{self._prefix}pool/"):  # of an attempt that listed more
-            if key >= part_key(self._prefix, self._part):
-                self._workspace.store.delete(key)
+        for name in self._folder.names(keys.POOL):  # of an attempt that listed more
+            if name >= keys.listing_part_key(self._part):
+                self._folder.delete(name)
         table = pa.table(self._shards, schema=SHARDS)
-        self._workspace.write_table(shards_key(self._prefix), table)
-        return Snapshot(self._workspace, self._prefix, table)
+        self._folder.write_table(keys.SHARDS, table)
+        return Snapshot(self._folder, table)
 
     def _flush(self) -> None:
         if self._pending:
             table = pa.Table.from_pylist(self._pending, schema=SNAPSHOT)
-            self._workspace.write_table(part_key(self._prefix, self._part), table, row_group_size=_GROUP_ROWS)
+            name = keys.listing_part_key(self._part)
+            self._folder.write_table(name, table, row_group_size=_GROUP_ROWS)
             self._part += 1
             self._pending = []
 
 
-def listed_objects(workspace: Workspace, prefix: str) -> Iterator[tuple[str, str]]:
+def listed_objects(folder: Folder) -> Iterator[tuple[str, str]]:
     """(uri, etag) of each object of a listing, in its order; memory of one part."""
     last = None
-    for table in workspace.tables(f"{prefix}pool/", ["uri", "etag"]):
+    for table in folder.tables(keys.POOL, ["uri", "etag"]):
         for uri, etag in zip(table["uri"].to_pylist(), table["etag"].to_pylist(), strict=True):
             if uri != last:
                 yield uri, etag

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from pipeline.labels.oracle import KINDS, Truth
 from pipeline.score.files import each_file
-from pipeline.workspace.artefacts import Workspace
+from pipeline.workspace.folder import Folder
 
 BINS = 40
 NAMES = ("pool", *KINDS)
@@ -67,7 +67,7 @@ class Groups:
 
 
 def summarize_scores(
-    workspace: Workspace, prefix: str, score: str, *, truth: Truth | None, labeled: frozenset[str]
+    folder: Folder, score: str, *, truth: Truth | None, labeled: frozenset[str]
 ) -> ScoreSummary:
     """Summarize a score of the whole pool.
 
@@ -83,7 +83,7 @@ def summarize_scores(
         kinds = pa.table({"id": pa.array(truth.kinds, pa.string()), "kind": numbers})
     groups = Groups(pa.array(sorted(labeled), pa.string()), kinds)
     total = Counts(PLACES.empty_table(), 0)
-    for part in each_file(count_rows, workspace, prefix, ["id", score, "is_ood"], score, groups):
+    for part in each_file(count_rows, folder, ["id", score, "is_ood"], score, groups):
         total = add([total, part])
     return summary(total)
 

@@ -28,7 +28,7 @@ def thumbnails(query: Sequence[Mapping[str, Any]], snapshot: Snapshot, config: C
     Where an image lies is read from the score files: of the pool itself, only the shards that hold queried images.
     """
     asked = {row["id"]: row["uri"] for row in query[:MOST]}
-    held = shards_of(snapshot.workspace, snapshot.prefix, asked)
+    held = shards_of(snapshot.folder, asked)
     make = ray.remote(num_cpus=0.25)(_make)
     places = [(place, number) for place, number in enumerate(snapshot.numbers.tolist()) if number in held]
     jobs = [make.remote(snapshot.take([place]), held[number], config) for place, number in places]
@@ -36,7 +36,7 @@ def thumbnails(query: Sequence[Mapping[str, Any]], snapshot: Snapshot, config: C
 
 
 def _make(one: Snapshot, ids: frozenset[str], config: Config) -> dict[str, bytes]:
-    (shard,) = load_shards(one.workspace, one.prefix, one.table)
+    (shard,) = load_shards(one.folder, one.table)
     source = PoolSource.of(config)
     names = ids_of(shard, source)
     wanted = {row for row, name in enumerate(names) if name in ids}

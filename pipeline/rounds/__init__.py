@@ -1,1 +1,1 @@
-"""One round from top to bottom, and rounds one after another."""
+"""Rounds: their steps, one after another."""

@@ -1,4 +1,4 @@
-"""The steps of a round that look at the pool: score all of it, select the best few, ask about them."""
+"""The steps that look at the pool: score, select, ask."""
 
 from __future__ import annotations
 
@@ -12,100 +12,76 @@ from pipeline.ask import selection
 from pipeline.ask import whole_pool as pool_picks
 from pipeline.ask.far_filter import tune_filter
 from pipeline.labels import oracle
-from pipeline.rounds.stored import bank_file, stored_bank, stored_detector, stored_network
+from pipeline.rounds import steps
 from pipeline.rounds.work import Work
 from pipeline.score import job as scoring
 from pipeline.score.account import clear_parts, clear_together
-from pipeline.workspace.keys import DUPLICATES_KEY, answers_key
+from pipeline.workspace import keys
 
 
 def score(work: Work) -> None:
     """Score the whole pool and account for every row of it."""
-    if work.done("account.json"):
-        clear_parts(work.workspace, work.key(""))  # what a run that died here has left
+    if work.done(steps.SCORE):
+        clear_parts(work.folder)  # what a run that died here has left
         return
-    account: scoring.Account | None = None
-    with work.timed("score", lambda: account.images if account else 0):
+    scored: scoring.Scored | None = None
+    with work.timed(steps.SCORE.name, lambda: scored.images if scored else 0):
         live = partial(work.project.tracker.progress, work.index)
-        account = scoring.score_pool(_scoring_job(work), work.project.voice, live)
-        counts = {name: getattr(account, name) for name in ("listed", "scored", "quarantined")}
-        work.workspace.write_json(work.key("account.json"), counts)
-    clear_parts(work.workspace, work.key(""))
-
-
-def _scoring_job(work: Work) -> scoring.Job:
-    bank = stored_bank(work.workspace, work.index)
-    file = bank_file(work.workspace, work.index)
-    duplicates = work.workspace.read_table(work.key(DUPLICATES_KEY))
-    return scoring.prepare(
-        work.workspace,
-        work.key(""),
-        work.snapshot,
-        duplicates,
-        work.network,
-        bank,
-        file,
-        work.config,
-        work.cluster,
-        detector=stored_detector(work.workspace, work.index, work.network, work.config),
-        members=(
-            stored_network(work.workspace, work.index, work.config, member)
-            for member in range(1, work.config.query.networks)
-        ),
-        seed=work.plan["seed"],
-    )
+        models, seed = work.round.models(), work.round.plan.seed
+        job = scoring.prepare(work.round.snapshot, models, work.config, cluster=work.cluster, seed=seed)
+        scored = scoring.score_pool(job, work.project.voice, live)
+        scored.account.write(work.folder)
+    clear_parts(work.folder)
 
 
 def select(work: Work) -> None:
-    """Choose the rows that are worth asking about, as the query's strategy and budgets want them."""
-    if work.done("query.parquet"):
-        clear_together(work.workspace, work.key(""))  # what a run that died here has left
+    """Choose the rows to ask about by the query's strategy and budgets."""
+    if work.done(steps.SELECT):
+        clear_together(work.folder)  # what a run that died here has left
         return
-    with work.timed("select"):
-        workspace, plan, seed = work.workspace, work.query_plan, work.plan["seed"]
-        found = tune_filter(workspace, work.key(""), work.labels)
-        workspace.write_json(work.key("triage.json"), found)
-        far_from = found["far_from"]
-        answered = selection.settled(workspace, work.index, work.labels)
+    with work.timed(steps.SELECT.name):
+        folder, plan, seed = work.folder, work.query_plan, work.round.plan.seed
+        far_filter = tune_filter(folder, work.labels)
+        far_filter.write(folder)
+        far_from = far_filter.far_from
+        answered = selection.settled(work.workspace, work.index, work.labels)
         extra = work.config.extra_columns
         rules = selection.QueryRules(plan, far_from, seed)
-        kept = selection.gather(workspace, work.key(""), rules, answered=answered, extra=extra)
+        kept = selection.gather(folder, rules, answered=answered, extra=extra)
         if plan.together and (budget := selection.informative_budget(kept, plan, far_from)):
             kept = selection.with_informative(kept, _together(work, answered, budget))
         novel = selection.novel_places(kept, plan, far_from)
         groups = None
         if novel.num_rows:
-            images = triage.PoolImages(work.snapshot, work.network, work.config)
+            images = triage.PoolImages(work.round.snapshot, work.round.network, work.config)
             budget = selection.novel_budget(plan, far_from)
             groups = triage.groups_of(novel, images, work.cluster, count=budget, seed=seed)
-        workspace.write_table(work.key("query.parquet"), selection.query(kept, plan, far_from, groups=groups))
-    clear_together(work.workspace, work.key(""))
+        folder.write_table(keys.QUERY, selection.query(kept, plan, far_from, groups=groups))
+    clear_together(work.folder)
 
 
 def _together(work: Work, answered: frozenset[str], budget: int) -> pa.Table:
     """The informative rows, picked by a strategy that looks at them together."""
-    rows = work.embedded
+    rows, stored = work.embedded, work.round
     question = pool_picks.Question(
-        workspace=work.workspace,
-        prefix=work.key(""),
+        folder=work.folder,
         answered=answered,
         plan=work.query_plan,
-        head=sisom.Head.of(work.network.build("cpu")),
+        head=sisom.Head.of(stored.network.build("cpu")),
         taxonomy=work.config.taxonomy,
-        slopes=work.workspace.read_json(work.key("slopes.json"))["slopes"],
+        slopes=stored.slopes,
         labeled=sisom.Labeled(rows.features, rows.targets, len(work.config.taxonomy)),
-        seed=work.plan["seed"],
-        threads=work.plan["scoring"]["threads"],
+        seed=stored.plan.seed,
+        threads=stored.plan.scoring.threads,
     )
-    shards = work.snapshot.numbers.tolist()
-    return pool_picks.pick(question, shards, work.cluster, count=budget, rows=work.snapshot.rows)
+    shards = stored.snapshot.numbers.tolist()
+    return pool_picks.pick(question, shards, work.cluster, count=budget, rows=stored.snapshot.rows)
 
 
 def ask(work: Work) -> None:
-    """Let the simulated oracle answer at once; people answer in their own time."""
-    key = answers_key(work.index)
-    if work.config.oracle.kind == "simulated" and not work.workspace.exists(key):
+    """Let the simulated oracle answer; people do so in their time."""
+    if work.config.oracle.kind == "simulated" and not work.done(steps.ASK):
         assert work.truth is not None
-        ids = work.workspace.read_table(work.key("query.parquet"), ["id"])["id"].to_pylist()
         propose = work.config.open_world.promote_at is not None
-        work.workspace.write_table(key, oracle.simulated(work.truth, ids, propose=propose))
+        answers = oracle.simulated(work.truth, work.round.asked, propose=propose)
+        work.workspace.write_table(steps.ASK.artefact(work.index), answers)

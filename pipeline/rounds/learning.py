@@ -1,10 +1,9 @@
-"""The steps of a round that learn from labels: the network, its accuracy, the slopes, the bank and its threshold."""
+"""The steps that learn from labels: network, accuracy, slopes, bank."""
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
-from typing import Any
 
 import torch
 
@@ -16,53 +15,58 @@ from pipeline.learn.seeds import member_seed
 from pipeline.learn.split import folds, threshold_rows
 from pipeline.model.detector import fit
 from pipeline.model.weights import Start
+from pipeline.rounds import steps
 from pipeline.rounds.stored import keep_features
 from pipeline.rounds.work import Work
-from pipeline.workspace.keys import member_key
+from pipeline.workspace import keys
+from pipeline.workspace.folder import Folder
+from pipeline.workspace.records import Evaluation, ModelRecord, SlopeSearch, Training, Unreadable
 
 
 def train_networks(work: Work) -> None:
-    """Train the round's network, and the others of the committee that its query asks."""
-    if work.done("model/model.json"):
+    """Train the round's network, and the others of its committee."""
+    if work.done(steps.TRAIN):
         return
     rows = 0
-    with work.timed("train", lambda: rows):
-        config, workspace = work.config, work.workspace
+    with work.timed(steps.TRAIN.name, lambda: rows):
+        config, folder = work.config, work.folder
         for member in range(1, config.query.networks):
-            if not workspace.exists(member_key(work.index, member)):
+            if not folder.exists(keys.weights_key(member)):
                 other = _trained(work, member)
                 rows += other.images
-                workspace.store.put(member_key(work.index, member), other.weights)
+                folder.put(keys.weights_key(member), other.weights)
         trained = _trained(work)
         rows += trained.images
-        model = {
-            "model": config.model.model_dump(mode="json"),
-            "taxonomy": list(config.taxonomy),
-            "training": {name: v for name, v in trained.record.items() if name != "resumed_from"},
-            "unreadable": work.labeled_set.broken.to_pylist(),
-            "weights_sha256": hashlib.sha256(trained.weights).hexdigest(),
-        }
-        workspace.store.put(member_key(work.index, 0), trained.weights)
-        workspace.write_json(work.key("model/model.json"), model)
+        training = {name: value for name, value in trained.record.items() if name != "resumed_from"}
+        record = ModelRecord(
+            model=config.model.model_dump(mode="json"),
+            taxonomy=config.taxonomy,
+            training=Training.model_validate(training),
+            unreadable=tuple(Unreadable(**row) for row in work.labeled_set.broken.to_pylist()),
+            weights_sha256=hashlib.sha256(trained.weights).hexdigest(),
+        )
+        folder.put(keys.MODEL_WEIGHTS, trained.weights)
+        record.write(folder)
 
 
 def _trained(work: Work, member: int = 0) -> train.Trained:
-    """The round's network, or another member of the committee that its query asks: from a seed of its own."""
-    config, workspace, seed = work.config, work.workspace, work.plan["seed"]
-    before = member_key(work.index - 1, member)
+    """Train a member of the committee from a seed of its own."""
+    config, workspace, seed = work.config, work.workspace, work.round.plan.seed
+    before = Folder.of_round(workspace, work.index - 1)
+    weights = keys.weights_key(member)
     # A committee may have grown since: its new members start fresh.
-    warm = config.train.start == "last" and work.index > 0 and workspace.exists(before)
+    warm = config.train.start == "last" and work.index > 0 and before.exists(weights)
     trained = train.train(
         work.labeled_set,
         config,
         work.cluster,
         attempt=Attempt(
-            workspace.store.url("train"),
+            workspace.store.url(keys.TRAIN),
             f"{work.attempt}-member-{member:03d}" if member else work.attempt,
             member_seed(seed, member),
         ),
-        start=Start(workspace.store.get(before), "network") if warm else None,
-        threads=work.plan["threads"],
+        start=Start(before.get(weights), "network") if warm else None,
+        threads=work.round.plan.threads,
     )
     if trained.record["resumed_from"]:
         work.project.voice.say(f"    training went on after epoch {trained.record['resumed_from']}")
@@ -71,51 +75,54 @@ def _trained(work: Work, member: int = 0) -> train.Trained:
 
 def judge_network(work: Work) -> None:
     """Find the network's accuracy on the test set, where there is one."""
-    if work.done("evaluation.json"):
+    if work.done(steps.EVALUATE):
         return
-    found: dict[str, Any] | None = None
-    with work.timed("evaluate", lambda: found["images"] if found else 0):
-        found = evaluate.test_accuracy(work.network, work.config, work.cluster)
-        work.workspace.write_json(work.key("evaluation.json"), found or {})
+    evaluation = Evaluation()
+    with work.timed(steps.EVALUATE.name, lambda: evaluation.images):
+        evaluation = evaluate.test_accuracy(work.round.network, work.config, work.cluster)
+        evaluation.write(work.folder)
 
 
 def search_slopes(work: Work) -> None:
     """Calibrate the steepness of each layer's sigmoid on the labeled rows."""
-    if work.done("slopes.json"):
+    if work.done(steps.SLOPES):
         return
     with work.timed("embed", lambda: len(work.embedded.ids)):
         work.embedded  # noqa: B018 - computed here, so that its time is its own
-    with work.timed("slopes"):
-        found = tune.search(
+    with work.timed(steps.SLOPES.name):
+        search = tune.search(
             work.embedded.features,
             work.embedded.targets,
             work.config,
             cluster=work.cluster,
-            attempt=Attempt(work.workspace.store.url("tune"), work.attempt, work.plan["seed"]),
+            attempt=Attempt(work.workspace.store.url(keys.TUNE), work.attempt, work.round.plan.seed),
             voice=work.project.voice,
         )
-        work.workspace.write_json(work.key("slopes.json"), found)
+        SlopeSearch.model_validate(search).write(work.folder)
 
 
 def fit_bank(work: Work) -> None:
-    """Fit the bank on all labeled rows, then set the threshold on the held-out ones, each without itself."""
-    if work.done("bank.safetensors"):
+    """Fit the bank on all labeled rows, then set its threshold.
+
+    The threshold comes from the held-out rows, each scored without itself.
+    """
+    if work.done(steps.BANK):
         return
-    with work.timed("bank"):
+    with work.timed(steps.BANK.name):
         config, rows = work.config, work.embedded
-        found = work.workspace.read_json(work.key("slopes.json"))
+        search = SlopeSearch.read(work.folder)
         bank = sisom.fit_bank(
             rows.features,
             rows.targets,
-            slopes=found["slopes"],
+            slopes=search.slopes,
             subset=config.bank.subset,
             subset_method=config.bank.subset_method,
-            seed=work.plan["seed"],
+            seed=work.round.plan.seed,
             outer=config.bank.outer,
             fusion=config.bank.fusion,
             rank=config.bank.rank,
             # Too few labels for a leave-one-out value: 1.0 makes SISOMe the energy score, which needs none.
-            r_avg=1.0 if found["r_avg"] is None else None,
+            r_avg=1.0 if search.r_avg is None else None,
             num_classes=len(config.taxonomy),
         )
         chosen = torch.from_numpy(threshold_rows(rows.held_out.numpy()))
@@ -123,17 +130,20 @@ def fit_bank(work: Work) -> None:
             scores = sisom.score(bank, rows.features.select(chosen), exclude=chosen)
             judged = getattr(scores, config.scoring.score)
         else:
-            keep_features(work.workspace, work.index, work.judged_features, rows.targets)
+            keep_features(work.folder, work.judged_features, rows.targets)
             judged = _judged_without(work, chosen)
         limit = sisom.threshold(judged, config.scoring.keep)
-        work.workspace.store.put(work.key("bank.safetensors"), replace(bank, threshold=limit).to_bytes())
+        work.folder.put(keys.BANK, replace(bank, threshold=limit).to_bytes())
 
 
 def _judged_without(work: Work, chosen: torch.Tensor) -> torch.Tensor:
-    """What the config's detector says of labeled rows that it was not fitted to; of all, a fold at a time."""
+    """Score labeled rows by a detector that was not fitted to them.
+
+    All of them are scored a fold at a time.
+    """
     rows = work.embedded
-    model = work.network.build("cpu")
-    found = []
+    model = work.round.network.build("cpu")
+    scores = []
     for fold in [chosen] if len(chosen) < len(rows.ids) else folds(rows.targets):
         others = torch.ones(len(rows.ids), dtype=torch.bool)
         others[fold] = False
@@ -141,5 +151,5 @@ def _judged_without(work: Work, chosen: torch.Tensor) -> torch.Tensor:
             others[:] = True
         fitted = fit(work.config, model, work.judged_features.select(others), targets=rows.targets[others])
         assert fitted is not None  # only asked where a detector judges
-        found.append(fitted.score(work.judged_features.select(fold)))
-    return torch.cat(found)
+        scores.append(fitted.score(work.judged_features.select(fold)))
+    return torch.cat(scores)

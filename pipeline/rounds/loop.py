@@ -1,4 +1,4 @@
-"""Rounds one after another until there are enough: checks first, then the lease, then Ray."""
+"""Rounds one after another: checks, then the lease, then Ray."""
 
 from __future__ import annotations
 
@@ -9,47 +9,57 @@ from contextlib import contextmanager
 
 from pipeline.cluster import joining as engine
 from pipeline.config.project import Config
-from pipeline.labels.batches import batches, require_answers
-from pipeline.rounds.mlflow_record import track
+from pipeline.errors import WaitingForLabels
+from pipeline.labels import oracle
+from pipeline.labels.files import LabelFiles
+from pipeline.rounds import steps
 from pipeline.rounds.preflight import preflight
 from pipeline.rounds.round import run_round
 from pipeline.rounds.stopping import reason_to_stop
 from pipeline.rounds.work import Project
+from pipeline.track.record import record_round
 from pipeline.track.tracker import open_tracker
 from pipeline.voice import Voice
+from pipeline.workspace import keys
 from pipeline.workspace.artefacts import Workspace, open_workspace
+from pipeline.workspace.folder import Folder
 from pipeline.workspace.frozen import latest
-from pipeline.workspace.keys import answers_key, round_key
 from pipeline.workspace.lease import Guarded, Lease
+from pipeline.workspace.metrics import Metrics
+from pipeline.workspace.plan import Plan
 
 
 @contextmanager
 def opened(config: Config, voice: Voice, clock: Callable[[], float] = time.time) -> Iterator[Project]:
-    """A project to work on: checked, leased and this config's, its committed rounds known to MLflow.
+    """Open a project: check, take the lease, record rounds in MLflow.
 
-    `clock` gives seconds since 1970.
+    `clock` returns seconds since 1970.
 
     Raises:
         UserError, LeaseHeld: see `pipeline.errors`.
     """
     workspace = open_workspace(config)
     workspace.check(config)
-    preflight(config, voice)
+    label_files = preflight(config, voice)
     with Lease(workspace.store) as lease:
         workspace = Workspace(Guarded(workspace.store, lease))
         workspace.claim(config)
         tracker = open_tracker(config, workspace.store, workspace.project())
         for index in range(workspace.committed()):
-            track(workspace, config, tracker, voice, index)
-            if not workspace.exists(round_key(index, "tracking.json")):
+            folder = Folder.of_round(workspace, index)
+            record_round(folder, index, config, tracker=tracker, voice=voice)
+            if not folder.exists(keys.TRACKING):
                 break  # no use in waiting for the same silence once a round
-        yield Project(config, workspace, tracker, lease, voice, clock)
+        yield Project(config, workspace, tracker, lease, voice, label_files, clock).refreshed()
 
 
 def go_on(project: Project, first: int, wanted: int) -> int:
-    """Do the rounds from `first` up to `wanted`, as far as there is something to ask; gives how many were done."""
+    """Do rounds `first` up to `wanted`; return how many were done.
+
+    It stops where there is nothing left to ask about.
+    """
     config, workspace, voice = project.config, project.workspace, project.voice
-    require_answers(workspace, first, latest(workspace, config).taxonomy)
+    require_answers(project, first)
     # MLflow's first look at its store takes seconds of migrations: meanwhile the round can start.
     threading.Thread(target=project.tracker.warm, name="mlflow-warm", daemon=True).start()
     voice.say(
@@ -60,49 +70,81 @@ def go_on(project: Project, first: int, wanted: int) -> int:
         f"Ray with {cluster.cpus} CPUs and {cluster.gpus} GPUs: "
         f"up to {cluster.max_actors} scoring actors on {cluster.device}"
     )
+    _write_initial_labels(project)
     for index in range(first, wanted):
-        if index > first and (enough := enough_rounds(workspace, config)) is not None:
+        project = project.refreshed()  # labels may have come meanwhile
+        if index > first and (enough := enough_rounds(project)) is not None:
             voice.say(f"stopping here: {enough}")
             return index - first
-        require_answers(workspace, index, latest(workspace, config).taxonomy)
+        require_answers(project, index)
         voice.say(f"round {index:03d}")
         run_round(project, cluster, index)
         voice.say(f"  {_headline(workspace, index)}")
         if nothing_left(workspace, index):
             voice.say(f"round {index:03d} found nothing left to ask about: stopping here")
             return index + 1 - first
-    voice.say(f"report: {workspace.store.url(round_key(wanted - 1, 'report.html'))}")
+    voice.say(f"report: {Folder.of_round(workspace, wanted - 1).url(keys.REPORT)}")
     return wanted - first
 
 
+def _write_initial_labels(project: Project) -> None:
+    """Write the labels that the project begins with, unless they are there."""
+    if not project.workspace.exists(keys.INITIAL_LABELS):
+        project.workspace.write_table(keys.INITIAL_LABELS, oracle.initial(project.config))
+
+
 def _headline(workspace: Workspace, index: int) -> str:
-    found = workspace.read_json(round_key(index, "metrics.json"))
-    parts = [f"{found['labeled_total']} labels"]
-    if found["test_accuracy"] is not None:
-        parts.append(f"test accuracy {found['test_accuracy']:.1%}")
-    parts.append(f"r_avg {found['r_avg']:.3f}" if found["r_avg"] is not None else "no r_avg yet")
-    if found["ood_auroc"] is not None:
-        parts.append(f"unknown against known AUROC {found['ood_auroc']:.3f}, FPR95 {found['ood_fpr95']:.3f}")
-    account = f"{found['scored']} scored + {found['quarantined']} quarantined = {found['listed']} listed"
-    return ", ".join(parts) + f"; {account}; {found['query_size']} asked"
+    metrics = Metrics.read(Folder.of_round(workspace, index))
+    parts = [f"{metrics.labeled_total} labels"]
+    if metrics.test_accuracy is not None:
+        parts.append(f"test accuracy {metrics.test_accuracy:.1%}")
+    parts.append(f"r_avg {metrics.r_avg:.3f}" if metrics.r_avg is not None else "no r_avg yet")
+    if metrics.ood_auroc is not None:
+        parts.append(f"unknown against known AUROC {metrics.ood_auroc:.3f}, FPR95 {metrics.ood_fpr95:.3f}")
+    account = f"{metrics.scored} scored + {metrics.quarantined} quarantined = {metrics.listed} listed"
+    return ", ".join(parts) + f"; {account}; {metrics.query_size} asked"
 
 
-def enough_rounds(workspace: Workspace, config: Config) -> str | None:
-    """Why no further round should start; a round that was begun is always finished."""
-    if workspace.exists(round_key(workspace.committed(), "plan.json")):
+def require_answers(project: Project, index: int) -> None:
+    """Refuse to start a round while nobody has answered the last query.
+
+    Raises:
+        WaitingForLabels: says where the query lies and where the answers go.
+    """
+    if index == 0:
+        return
+    workspace = project.workspace
+    last = Folder.of_round(workspace, index - 1)
+    asked = last.read_table(keys.QUERY, ["id"])["id"].to_pylist()
+    heard = project.label_files.labels(latest(workspace, project.config).taxonomy).heard()
+    if asked and heard.isdisjoint(asked):
+        raise WaitingForLabels(
+            f"round {index - 1:03d} asks about {len(asked)} images ({last.url(keys.QUERY)}) and none is "
+            f"answered; write the answers to {workspace.store.url(keys.people_answers_key(index - 1))} "
+            f"(id, label, status) and run again"
+        )
+
+
+def enough_rounds(project: Project) -> str | None:
+    """Return why no further round should start.
+
+    A round that was begun is always finished.
+    """
+    workspace = project.workspace
+    if steps.PLAN.done(workspace, workspace.committed()):
         return None
-    return reason_to_stop(workspace, config)
+    return reason_to_stop(workspace, project.config, project.label_files)
 
 
 def nothing_left(workspace: Workspace, index: int) -> bool:
-    """Whether a round's query is empty."""
-    return bool(workspace.read_json(round_key(index, "metrics.json"))["query_size"] == 0)
+    """Return whether a round's query is empty."""
+    return Metrics.read(Folder.of_round(workspace, index)).query_size == 0
 
 
-def new_labels(workspace: Workspace, index: int) -> bool:
-    """Whether label files came since a round was planned, beside the empty answer to its empty query."""
-    known = set(workspace.read_json(round_key(index, "plan.json"))["labels"])
-    return bool(set(batches(workspace)) - known - {answers_key(index)})
+def new_labels(files: LabelFiles, index: int) -> bool:
+    """Return whether label files came since a round was planned.
 
-
-# ---------------------------------------------------------------------------------------------- preflight
+    The oracle's own answer to the round's query does not count.
+    """
+    known = Plan.read(Folder.of_round(files.workspace, index)).labels
+    return bool({*files.keys} - {*known} - {keys.oracle_answers_key(index)})

@@ -1,4 +1,4 @@
-"""The first step of a round: freeze the inputs, so that whatever happens afterwards decides the same."""
+"""The plan step: freeze the inputs that decide a round."""
 
 from __future__ import annotations
 
@@ -8,50 +8,51 @@ from pipeline.ask.whole_pool import check_memory
 from pipeline.config.history import Change, as_of_its_day, changes
 from pipeline.config.project import Config
 from pipeline.errors import ConfigError, LabelError, printable
-from pipeline.labels import oracle
-from pipeline.labels.batches import batches, read_labels
 from pipeline.learn.rows import labeled_table, places_of
 from pipeline.learn.seeds import round_seed
-from pipeline.pool.listing import freeze
+from pipeline.pool.listing import Listing, freeze
+from pipeline.rounds import steps
 from pipeline.rounds.work import Work
 from pipeline.score.memory import foresee
+from pipeline.workspace import keys
+from pipeline.workspace.folder import Folder
 from pipeline.workspace.frozen import changed_since, grown, latest, of_round
-from pipeline.workspace.keys import DUPLICATES_KEY, PREFIX, round_key
+from pipeline.workspace.plan import Plan, PlannedPool, PlannedScoring
 
 MOST_CHANGES = 8  # keys of the config that are named when it has changed
 
 
 def plan(work: Work) -> None:
-    """Freeze the inputs: labels, classes, the listing of the pool, the labeled rows' places, seed and config.
+    """Freeze labels, classes, the listing of the pool, seed and config.
 
     A planned round goes on as it was planned, whatever the config says by now. Only one that has no network yet is
     planned anew when the config has changed: nothing was decided, and the change may be what lets it go on.
     """
-    if work.done("plan.json"):
-        later = list(changes(as_of_its_day(work.plan["config"]), work.project.config.frozen()))
+    if work.done(steps.PLAN):
+        later = list(changes(as_of_its_day(work.round.plan.config), work.project.config.frozen()))
         if not later:
             return
-        if work.workspace.keys(work.key("model/")):
+        if work.folder.names(keys.MODEL_FOLDER):
             _say_changes(work, later, "from the next round on, {}")
             return
         work.project.voice.say("  config    has changed before anything was trained: planning anew")
     _check_start(work)
-    with work.timed("plan"):
+    with work.timed(steps.PLAN.name):
         config, workspace, voice = work.project.config, work.workspace, work.project.voice
-        keys = _label_batches(work)
+        files = work.project.label_files
         before = latest(workspace, config).taxonomy
-        proposed = read_labels(workspace, keys, before).proposed()
+        proposed = files.labels(before).proposed()
         taxonomy = grown(before, proposed, config.open_world.promote_at)
         for name in taxonomy[len(before) :]:
             voice.say(f"  classes   {printable(name)!r} joins: {proposed[name]} answers name it")
-        answers = read_labels(workspace, keys, taxonomy)
+        answers = files.labels(taxonomy)
         ids, names = answers.labeled()
         if len(set(names)) < 2:
             raise LabelError(
-                f"{workspace.store.url(PREFIX)}: labels of fewer than two classes can't train anything"
+                f"{workspace.store.url(keys.LABELS)}: labels of fewer than two classes can't train anything"
             )
-        earlier = round_key(work.index - 1, "") if work.index else None
-        listing = freeze(workspace, work.key(""), config, cluster=work.cluster, wanted=ids, earlier=earlier)
+        earlier = Folder.of_round(workspace, work.index - 1) if work.index else None
+        listing = freeze(work.folder, config, cluster=work.cluster, wanted=ids, earlier=earlier)
         voice.say(f"  pool      {listing.told()}")
         places = places_of(ids, listing, config, strict=work.index == 0)
         numbers = {name: i for i, name in enumerate(taxonomy)}
@@ -60,31 +61,21 @@ def plan(work: Work) -> None:
         foreseen = foresee(config, work.cluster, rows=listing.snapshot.rows, labeled=rows.num_rows)
         voice.say(f"  {foreseen.told()}")  # what can't be scored need not be trained for
         check_memory(config, work.cluster, rows=listing.snapshot.rows)
-        workspace.write_table(work.key(DUPLICATES_KEY), listing.duplicates)
-        workspace.write_table(work.key("labeled.parquet"), rows)
-        plan = {
-            "index": work.index,
-            "seed": round_seed(config.seed, work.index),
-            "config": config.frozen(),
-            "config_digest": config.digest(),
-            "taxonomy": list(taxonomy),
-            "labels": keys,
-            "label_digests": {key: workspace.digest(key) for key in keys},
-            "labels_without_image": len(ids) - len(here),
-            "query_size": _affordable(config, len(answers.answered())),
-            "pool": {
-                "shards": len(listing.snapshot),
-                "rows": listing.snapshot.rows,
-                "other": listing.other,
-                "duplicates": listing.duplicates.num_rows,
-                "changes": listing.changes,
-                "digest": listing.snapshot.digest(),
-            },
-            "threads": max(1, (work.cluster.node_cpus - 1) // config.train.num_workers),
-            # Another device or number of threads may change the last bit of a score.
-            "scoring": {"device": work.cluster.device, "threads": config.resources.threads},
-        }
-        workspace.write_json(work.key("plan.json"), plan)
+        work.folder.write_table(keys.LABELED, rows)
+        Plan(
+            index=work.index,
+            seed=round_seed(config.seed, work.index),
+            config=config.frozen(),
+            config_digest=config.digest(),
+            taxonomy=taxonomy,
+            labels=tuple(files.keys),
+            label_digests=files.digests,
+            labels_without_image=len(ids) - len(here),
+            query_size=_affordable(config, len(answers.answered())),
+            pool=_in_numbers(listing),
+            threads=max(1, (work.cluster.node_cpus - 1) // config.train.num_workers),
+            scoring=PlannedScoring(device=work.cluster.device, threads=config.resources.threads),
+        ).write(work.folder)
     _say_changes(work, changed_since(workspace, work.index), "{}")
 
 
@@ -108,16 +99,18 @@ def _say_changes(work: Work, found: Sequence[Change], form: str) -> None:
         work.project.voice.say(f"  config    {len(found) - MOST_CHANGES} more keys changed; see plan.json")
 
 
+def _in_numbers(listing: Listing) -> PlannedPool:
+    return PlannedPool(
+        shards=len(listing.snapshot),
+        rows=listing.snapshot.rows,
+        other=listing.other,
+        duplicates=listing.duplicates.num_rows,
+        changes=listing.changes,
+        digest=listing.snapshot.digest(),
+    )
+
+
 def _affordable(config: Config, answered: int) -> int:
-    """How many questions the budget of labels still pays for, up to the size of a query."""
+    """Return how many questions the label budget still pays for."""
     left = config.query.size if config.stop.labels is None else config.stop.labels - answered
     return max(0, min(config.query.size, left))
-
-
-def _label_batches(work: Work) -> list[str]:
-    """The label files that exist now; the first one is made."""
-    config, workspace = work.project.config, work.workspace
-    first = f"{PREFIX}000-initial.parquet"
-    if not workspace.exists(first):
-        workspace.write_table(first, oracle.initial(config))
-    return batches(workspace)

@@ -13,7 +13,7 @@ import sisom
 from pipeline.config.project import Config
 from pipeline.errors import ConfigError, LabelError, PoolError, UserError, nearest
 from pipeline.labels import oracle
-from pipeline.labels.batches import batches, read_labels
+from pipeline.labels.files import LabelFiles
 from pipeline.model.detector import detector_for
 from pipeline.pool import demo as demo_data
 from pipeline.pool.parquet import groups
@@ -22,14 +22,17 @@ from pipeline.pool.source import PoolSource
 from pipeline.store.opening import open_store
 from pipeline.types import Listed
 from pipeline.voice import Voice
+from pipeline.workspace import keys
 from pipeline.workspace.artefacts import open_workspace
 from pipeline.workspace.frozen import latest
-from pipeline.workspace.keys import PREFIX
 from sisom.bank.subset import SUBSETS
 
 
-def preflight(config: Config, voice: Voice) -> None:
-    """Find the user's mistakes before anything expensive starts; makes the demo's data where they are missing.
+def preflight(config: Config, voice: Voice) -> LabelFiles:
+    """Find the user's mistakes; make the demo's data where they are missing.
+
+    Returns:
+        The label files of a project that has begun, every row of them checked.
 
     Raises:
         ConfigError: a layer that the model does not have, an unknown subset method.
@@ -46,10 +49,12 @@ def preflight(config: Config, voice: Voice) -> None:
     if config.truth_uri is not None:
         oracle.read_truth(config)
     workspace = open_workspace(config)
-    if workspace.exists(f"{PREFIX}000-initial.parquet"):
-        read_labels(workspace, batches(workspace), latest(workspace, config).taxonomy)
-    else:
+    if not workspace.exists(keys.INITIAL_LABELS):
         oracle.initial(config)
+        return LabelFiles(workspace)
+    files = LabelFiles.read(workspace)
+    files.labels(latest(workspace, config).taxonomy)
+    return files
 
 
 def check_model(config: Config) -> None:
@@ -58,9 +63,7 @@ def check_model(config: Config) -> None:
     try:
         sisom.check_layers(model, config.model.layers)
     except sisom.errors.LayerError as error:
-        wrong = ConfigError(f"model.layers: {error}")
-        wrong.path = "model.layers"
-        raise wrong from None
+        raise ConfigError.at("model.layers", f"model.layers: {error}") from None
     check_detector(config, model)
     if config.bank.subset_method not in SUBSETS:
         hint = nearest(config.bank.subset_method, SUBSETS)

@@ -1,53 +1,54 @@
-"""The report step: view, plots, page."""
+"""The report step: metrics, view, plots, page."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections import Counter
 
-from pipeline.config.project import Config
-from pipeline.pool.snapshot import Snapshot
+from pipeline.report import thumbnails as gallery
 from pipeline.report.histogram import ScoreSummary, summarize_scores
 from pipeline.report.plots import plots
 from pipeline.report.round_page import render
 from pipeline.report.round_view import Histogram, QueryCard, ReportView, RoundLine
-from pipeline.report.thumbnails import thumbnails
-from pipeline.rounds.metrics import metrics_of
+from pipeline.rounds import steps
+from pipeline.rounds.measuring import measure
+from pipeline.rounds.stored import StoredRound
 from pipeline.rounds.work import Work
-from pipeline.workspace.artefacts import Workspace
-from pipeline.workspace.keys import answers_key, round_key
+from pipeline.workspace import keys
+from pipeline.workspace.folder import Folder
+from pipeline.workspace.metrics import Metrics
+from pipeline.workspace.records import SlopeSearch
 
 
-def view_of(
-    workspace: Workspace,
-    index: int,
-    config: Config,
-    snapshot: Snapshot,
-    view: ScoreSummary,
-    metrics: Mapping[str, Any],
-) -> ReportView:
-    """What the report of a round shows."""
-    query = workspace.read_table(round_key(index, "query.parquet")).to_pylist()
-    pictures = thumbnails(query, snapshot, config)
-    answers: dict[str, str] = {}
-    if workspace.exists(answers_key(index)):
-        rows = workspace.read_table(answers_key(index)).to_pylist()
-        answers = {row["id"]: row["label"] or row["status"] for row in rows}
-    reasons: dict[tuple[str, str], int] = {}
-    for table in workspace.tables(round_key(index, "quarantine/"), ["stage", "reason"]):
-        for row in table.to_pylist():
-            kind = row["stage"], row["reason"].partition(":")[0]  # what follows may be different in every row
-            reasons[kind] = reasons.get(kind, 0) + 1
-    lines = [workspace.read_json(round_key(i, "metrics.json")) for i in range(index)] + [metrics]
-    names = ("labeled_total", "test_accuracy", "r_avg", "ood_auroc", "ood_fpr95")
-    slopes = workspace.read_json(round_key(index, "slopes.json"))
+def report(work: Work) -> None:
+    """Write the metrics of the round, and a page for people."""
+    if work.done(steps.REPORT):
+        return
+    with work.timed(steps.REPORT.name):
+        answered = work.labels.answered()
+        view = summarize_scores(work.folder, work.config.scoring.column, truth=work.truth, labeled=answered)
+        metrics = measure(work.round, work.labels, view)
+        metrics.write(work.folder)
+        page = view_of(work.round, metrics, view)
+        for name, png in plots(page).items():
+            work.folder.put(keys.plot_key(name), png)
+        work.folder.put(keys.REPORT, render(page).encode())
+
+
+def view_of(stored: StoredRound, metrics: Metrics, view: ScoreSummary) -> ReportView:
+    """Return what the report of a round shows."""
+    folder, config = stored.folder, stored.config
+    query = folder.read_table(keys.QUERY).to_pylist()
+    pictures = gallery.thumbnails(query, stored.snapshot, config)
+    answers = _answers(stored)
+    earlier = [Metrics.read(Folder.of_round(stored.workspace, index)) for index in range(stored.index)]
+    slopes = SlopeSearch.read(folder)
     return ReportView(
         project=config.workspace.rstrip("/").rpartition("/")[2],
-        index=index,
-        rounds=tuple(RoundLine(line["round"], *(line[name] for name in names)) for line in lines),
-        metrics=metrics,
+        index=stored.index,
+        rounds=tuple(_line(one) for one in (*earlier, metrics)),
+        metrics=metrics.model_dump(mode="json"),
         score=config.scoring.score,
-        threshold=metrics["threshold"],
+        threshold=metrics.threshold,
         histogram=Histogram(view.edges, view.counts),
         query=tuple(
             QueryCard(
@@ -61,29 +62,40 @@ def view_of(
             )
             for row in query
         ),
-        labels=metrics["labels_per_class"],
-        other_answers=metrics["refused"],
-        quarantine=tuple((stage, reason, count) for (stage, reason), count in sorted(reasons.items())),
-        slopes=slopes["slopes"],
-        slopes_note=slopes["note"],
-        default_r_avg=slopes["default_r_avg"],
+        labels=metrics.labels_per_class,
+        other_answers=metrics.refused,
+        quarantine=_quarantine(folder),
+        slopes=slopes.slopes,
+        slopes_note=slopes.note,
+        default_r_avg=slopes.default_r_avg,
     )
 
 
-def _report(work: Work) -> None:
-    if work.done("report.html"):
-        return
-    with work.timed("report"):
-        view = summarize_scores(
-            work.workspace,
-            work.key(""),
-            work.config.scoring.column,
-            truth=work.truth,
-            labeled=work.labels.answered(),
-        )
-        metrics = metrics_of(work.workspace, work.index, work.config, work.labels, view)
-        work.workspace.write_json(work.key("metrics.json"), metrics)
-        page = view_of(work.workspace, work.index, work.config, work.snapshot, view, metrics)
-        for name, png in plots(page).items():
-            work.workspace.store.put(work.key(f"plots/{name}"), png)
-        work.workspace.store.put(work.key("report.html"), render(page).encode())
+def _line(metrics: Metrics) -> RoundLine:
+    return RoundLine(
+        metrics.round,
+        metrics.labeled_total,
+        metrics.test_accuracy,
+        metrics.r_avg,
+        metrics.ood_auroc,
+        metrics.ood_fpr95,
+    )
+
+
+def _answers(stored: StoredRound) -> dict[str, str]:
+    """Return the simulated oracle's answers to the query by id."""
+    key = keys.oracle_answers_key(stored.index)
+    if not stored.workspace.exists(key):
+        return {}
+    rows = stored.workspace.read_table(key).to_pylist()
+    return {row["id"]: row["label"] or row["status"] for row in rows}
+
+
+def _quarantine(folder: Folder) -> tuple[tuple[str, str, int], ...]:
+    """Count the quarantined rows by stage and kind of reason."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for table in folder.tables(keys.QUARANTINE, ["stage", "reason"]):
+        for row in table.to_pylist():
+            kind = row["reason"].partition(":")[0]  # what follows may be different in every row
+            counts[row["stage"], kind] += 1
+    return tuple((stage, kind, count) for (stage, kind), count in sorted(counts.items()))

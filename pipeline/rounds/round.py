@@ -1,10 +1,8 @@
-"""One round, from top to bottom.
+"""A round from top to bottom.
 
-    plan -> train -> evaluate -> slopes -> bank -> score -> select -> ask -> report -> commit
-
-Each step leaves an artefact, written atomically, and is skipped where its artefact is there. What a step needs
-beside artefacts comes from `plan.json`, the frozen inputs, so a resumed round equals an uninterrupted one. Clock
-times lie in `timings/`, apart from everything that decides.
+Each step of `steps.STEPS` leaves an artefact, written atomically, and is skipped where its artefact is there. What a
+step needs beside artefacts comes from `plan.json`, the frozen inputs, so a resumed round equals an uninterrupted one.
+Clock times lie in `timings/`, apart from everything that decides.
 """
 
 from __future__ import annotations
@@ -20,12 +18,14 @@ from pipeline.encoding import to_json
 from pipeline.errors import LeaseHeld
 from pipeline.rounds.asking import ask, score, select
 from pipeline.rounds.learning import fit_bank, judge_network, search_slopes, train_networks
-from pipeline.rounds.mlflow_record import track
 from pipeline.rounds.planning import plan
-from pipeline.rounds.reporting import _report
+from pipeline.rounds.reporting import report
+from pipeline.rounds.steps import STEPS
 from pipeline.rounds.work import Project, Work
+from pipeline.track.record import record_round
 from pipeline.types import Round
-from pipeline.workspace.keys import member_key
+from pipeline.workspace import keys
+from pipeline.workspace.records import Commit
 
 
 def run_round(project: Project, cluster: Cluster, index: int) -> Round:
@@ -34,12 +34,12 @@ def run_round(project: Project, cluster: Cluster, index: int) -> Round:
     Raises:
         WaitingForLabels: the last query has not been answered.
         UserError: the pool or the labels are not what the config says.
-        SystemFault: a stage failed; running again goes on where it stopped.
+        SystemFault: a step failed; running again goes on where it stopped.
     """
     work = Work(project, cluster, index)
     plan(work)
-    work = Work(project, engine.start(work.config), index)  # on the device that was planned
-    torch.set_num_threads(work.plan["threads"])  # the last bit of a sum depends on it
+    work = work.on(engine.start(work.config))  # the device that was planned
+    torch.set_num_threads(work.round.plan.threads)  # the last bit of a sum depends on it
     train_networks(work)
     judge_network(work)
     search_slopes(work)
@@ -47,36 +47,32 @@ def run_round(project: Project, cluster: Cluster, index: int) -> Round:
     score(work)
     select(work)
     ask(work)
-    _report(work)
-    return _commit(work)
+    report(work)
+    return commit(work)
 
 
-def _commit(work: Work) -> Round:
-    """Write the manifest: from here on the round exists. MLflow is told afterwards, or by the next run."""
-    workspace = work.workspace
-    names = ["plan.json", "labeled.parquet", "shards.parquet", "model/model.safetensors", "slopes.json"]
-    names += ["bank.safetensors", "account.json", "triage.json", "query.parquet"]
-    keys = [*map(work.key, names)]
-    keys += [member_key(work.index, member) for member in range(1, work.config.query.networks)]
+def commit(work: Work) -> Round:
+    """Write the manifest: from here on the round exists.
+
+    MLflow is told afterwards, or by the next run.
+    """
+    folder, project, plan = work.folder, work.project, work.round.plan
+    names = [name for step in STEPS for name in step.manifest]
+    names += [keys.weights_key(member) for member in range(1, work.config.query.networks)]
     manifest = Round(
         index=work.index,
-        seed=work.plan["seed"],
-        config_digest=work.plan["config_digest"],
-        labels=tuple(work.plan["labels"]),
-        snapshot=work.plan["pool"]["digest"],
-        artefacts=tuple((key.removeprefix(work.key("")), workspace.digest(key)) for key in keys),
+        seed=plan.seed,
+        config_digest=plan.config_digest,
+        labels=plan.labels,
+        snapshot=plan.pool.digest,
+        artefacts=tuple((name, folder.digest(name)) for name in names),
     )
     written = to_json({**asdict(manifest), "artefacts": dict(manifest.artefacts)})
-    lease = work.project.lease
-    lease.hold()
-    workspace.write_json(
-        work.key("commit.json"),
-        {"fence": lease.fence, "at": datetime.fromtimestamp(work.project.clock(), UTC).isoformat()},
-    )
-    key = work.key("round.json")
-    if not workspace.store.put_if_absent(key, written) and workspace.store.get(key) != written:
-        raise LeaseHeld(
-            f"{workspace.store.url(key)}: another run has committed this round, and not as this one"
-        )
-    track(workspace, work.project.config, work.project.tracker, work.project.voice, work.index)
+    project.lease.hold()
+    now = datetime.fromtimestamp(project.clock(), UTC)
+    Commit(fence=project.lease.fence, at=now.isoformat()).write(folder)
+    store, key = work.workspace.store, folder.key(keys.ROUND)
+    if not store.put_if_absent(key, written) and store.get(key) != written:
+        raise LeaseHeld(f"{store.url(key)}: another run has committed this round, and not as this one")
+    record_round(folder, work.index, project.config, tracker=project.tracker, voice=project.voice)
     return manifest

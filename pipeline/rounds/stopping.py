@@ -1,64 +1,61 @@
-"""When there have been rounds enough: a label budget, a target, a plateau, working time."""
+"""Reasons to stop: label budget, target, plateau, working time."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from pipeline.config.project import Config
 from pipeline.config.sections import Stop
-from pipeline.labels.batches import batches, read_labels
+from pipeline.labels.files import LabelFiles
 from pipeline.workspace.artefacts import Workspace
+from pipeline.workspace.folder import Folder
 from pipeline.workspace.frozen import latest
-from pipeline.workspace.keys import round_key
+from pipeline.workspace.metrics import Metrics
+from pipeline.workspace.records import Evaluation, ModelRecord
 
 NOISE = 1.645  # standard errors: a gain below happens by chance in one case of twenty
 
 
 @dataclass(frozen=True)
 class Measured:
-    """How good a round's classifier is: on the test set, or on the held-out labels where there is none."""
+    """A round's accuracy on the test set, or else on held-out labels."""
 
     accuracy: float
     images: int
 
+    @classmethod
+    def of(cls, folder: Folder, metrics: Metrics) -> Measured | None:
+        """Read a committed round's accuracy; None if nothing was held out."""
+        if metrics.test_accuracy is not None:
+            return cls(metrics.test_accuracy, Evaluation.read(folder).images)
+        if metrics.held_out_accuracy is None:
+            return None
+        return cls(metrics.held_out_accuracy, ModelRecord.read(folder).training.held_out)
 
-def reason_to_stop(workspace: Workspace, config: Config) -> str | None:
-    """Why no further round should start, in words; None if one may."""
+
+def reason_to_stop(workspace: Workspace, config: Config, files: LabelFiles) -> str | None:
+    """Return why no further round should start; None if one may."""
     rule = config.stop
     if rule == Stop():
         return None
-    committed = workspace.committed()
     if rule.labels is not None:
-        answers = answers_so_far(workspace, config)
+        answers = len(files.labels(latest(workspace, config).taxonomy).answered())
         if answers >= rule.labels:
             return f"{answers} answers spend the budget of {rule.labels} (stop.labels)"
-    metrics = [workspace.read_json(round_key(index, "metrics.json")) for index in range(committed)]
+    folders = [Folder.of_round(workspace, index) for index in range(workspace.committed())]
+    metrics = [Metrics.read(folder) for folder in folders]
     if rule.hours is not None:
-        hours = sum(sum(one["seconds"].values()) for one in metrics) / 3600
+        hours = sum(sum(one.seconds.values()) for one in metrics) / 3600
         if hours >= rule.hours:
             return f"the rounds have worked for {hours:.1f} hours (stop.hours: {rule.hours:g})"
-    history = [found for index in range(committed) if (found := measured(workspace, index, metrics[index]))]
+    history = [
+        measured
+        for folder, one in zip(folders, metrics, strict=True)
+        if (measured := Measured.of(folder, one)) is not None
+    ]
     return _good_enough(history, rule) if history else None
-
-
-def answers_so_far(workspace: Workspace, config: Config) -> int:
-    """How many ids have an answer now, of whatever kind."""
-    taxonomy = latest(workspace, config).taxonomy
-    return len(read_labels(workspace, batches(workspace), taxonomy).answered())
-
-
-def measured(workspace: Workspace, index: int, metrics: Mapping[str, Any]) -> Measured | None:
-    """The accuracy of a committed round and of how many images it is; None where nothing was held out."""
-    if metrics["test_accuracy"] is not None:
-        images = workspace.read_json(round_key(index, "evaluation.json"))["images"]
-        return Measured(metrics["test_accuracy"], images)
-    if metrics["held_out_accuracy"] is None:
-        return None
-    training = workspace.read_json(round_key(index, "model/model.json"))["training"]
-    return Measured(metrics["held_out_accuracy"], training["held_out"])
 
 
 def _good_enough(history: Sequence[Measured], rule: Stop) -> str | None:

@@ -1,11 +1,11 @@
-"""A round that is stored: its network, bank, detector, rows."""
+"""A stored round: artefacts as values, each read when asked for."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,125 +22,179 @@ from pipeline.model.extractor import Extractor
 from pipeline.model.network import Network
 from pipeline.pool.lookup import pixels_of
 from pipeline.pool.snapshot import Snapshot
-from pipeline.score.broadcast import BankFile
-from pipeline.score.scorer import Scorer
+from pipeline.score.broadcast import BankFile, Models
+from pipeline.score.scorer import Scorer, ScoringOptions
+from pipeline.workspace import keys
 from pipeline.workspace.artefacts import Workspace, open_workspace
-from pipeline.workspace.frozen import of_round
-from pipeline.workspace.keys import member_key, round_key
+from pipeline.workspace.folder import Folder
+from pipeline.workspace.frozen import as_planned
+from pipeline.workspace.metrics import Metrics
+from pipeline.workspace.plan import Plan
+from pipeline.workspace.records import FarFilter, ModelRecord, SlopeSearch
 
 
 @dataclass(frozen=True)
-class _Round:
-    """A committed round, read as needed."""
+class StoredRound:
+    """A round of a workspace, planned at least.
+
+    Args:
+        workspace: which holds it.
+        index: of the round.
+        current: the project's config as it is now.
+    """
 
     workspace: Workspace
-    config: Config
     index: int
+    current: Config
 
     @classmethod
-    def open(cls, config: Config, index: int | None) -> _Round:
+    def open(cls, config: Config, index: int | None) -> StoredRound:
+        """Open a committed round; None stands for the last one.
+
+        Raises:
+            UserError: there is no such round, or the workspace is another project's.
+        """
         workspace = open_workspace(config)
         workspace.check(config)
-        chosen = workspace.committed_round(index)
-        return cls(workspace, of_round(workspace, config, chosen), chosen)
+        return cls(workspace, workspace.committed_round(index), config)
 
-    def key(self, name: str) -> str:
-        return round_key(self.index, name)
-
-    @cached_property
-    def plan(self) -> Mapping[str, Any]:
-        found: Mapping[str, Any] = self.workspace.read_json(self.key("plan.json"))
-        return found
+    @property
+    def folder(self) -> Folder:
+        """The folder of the artefacts."""
+        return Folder.of_round(self.workspace, self.index)
 
     @cached_property
-    def bank(self) -> sisom.FeatureBank:
-        return stored_bank(self.workspace, self.index)
+    def plan(self) -> Plan:
+        """The frozen inputs."""
+        return Plan.read(self.folder)
+
+    @cached_property
+    def config(self) -> Config:
+        """The config as the round has it."""
+        return as_planned(self.current, self.plan)
+
+    @cached_property
+    def metrics(self) -> Metrics:
+        """The results in numbers."""
+        return Metrics.read(self.folder)
+
+    @cached_property
+    def snapshot(self) -> Snapshot:
+        """The frozen listing of the pool."""
+        return Snapshot.read(self.folder)
+
+    @property
+    def asked(self) -> list[str]:
+        """The ids that its query asks about, most wanted first."""
+        ids: list[str] = self.folder.read_table(keys.QUERY, ["id"])["id"].to_pylist()
+        return ids
+
+    @property
+    def slopes(self) -> Mapping[str, float]:
+        """The steepness of each layer's sigmoid."""
+        return SlopeSearch.read(self.folder).slopes
+
+    @property
+    def far_from(self) -> float | None:
+        """The energy at which strange rows begin to be far, if known."""
+        return FarFilter.read(self.folder).far_from
+
+    # ------------------------------------------------------------------------------------- what it scores with
 
     @cached_property
     def network(self) -> Network:
-        return stored_network(self.workspace, self.index, self.config)
+        """The trained classifier."""
+        return self.member(0)
+
+    def member(self, number: int) -> Network:
+        """Return a network of the committee; 0 is the round's own."""
+        weights = self.folder.get(keys.weights_key(number))
+        return Network(self.config.model, len(self.config.taxonomy), np.frombuffer(weights, np.uint8))
+
+    def members(self) -> Iterator[Network]:
+        """Read the other networks of the committee, one at a time."""
+        return (self.member(number) for number in range(1, self.config.query.networks))
 
     @cached_property
-    def extract(self) -> Extractor:
-        torch.set_num_threads(self.config.resources.threads)
+    def bank(self) -> sisom.FeatureBank:
+        """The bank, with its threshold."""
+        return sisom.FeatureBank.from_bytes(self.folder.get(keys.BANK))
+
+    @property
+    def bank_file(self) -> BankFile:
+        """The bank as a file, for workers that map it."""
+        return BankFile(self.workspace, self.folder.key(keys.BANK), self.folder.digest(keys.BANK))
+
+    @cached_property
+    def detector(self) -> FittedDetector | None:
+        """The detector, fitted again; None if the bank's own scores judge."""
+        return stored_detector(self.folder, self.network, self.config)
+
+    def models(self) -> Models:
+        """Return all that scores a pool."""
+        return Models(self.network, self.bank, self.bank_file, self.detector, self.members())
+
+    @cached_property
+    def extractor(self) -> Extractor:
+        """The network on this machine's processor, to embed images with."""
         return Extractor(self.network, "cpu", self.config.scoring.batch_size, layers=self.bank.layers)
 
     @cached_property
     def scorer(self) -> Scorer:
-        config = self.config
-        members = range(1, config.query.networks)
-        return Scorer(
-            self.network,
-            self.bank,
-            config.taxonomy,
-            score=config.scoring.score,
-            batch_size=config.scoring.batch_size,
-            device="cpu",
-            threads=config.resources.threads,
-            detector=stored_detector(self.workspace, self.index, self.network, config),
-            members=[stored_network(self.workspace, self.index, config, member) for member in members],
-            query=config.query,
-            seed=self.plan["seed"],
-        )
+        """The round's scoring on this machine's processor."""
+        options = ScoringOptions.of(self.config, "cpu", seed=self.plan.seed)
+        members = list(self.members())
+        return Scorer(self.network, self.bank, options, detector=self.detector, members=members)
 
-    def rows(self, folder: str, name: str, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
-        """The rows of an id in the score files or in quarantine."""
-        for part in self.parts(folder, columns):
-            yield from part.filter(pc.equal(part["id"], name)).to_pylist()
+    # ----------------------------------------------------------------------------------------- rows of its pool
 
-    def parts(self, folder: str, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-        for key in self.workspace.keys(self.key(folder)):
-            yield from self.workspace.row_groups(key, None if columns is None else list(columns))
+    @cached_property
+    def fitted_ids(self) -> list[str]:
+        """Ids of the rows that the bank was fitted on, in order."""
+        ids = self.folder.read_table(keys.LABELED, ["id"])["id"].to_pylist()
+        unreadable = {row.id for row in ModelRecord.read(self.folder).unreadable}
+        return sorted(name for name in ids if name not in unreadable)
+
+    def row(self, files: str, name: str) -> dict[str, Any] | None:
+        """Return an id's row in score files or quarantine, if any."""
+        for part in self.parts(files):
+            for row in part.filter(pc.equal(part["id"], name)).to_pylist():
+                return dict(row)
+        return None
+
+    def parts(self, files: str, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """Read score files or quarantine, one row group at a time."""
+        for name in self.folder.names(files):
+            yield from self.folder.row_groups(name, None if columns is None else list(columns))
 
     def pixels(self, wanted: Mapping[int, Sequence[str]]) -> Iterator[tuple[str, Any]]:
-        """(id, pixels or the reason why there are none) of ids in shards."""
-        return pixels_of(Snapshot.read(self.workspace, self.key("")), wanted, self.config)
+        """Read images by id: (id, pixels or why there are none)."""
+        return pixels_of(self.snapshot, wanted, self.config)
 
 
-def stored_network(workspace: Workspace, index: int, config: Config, member: int = 0) -> Network:
-    """The network of a round, as a value that workers can share; or another member of its committee."""
-    weights = workspace.store.get(member_key(index, member))
-    return Network(
-        config.model, len(of_round(workspace, config, index).taxonomy), np.frombuffer(weights, np.uint8)
-    )
+def keep_features(folder: Folder, features: sisom.Features, targets: Tensor) -> None:
+    """Store the features that a detector is fitted to.
 
-
-def stored_bank(workspace: Workspace, index: int) -> sisom.FeatureBank:
-    """The bank of a round."""
-    return sisom.FeatureBank.from_bytes(workspace.store.get(round_key(index, "bank.safetensors")))
-
-
-def bank_file(workspace: Workspace, index: int) -> BankFile:
-    """Where the bank of a round lies, for workers that map it."""
-    key = round_key(index, "bank.safetensors")
-    return BankFile(workspace, key, workspace.digest(key))
-
-
-FEATURES: Final = "labeled-features.safetensors"
-
-
-def keep_features(workspace: Workspace, index: int, features: sisom.Features, targets: Tensor) -> None:
-    """Store what a detector is fitted to, as safetensors: the saliencies of each layer under its place and name."""
+    As safetensors: the saliencies of each layer under its place and name.
+    """
     dims = [dim for _, dim in features.layer_dims]
     layers = zip(features.layer_dims, torch.split(features.saliency, dims, dim=1), strict=True)
     tensors = {f"saliency/{place:03d}/{name}": part for place, ((name, _), part) in enumerate(layers)}
     tensors |= {"penultimate": features.penultimate, "logits": features.logits, "targets": targets}
     data = save_tensors({name: tensor.contiguous() for name, tensor in tensors.items()})
-    workspace.store.put(round_key(index, FEATURES), data)
+    folder.put(keys.LABELED_FEATURES, data)
 
 
-def stored_detector(
-    workspace: Workspace, index: int, network: Network, config: Config
-) -> FittedDetector | None:
-    """The detector of a round, fitted again; None where the bank's own score was asked for."""
+def stored_detector(folder: Folder, network: Network, config: Config) -> FittedDetector | None:
+    """Fit a round's detector again; None if the bank's own scores judge."""
     if config.scoring.from_bank:
         return None
-    found = load_tensors(workspace.store.get(round_key(index, FEATURES)))
-    layers = [(key.split("/", 2)[2], found[key]) for key in sorted(found) if key.startswith("saliency/")]
+    tensors = load_tensors(folder.get(keys.LABELED_FEATURES))
+    layers = [(key.split("/", 2)[2], tensors[key]) for key in sorted(tensors) if key.startswith("saliency/")]
     features = sisom.Features(
         torch.cat([part for _, part in layers], dim=1),
         tuple((name, part.shape[1]) for name, part in layers),
-        found["penultimate"],
-        found["logits"],
+        tensors["penultimate"],
+        tensors["logits"],
     )
-    return fit(config, network.build("cpu"), features, targets=found["targets"])
+    return fit(config, network.build("cpu"), features, targets=tensors["targets"])

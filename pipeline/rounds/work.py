@@ -1,137 +1,131 @@
-"""A round in progress: what every step of it is given."""
+"""A round in progress, as every step is given it."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import sisom
 from pipeline.cluster.faults import working
 from pipeline.cluster.layout import Cluster
 from pipeline.config.choices import QueryPlan
 from pipeline.config.project import Config
-from pipeline.errors import LabelError
 from pipeline.labels import oracle
-from pipeline.labels.batches import read_labels
+from pipeline.labels.files import LabelFiles
 from pipeline.labels.tally import Labels
 from pipeline.learn.embed import Embedded, embed
 from pipeline.learn.rows import LabeledSet, read_labeled
 from pipeline.model.detector import detector_for
-from pipeline.model.network import Network
-from pipeline.pool.snapshot import Snapshot
-from pipeline.rounds.stored import stored_network
+from pipeline.rounds.steps import Step
+from pipeline.rounds.stored import StoredRound
 from pipeline.track.tracker import Tracker
 from pipeline.voice import Voice
+from pipeline.workspace import keys
 from pipeline.workspace.artefacts import Workspace
-from pipeline.workspace.frozen import as_planned
-from pipeline.workspace.keys import round_key
+from pipeline.workspace.folder import Folder
 from pipeline.workspace.lease import Lease
+from pipeline.workspace.records import Timing
 
 
 @dataclass(frozen=True)
 class Project:
-    """What every round of a project shares."""
+    """The values that all rounds of a project share.
+
+    `label_files` are those that have been read so far.
+    """
 
     config: Config
     workspace: Workspace
     tracker: Tracker
     lease: Lease
     voice: Voice
+    label_files: LabelFiles
     clock: Callable[[], float] = time.time  # seconds since 1970; a simulation has its own
+
+    def refreshed(self) -> Project:
+        """Return the project with the label files that are there now."""
+        return replace(self, label_files=self.label_files.refreshed())
 
 
 class Work:
-    """A round in progress: its keys, its frozen inputs, and what several steps read, each read once.
-
-    `config` is the project's until the round is planned, and from then on as the round has it.
-    """
+    """A round in progress: what is stored, and what several steps share."""
 
     def __init__(self, project: Project, cluster: Cluster, index: int) -> None:
         self.project = project
-        self.workspace = project.workspace
         self.cluster = cluster
         self.index = index
+        self.round = StoredRound(project.workspace, index, project.config)
 
-    def key(self, name: str) -> str:
-        """Where an artefact of this round lies in the workspace."""
-        return round_key(self.index, name)
+    def on(self, cluster: Cluster) -> Work:
+        """Return the same round, read anew, on another cluster."""
+        return Work(self.project, cluster, self.index)
 
-    def done(self, name: str) -> bool:
-        """Whether an artefact is there: its step is not done again."""
-        return self.workspace.exists(self.key(name))
+    @property
+    def workspace(self) -> Workspace:
+        """The project's workspace."""
+        return self.project.workspace
 
-    @contextmanager
-    def timed(self, stage: str, images: Callable[[], int] | None = None) -> Iterator[None]:
-        """Announce a stage and leave its seconds, and its images per second, beside the artefacts."""
-        began = time.perf_counter()
-        with working(stage):  # a worker that dies for want of memory is told in a sentence
-            yield
-        seconds = time.perf_counter() - began
-        count = images() if images else 0
-        self.workspace.write_json(self.key(f"timings/{stage}.json"), {"seconds": seconds, "images": count})
-        rate = f", {count / seconds:.0f} images/s" if count else ""
-        self.project.voice.say(f"  {stage:<9} {seconds:6.1f} s{rate}")
+    @property
+    def folder(self) -> Folder:
+        """The folder of the round's artefacts."""
+        return self.round.folder
 
     @property
     def config(self) -> Config:
-        """The config as this round has it."""
-        return as_planned(self.project.config, self.plan)
+        """The config as the round has it, once it is planned."""
+        return self.round.config
 
-    @cached_property
-    def plan(self) -> Mapping[str, Any]:
-        """The frozen inputs."""
-        found: Mapping[str, Any] = self.workspace.read_json(self.key("plan.json"))
-        return found
+    def done(self, step: Step) -> bool:
+        """Return whether a step is done: its artefact is there."""
+        return step.done(self.workspace, self.index)
+
+    @contextmanager
+    def timed(self, name: str, images: Callable[[], int] | None = None) -> Iterator[None]:
+        """Announce a step, and leave its time beside the artefacts."""
+        began = time.perf_counter()
+        with working(name):  # a worker that dies for want of memory is told in a sentence
+            yield
+        timing = Timing(seconds=time.perf_counter() - began, images=images() if images else 0)
+        self.folder.write_json(keys.timing_key(name), timing.model_dump())
+        rate = f", {timing.images / timing.seconds:.0f} images/s" if timing.images else ""
+        self.project.voice.say(f"  {name:<9} {timing.seconds:6.1f} s{rate}")
 
     @cached_property
     def attempt(self) -> str:
-        """A name that other frozen inputs would change: whatever goes on under it was begun with these."""
-        return f"round-{self.index:03d}-{self.workspace.digest(self.key('plan.json'))[:8]}"
+        """A name that other frozen inputs would change.
 
-    @cached_property
-    def snapshot(self) -> Snapshot:
-        """The frozen listing of the pool."""
-        return Snapshot.read(self.workspace, self.key(""))
+        Whatever goes on under it was begun with these.
+        """
+        return f"round-{self.index:03d}-{self.folder.digest(keys.PLAN)[:8]}"
 
     @cached_property
     def labels(self) -> Labels:
-        """The answers that this round learns from, as they were when it was planned."""
-        for key, digest in self.plan["label_digests"].items():
-            if self.workspace.digest(key) != digest:
-                place = self.workspace.store.url(key)
-                raise LabelError(f"{place} has changed since round {self.index:03d} was planned; put it back")
-        return read_labels(self.workspace, self.plan["labels"], self.config.taxonomy)
+        """The answers that the round was planned with."""
+        return self.project.label_files.as_planned(self.round.plan).labels(self.config.taxonomy)
 
     @cached_property
     def labeled_set(self) -> LabeledSet:
         """The labeled rows, decoded into the object store."""
-        table = self.workspace.read_table(self.key("labeled.parquet"))
-        return read_labeled(table, self.snapshot, self.config, cluster=self.cluster)
-
-    @cached_property
-    def network(self) -> Network:
-        """The trained classifier."""
-        return stored_network(self.workspace, self.index, self.config)
+        table = self.folder.read_table(keys.LABELED)
+        return read_labeled(table, self.round.snapshot, self.config, cluster=self.cluster)
 
     @cached_property
     def embedded(self) -> Embedded:
         """The features of the labeled rows."""
-        return embed(self.labeled_set, self.network, self.config, cluster=self.cluster)
+        return embed(self.labeled_set, self.round.network, self.config, cluster=self.cluster)
 
     @cached_property
     def judged_features(self) -> sisom.Features:
-        """The labeled rows as the config's detector wants them: of other images, where it changes these."""
+        """Features to fit the detector on; ODIN perturbs the images first."""
         config = self.config
         if not config.scoring.moves_images:
             return self.embedded.features
         detector = detector_for(config.scoring.score, config.scoring.options, config.model, head=None)
-        return embed(
-            self.labeled_set, self.network, self.config, cluster=self.cluster, moved_by=detector
-        ).features
+        moved = embed(self.labeled_set, self.round.network, config, cluster=self.cluster, moved_by=detector)
+        return moved.features
 
     @cached_property
     def truth(self) -> oracle.Truth | None:
@@ -140,5 +134,5 @@ class Work:
 
     @property
     def query_plan(self) -> QueryPlan:
-        """What the query may hold: no more than the budget of labels had left."""
-        return self.config.query.model_copy(update={"size": self.plan["query_size"]})
+        """The query's options, cut to what the label budget had left."""
+        return self.config.query.model_copy(update={"size": self.round.plan.query_size})

@@ -24,8 +24,8 @@ from pipeline.errors import AccountError, QuarantineOverflow, StoreUnavailable
 from pipeline.pool.shards import digest_of
 from pipeline.pool.snapshot import Snapshot, load_shard
 from pipeline.types import EXTRAS, PART, QUARANTINE, SCORES, TOGETHER
-from pipeline.workspace.artefacts import Workspace
-from pipeline.workspace.keys import part_key, together_key
+from pipeline.workspace import keys
+from pipeline.workspace.folder import Folder
 
 FILE_ROWS = 1_000_000
 GROUP_ROWS = 65_536
@@ -34,19 +34,15 @@ MOST_SHARDS = 4096  # of a file: each is a read
 SHOWN = 3
 
 
-def write_part(
-    workspace: Workspace, prefix: str, shard: int, rows: pa.Table, *, together: bool = False
-) -> None:
+def write_part(folder: Folder, shard: int, rows: pa.Table, *, together: bool = False) -> None:
     """Write a whole shard's rows, the scored and the quarantined.
 
     For a query that looks at rows `together`, those in distribution go into a file of their own, with features.
     """
     if together:
         usual = pc.and_(pc.is_null(rows["reason"]), pc.invert(pc.fill_null(rows["is_ood"], True)))
-        workspace.write_table(
-            together_key(prefix, shard), rows.filter(usual).select(TOGETHER.names).cast(TOGETHER)
-        )
-    workspace.write_table(part_key(prefix, shard), rows.select(PART.names).cast(PART))
+        folder.write_table(keys.together_key(shard), rows.filter(usual).select(TOGETHER.names).cast(TOGETHER))
+    folder.write_table(keys.scored_part_key(shard), rows.select(PART.names).cast(PART))
 
 
 @dataclass
@@ -86,9 +82,7 @@ class Tally:
 
 
 @working("closing the account")
-def close_account(
-    workspace: Workspace, prefix: str, snapshot: Snapshot, config: Config, cluster: Cluster
-) -> Tally:
+def close_account(snapshot: Snapshot, config: Config, cluster: Cluster) -> Tally:
     """Check by id that `scored + quarantined == listed`, shard by shard on workers, and write the score files.
 
     Raises:
@@ -96,39 +90,41 @@ def close_account(
         QuarantineOverflow: too many rows are broken. Shards whose rows failed for storage's sake count as
             unfinished from then on.
     """
-    total = Tally()
-    for tally in _merged(workspace, prefix, list(_runs(snapshot)), config.extra_columns, cluster):
+    folder, total = snapshot.folder, Tally()
+    for tally in _merged(list(_runs(snapshot)), config.extra_columns, cluster):
         total.add(tally)
     if total.wrong:
-        _undo(workspace, prefix, total.wrong)
+        _undo(folder, total.wrong)
         shown = "; ".join(list(total.wrong.values())[:SHOWN])
         raise AccountError(
             f"the account does not add up in {len(total.wrong)} shards, which the next run scores again: {shown}"
         )
-    for folder in ("scores/", "quarantine/"):  # of an attempt that divided the shards otherwise
-        for key in workspace.keys(prefix + folder):
-            if key >= f"{prefix}{folder}{total.files:05d}":
-                workspace.store.delete(key)
+    ends = (
+        (keys.SCORES, keys.score_file_key(total.files)),
+        (keys.QUARANTINE, keys.quarantine_file_key(total.files)),
+    )
+    for group, end in ends:  # of an attempt that divided the shards otherwise
+        for name in folder.names(group):
+            if name >= end.removesuffix(".parquet"):
+                folder.delete(name)
     if total.retry and config.scoring.max_quarantined >= 1.0:  # nothing else would tell
-        _undo(workspace, prefix, total.retry)
+        _undo(folder, total.retry)
         raise StoreUnavailable(
             f"storage did not answer for images in {len(total.retry)} shards, which the next run scores again"
         )
     if total.quarantined > allowed(snapshot, config):
-        raise overflow(workspace, prefix, snapshot, config, total, "quarantine")
+        raise overflow(snapshot, config, total, where=keys.QUARANTINE)
     return total
 
 
-def _merged(
-    workspace: Workspace, prefix: str, runs: Sequence[Snapshot], extra: Sequence[str], cluster: Cluster
-) -> Iterator[Tally]:
+def _merged(runs: Sequence[Snapshot], extra: Sequence[str], cluster: Cluster) -> Iterator[Tally]:
     if len(runs) == 1 and runs[0].rows <= SMALL_ROWS:  # not worth a worker's start
-        yield _merge(workspace, prefix, 0, runs[0].table, extra)
+        yield _merge(runs[0], 0, extra)
         return
     merge: Any = ray.remote(num_cpus=cluster.task_cpus)(_merge)
     pending: deque[Any] = deque()
     for number, run in enumerate(runs):
-        pending.append(merge.remote(workspace, prefix, number, run.table, extra))
+        pending.append(merge.remote(run, number, extra))
         if len(pending) > 2 * cluster.cpus:
             yield ray.get(pending.popleft())
     while pending:
@@ -140,41 +136,42 @@ def allowed(snapshot: Snapshot, config: Config) -> float:
     return config.scoring.max_quarantined * snapshot.rows
 
 
-def overflow(
-    workspace: Workspace, prefix: str, snapshot: Snapshot, config: Config, tally: Tally, where: str
-) -> QuarantineOverflow:
-    """The error for too many broken rows. What failed for storage's sake counts as unfinished from now on."""
-    _undo(workspace, prefix, tally.retry)
+def overflow(snapshot: Snapshot, config: Config, tally: Tally, *, where: str) -> QuarantineOverflow:
+    """Return the error for too many broken rows.
+
+    Rows that failed for storage's sake make their shards unfinished again. `where` names the folder of the others.
+    """
+    _undo(snapshot.folder, tally.retry)
     top = sorted(tally.reasons.items(), key=lambda item: (-item[1], item[0]))[:SHOWN]
     again = "; what storage did not answer for is tried again by the next run" if tally.retry else ""
     return QuarantineOverflow(
         f"{tally.quarantined} of {snapshot.rows} rows are broken, more than scoring.max_quarantined "
         f"({config.scoring.max_quarantined:g}) tolerates; raise it, or mend the rows that "
-        f"{workspace.store.url(prefix + where)} names; most often: "
+        f"{snapshot.folder.url(where.removesuffix('/'))} names; most often: "
         + "; ".join(f"{kind} ({count}, such as {tally.examples[kind]!r})" for kind, count in top)
         + again
     )
 
 
-def _undo(workspace: Workspace, prefix: str, shards: Iterable[int]) -> None:
+def _undo(folder: Folder, shards: Iterable[int]) -> None:
     """Make shards unfinished again."""
     for shard in shards:
-        workspace.store.delete(part_key(prefix, shard))
+        folder.delete(keys.scored_part_key(shard))
 
 
-def clear_parts(workspace: Workspace, prefix: str) -> None:
+def clear_parts(folder: Folder) -> None:
     """Remove what the score files have replaced."""
-    _clear(workspace, f"{prefix}parts/")
+    _clear(folder, keys.PARTS)
 
 
-def clear_together(workspace: Workspace, prefix: str) -> None:
+def clear_together(folder: Folder) -> None:
     """Remove what a query looked at together, once the query is written."""
-    _clear(workspace, f"{prefix}together/")
+    _clear(folder, keys.TOGETHER)
 
 
-def _clear(workspace: Workspace, folder: str) -> None:
+def _clear(folder: Folder, name: str) -> None:
     with ThreadPoolExecutor(16, thread_name_prefix="clear") as threads:
-        list(threads.map(workspace.store.delete, workspace.keys(folder)))
+        list(threads.map(folder.delete, folder.names(name)))
 
 
 def _runs(snapshot: Snapshot) -> Iterator[Snapshot]:
@@ -189,17 +186,17 @@ def _runs(snapshot: Snapshot) -> Iterator[Snapshot]:
     yield snapshot.take(range(start, len(rows)))
 
 
-def _merge(workspace: Workspace, prefix: str, number: int, shards: pa.Table, extra: Sequence[str]) -> Tally:
+def _merge(run: Snapshot, number: int, extra: Sequence[str]) -> Tally:
     """On a worker: check shards and write their rows as one score file and one quarantine file."""
-    tally = Tally(files=1)
+    folder, tally = run.folder, Tally(files=1)
     schema = pa.schema([*SCORES, *(EXTRAS.field(name) for name in extra)])
     good, bad = [schema.empty_table()], [QUARANTINE.empty_table()]
-    for row in shards.to_pylist():
-        part = workspace.read_table(part_key(prefix, row["shard"]))
+    for row in run.table.to_pylist():
+        part = folder.read_table(keys.scored_part_key(row["shard"]))
         broken = part.filter(pc.is_valid(part["reason"]))
         whole = part.filter(pc.is_null(part["reason"]))
-        if not _adds_up(part, broken, row["rows"], row["ids"]):
-            place = load_shard(workspace, prefix, part=row["part"], number=row["shard"]).place
+        if not _adds_up(part, broken, rows=row["rows"], digest=row["ids"]):
+            place = load_shard(folder, part=row["part"], number=row["shard"]).place
             tally.wrong[row["shard"]] = (
                 f"{place}: {row['rows']} listed, {whole.num_rows} + {broken.num_rows} found"
             )
@@ -207,19 +204,19 @@ def _merge(workspace: Workspace, prefix: str, number: int, shards: pa.Table, ext
         tally.count(broken)
         good.append(whole.select(schema.names))
         bad.append(broken.select(QUARANTINE.names))
-    _write(workspace, f"{prefix}scores/{number:05d}.parquet", good)
+    _write(folder, keys.score_file_key(number), good)
     if tally.quarantined:
-        _write(workspace, f"{prefix}quarantine/{number:05d}.parquet", bad)
+        _write(folder, keys.quarantine_file_key(number), bad)
     else:  # an earlier attempt may have left some
-        workspace.store.delete(f"{prefix}quarantine/{number:05d}.parquet")
+        folder.delete(keys.quarantine_file_key(number))
     return tally
 
 
-def _write(workspace: Workspace, key: str, tables: Sequence[pa.Table]) -> None:
-    workspace.write_table(key, pa.concat_tables(tables).combine_chunks(), row_group_size=GROUP_ROWS)
+def _write(folder: Folder, name: str, tables: Sequence[pa.Table]) -> None:
+    folder.write_table(name, pa.concat_tables(tables).combine_chunks(), row_group_size=GROUP_ROWS)
 
 
-def _adds_up(part: pa.Table, broken: pa.Table, rows: int, digest: str) -> bool:
+def _adds_up(part: pa.Table, broken: pa.Table, *, rows: int, digest: str) -> bool:
     """Whether a shard's rows are the listed ones: by id, or by number where some ids could not be read again."""
     if part.num_rows != rows:
         return False

@@ -20,6 +20,7 @@ import ray
 
 import sisom
 from pipeline.errors import ArtefactDamaged, SystemFault
+from pipeline.model.detector import FittedDetector
 from pipeline.model.network import Network
 from pipeline.store.opening import LocalStore
 from pipeline.workspace.artefacts import Workspace
@@ -67,9 +68,7 @@ class BankFile:
             )
 
     def _error(self, text: str) -> ArtefactDamaged:
-        damaged = ArtefactDamaged(text)
-        damaged.uri = self.workspace.store.url(self.key)
-        return damaged
+        return ArtefactDamaged.at(self.workspace.store.url(self.key), text)
 
     def _mapped(self, path: Path) -> sisom.FeatureBank:
         try:
@@ -108,6 +107,25 @@ def own_folder() -> Path:
 
 
 @dataclass(frozen=True)
+class Models:
+    """The models that score a pool.
+
+    Args:
+        network: the trained classifier.
+        bank: fitted on its features.
+        file: where the bank lies.
+        detector: what judges in the bank's place, if its own scores do not.
+        members: the networks that sit in a committee beside the first; taken one at a time.
+    """
+
+    network: Network
+    bank: sisom.FeatureBank
+    file: BankFile
+    detector: FittedDetector | None = None
+    members: Iterable[Network] = ()
+
+
+@dataclass(frozen=True)
 class Broadcast:
     """References that actors resolve; owned by the driver, so that they outlive any worker."""
 
@@ -117,25 +135,13 @@ class Broadcast:
     members: tuple[Any, ...] = ()  # ObjectRefs of the networks that sit in a committee beside the first
 
     @classmethod
-    def of(
-        cls,
-        network: Network,
-        bank: sisom.FeatureBank,
-        file: BankFile,
-        detector: Any = None,
-        members: Iterable[Network] = (),
-        *,
-        most_bytes: float,
-    ) -> Broadcast:
-        """Share networks, a detector if there is one, and a bank, which goes by files beyond `most_bytes`.
-
-        `members` are taken one at a time, so that the driver need not hold them all.
-        """
-        arrays = bank.to_arrays()
+    def of(cls, models: Models, *, most_bytes: float) -> Broadcast:
+        """Share models; the bank goes by its file beyond `most_bytes`."""
+        arrays = models.bank.to_arrays()
         small = sum(array.nbytes for array in arrays.values()) <= most_bytes
-        shared = None if detector is None else ray.put(detector)
-        others = tuple(ray.put(member) for member in members)
-        return cls(ray.put(network), ray.put(arrays) if small else file, shared, others)
+        detector = None if models.detector is None else ray.put(models.detector)
+        members = tuple(ray.put(member) for member in models.members)
+        return cls(ray.put(models.network), ray.put(arrays) if small else models.file, detector, members)
 
     def receive(self) -> tuple[Network, sisom.FeatureBank]:
         """In a worker: the network and the bank."""

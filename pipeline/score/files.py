@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -12,73 +13,85 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import ray
 
-from pipeline.workspace.artefacts import Workspace
+from pipeline.workspace import keys
+from pipeline.workspace.folder import Folder
 
 T = TypeVar("T")
 
 IN_FLIGHT = 64  # files asked about at a time, so that what waits for the driver does not grow with the pool
 
 
-def each_file(
-    work: Callable[..., T], workspace: Workspace, prefix: str, columns: list[str], *shared: Any
-) -> Iterator[T]:
-    """`work(row groups, *shared)` for every score file below `prefix`, in the order in which they are done.
+def score_files(folder: Folder) -> list[str]:
+    """Names of a folder's score files, sorted."""
+    return [name for name in folder.names(keys.SCORES) if name.endswith(".parquet")]
+
+
+@dataclass(frozen=True)
+class _FileTask:
+    """A function of score files, and the columns that it reads."""
+
+    work: Callable[..., Any]
+    folder: Folder
+    columns: list[str]
+
+
+def _on_file(task: _FileTask, name: str, *shared: Any) -> Any:
+    return task.work(task.folder.row_groups(name, task.columns), *shared)
+
+
+def each_file(work: Callable[..., T], folder: Folder, columns: list[str], *shared: Any) -> Iterator[T]:
+    """`work(row groups, *shared)` for every score file of a folder, in the order in which they are done.
 
     Args:
         work: a module's function. It takes an iterator of tables, one a row group, and what is shared. Where its
             results are folded, the fold must not mind their order.
-        workspace: where the files lie.
-        prefix: of the round, such as `rounds/003/`.
+        folder: of the round, which holds the score files.
         columns: what of each row is read.
         shared: given to each call; put into the object store once.
     """
-    keys = [key for key in workspace.keys(f"{prefix}scores/") if key.endswith(".parquet")]
-    if len(keys) == 1:  # not worth the start of a worker
-        yield _on_file(work, workspace, keys[0], columns, *shared)
+    files = score_files(folder)
+    if len(files) == 1:  # not worth the start of a worker
+        yield _on_file(_FileTask(work, folder, columns), files[0], *shared)
         return
-    waiting = iter(keys)
+    waiting = iter(files)
     task = ray.remote(num_cpus=1)(_on_file)
-    refs = [ray.put(value) for value in shared] if keys else []
-    flying = [task.remote(work, workspace, key, columns, *refs) for key in islice(waiting, IN_FLIGHT)]
+    one = _FileTask(work, folder, columns)
+    refs = [ray.put(value) for value in shared] if files else []
+    flying = [task.remote(one, name, *refs) for name in islice(waiting, IN_FLIGHT)]
     while flying:
         (done, *_), flying = ray.wait(flying)
-        flying += [task.remote(work, workspace, key, columns, *refs) for key in islice(waiting, 1)]
+        flying += [task.remote(one, name, *refs) for name in islice(waiting, 1)]
         yield ray.get(done)
 
 
-def _on_file(work: Callable[..., T], workspace: Workspace, key: str, columns: list[str], *shared: Any) -> T:
-    return work(workspace.row_groups(key, columns), *shared)
-
-
-def shards_of(workspace: Workspace, prefix: str, asked: Mapping[str, str]) -> dict[int, frozenset[str]]:
+def shards_of(folder: Folder, asked: Mapping[str, str]) -> dict[int, frozenset[str]]:
     """The shards in which scored images lie.
 
     Args:
-        workspace: where the score files lie.
-        prefix: of the round.
+        folder: of the round, which holds the score files.
         asked: the URI of each id. Score files are in the order of the pool: where no such URI can be, nothing is read.
 
     Returns:
         The ids in each shard.
     """
-    keys = [key for key in workspace.keys(f"{prefix}scores/") if key.endswith(".parquet")] if asked else []
-    if len(keys) == 1:  # not worth the start of a worker
-        answers = [_held(workspace, keys[0], asked)]
+    files = score_files(folder) if asked else []
+    if len(files) == 1:  # not worth the start of a worker
+        answers = [_held(folder, files[0], asked)]
     else:
         find: Any = ray.remote(num_cpus=0.25)(_held)
         shared = ray.put(dict(asked))
-        answers = ray.get([find.remote(workspace, key, shared) for key in keys])
+        answers = ray.get([find.remote(folder, name, shared) for name in files])
     found: dict[int, set[str]] = defaultdict(set)
     for shard, name in (place for answer in answers for place in answer):
         found[shard].add(name)
     return {shard: frozenset(names) for shard, names in found.items()}
 
 
-def _held(workspace: Workspace, key: str, asked: Mapping[str, str]) -> list[tuple[int, str]]:
+def _held(folder: Folder, name: str, asked: Mapping[str, str]) -> list[tuple[int, str]]:
     """(shard, id) of those that a score file holds."""
     ids = pa.array(sorted(asked), pa.string())
     found: list[tuple[int, str]] = []
-    with workspace.undamaged(key), workspace.store.open(key) as file:
+    with folder.undamaged(name), folder.open(name) as file:
         parquet = pq.ParquetFile(file)
         column = parquet.schema_arrow.get_field_index("uri")
         for group in range(parquet.num_row_groups):

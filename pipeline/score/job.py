@@ -21,12 +21,9 @@ import pyarrow.compute as pc
 import ray
 import ray.data
 
-import sisom
 from pipeline.cluster.layout import Cluster
 from pipeline.config.project import Config
 from pipeline.errors import AccountError, StageFailed, StoreUnavailable, ours
-from pipeline.model.detector import FittedDetector
-from pipeline.model.network import Network
 from pipeline.pool.listing import refusals
 from pipeline.pool.pieces import Reading
 from pipeline.pool.read_tasks import ReadTask
@@ -35,12 +32,13 @@ from pipeline.pool.snapshot import Snapshot, load_shards
 from pipeline.pool.source import PoolSource
 from pipeline.score.account import Tally, allowed, close_account, overflow, write_part
 from pipeline.score.assembler import ShardAssembler
-from pipeline.score.broadcast import BankFile, Broadcast
+from pipeline.score.broadcast import Broadcast, Models
 from pipeline.score.memory import MemoryPlan, plan_memory
-from pipeline.score.scorer import Scorer
+from pipeline.score.scorer import Scorer, ScoringOptions
 from pipeline.voice import Counter, Publish, Voice
-from pipeline.workspace.artefacts import Workspace
-from pipeline.workspace.keys import part_key
+from pipeline.workspace import keys
+from pipeline.workspace.folder import Folder
+from pipeline.workspace.records import Account
 
 ATTEMPTS = 3  # of the whole Data job; each goes on where the last one stopped
 WAVE_SHARDS = 4096  # of one Data job: its driver keeps notes on every block until the job ends
@@ -49,12 +47,10 @@ WRITES = 64  # shards that may wait to be written: where storage is slower than 
 
 
 @dataclass(frozen=True)
-class Account:
-    """What became of the listed rows, and how long this run worked on them."""
+class Scored:
+    """The account of a pool, and what this run did of it."""
 
-    listed: int
-    scored: int
-    quarantined: int
+    account: Account
     images: int
     seconds: float
 
@@ -63,8 +59,6 @@ class Account:
 class Job:
     """What is scored, with what, by whom."""
 
-    workspace: Workspace
-    prefix: str
     snapshot: Snapshot
     refused: Mapping[int, Mapping[int, str]]  # {shard: {row: reason}}: ids that stand in the pool before
     shared: Broadcast
@@ -73,54 +67,48 @@ class Job:
     memory: MemoryPlan
     seed: int
 
+    @property
+    def folder(self) -> Folder:
+        """The folder of the listing and the scores."""
+        return self.snapshot.folder
 
-def prepare(
-    workspace: Workspace,
-    prefix: str,
-    snapshot: Snapshot,
-    duplicates: pa.Table,
-    network: Network,
-    bank: sisom.FeatureBank,
-    file: BankFile,
-    config: Config,
-    cluster: Cluster,
-    *,
-    detector: FittedDetector | None = None,
-    members: Iterable[Network] = (),
-    seed: int = 0,
-) -> Job:
+
+def prepare(snapshot: Snapshot, models: Models, config: Config, *, cluster: Cluster, seed: int = 0) -> Job:
     """Plan the memory and share what actors need with the cluster.
 
-    `file` is where the bank lies; `detector` what judges in its place; `members` vote beside the network where the
-    query's strategy, whose seed `seed` is, asks a committee.
+    Args:
+        snapshot: of the pool; the scores go into its folder.
+        models: what the pool is scored with.
+        config: how it is read and scored.
+        cluster: where.
+        seed: of the query's strategy.
     """
-    arrays = bank.to_arrays().values()
+    arrays = models.bank.to_arrays().values()
     memory = plan_memory(
         config,
         cluster,
         rows=snapshot.rows,
         bank_bytes=sum(array.nbytes for array in arrays),
-        weight_bytes=network.weights.nbytes * config.query.networks,
+        weight_bytes=models.network.weights.nbytes * config.query.networks,
     )
     most = config.resources.bank_share * cluster.object_store
-    shared = Broadcast.of(network, bank, file, detector, members, most_bytes=most)
-    return Job(workspace, prefix, snapshot, refusals(duplicates), shared, config, cluster, memory, seed)
+    refused = refusals(snapshot.folder.read_table(keys.DUPLICATES))
+    return Job(snapshot, refused, Broadcast.of(models, most_bytes=most), config, cluster, memory, seed)
 
 
 class _ScoringActor:
     """The thin part of scoring that speaks Ray: fetches what all actors of a node share and wraps a `Scorer`."""
 
-    def __init__(self, shared: Broadcast, options: Mapping[str, Any]) -> None:
+    def __init__(self, shared: Broadcast, options: ScoringOptions) -> None:
         network, bank = shared.receive()
-        self._scorer = Scorer(
-            network, bank, detector=shared.receive_detector(), members=shared.receive_members(), **options
-        )
+        detector, members = shared.receive_detector(), shared.receive_members()
+        self._scorer = Scorer(network, bank, options, detector=detector, members=members)
 
     def __call__(self, batches: pa.Table) -> pa.Table:
         return self._scorer(batches)
 
 
-def score_pool(job: Job, voice: Voice, publish: Publish | None = None) -> Account:
+def score_pool(job: Job, voice: Voice, publish: Publish | None = None) -> Scored:
     """Score every listed shard that is not finished yet, and account for all of them.
 
     Raises:
@@ -134,21 +122,31 @@ def score_pool(job: Job, voice: Voice, publish: Publish | None = None) -> Accoun
         before = job.snapshot.rows - todo.rows
         voice.say(f"    {job.memory.told()}")
         with voice.counting("scoring", job.snapshot.rows, before=before, publish=publish) as counter:
-            tally = Tally()
+            watch = _Watch(voice, counter, Tally())
             for wave in _waves(todo):
-                worked += _finish(job, wave, counter, tally, voice)
+                worked += _finish(job, wave, watch)
     seconds = time.perf_counter() - began
-    total = close_account(job.workspace, job.prefix, job.snapshot, job.config, job.cluster)
-    return Account(job.snapshot.rows, total.scored, total.quarantined, worked, seconds)
+    total = close_account(job.snapshot, job.config, job.cluster)
+    account = Account(listed=job.snapshot.rows, scored=total.scored, quarantined=total.quarantined)
+    return Scored(account, worked, seconds)
 
 
-def _finish(job: Job, wave: Snapshot, counter: Counter, tally: Tally, voice: Voice) -> int:
-    """Score a wave of shards, in as many Data jobs as it takes, within bounds; gives how many rows came out."""
+@dataclass(frozen=True)
+class _Watch:
+    """The listeners of a job: people, and the count of broken rows."""
+
+    voice: Voice
+    counter: Counter
+    tally: Tally
+
+
+def _finish(job: Job, wave: Snapshot, watch: _Watch) -> int:
+    """Score a wave of shards, in as many Data jobs as it takes, within bounds; return how many rows came out."""
     rows = 0
     left = wave
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            rows += _run(job, left, attempt, counter, tally)
+            rows += _run(job, left, watch, attempt=attempt)
         except (
             ray.exceptions.RayError,
             ray.data.exceptions.ExecutionTimeoutError,
@@ -160,12 +158,12 @@ def _finish(job: Job, wave: Snapshot, counter: Counter, tally: Tally, voice: Voi
             why = _first_line(behind or error)
             if attempt == ATTEMPTS:
                 raise behind or StageFailed(f"scoring stopped {ATTEMPTS} times, lastly: {why}") from error
-            voice.say(f"    scoring stopped ({why}); going on with what is left")
+            watch.voice.say(f"    scoring stopped ({why}); going on with what is left")
         left = _unfinished(job, left)
         if not len(left):
             return rows
     first = left.take(range(min(5, len(left))))
-    places = ", ".join(shard.place for shard in load_shards(job.workspace, job.prefix, first.table))
+    places = ", ".join(shard.place for shard in load_shards(job.folder, first.table))
     raise AccountError(f"{len(left)} of {len(job.snapshot)} shards are not finished: {places}")
 
 
@@ -174,8 +172,8 @@ def _first_line(error: BaseException) -> str:
 
 
 def _unfinished(job: Job, shards: Snapshot) -> Snapshot:
-    done = set(job.workspace.keys(f"{job.prefix}parts/"))
-    left = [part_key(job.prefix, number) not in done for number in shards.numbers.tolist()]
+    done = set(job.folder.names(keys.PARTS))
+    left = [keys.scored_part_key(number) not in done for number in shards.numbers.tolist()]
     return shards.take(np.flatnonzero(left))
 
 
@@ -216,27 +214,25 @@ def _context(job: Job) -> Iterator[None]:
             setattr(context, name, value)
 
 
-def _run(job: Job, shards: Snapshot, attempt: int, counter: Counter, tally: Tally) -> int:
-    """One Data job over unfinished shards; gives the number of rows that came out of it."""
+def _run(job: Job, shards: Snapshot, watch: _Watch, *, attempt: int) -> int:
+    """Do one Data job over unfinished shards; return how many rows came out of it."""
     assembler = ShardAssembler(
         dict(zip(shards.numbers.tolist(), shards.table["rows"].to_pylist(), strict=True))
     )
-    rows = 0
+    rows, tally = 0, watch.tally
     together = job.config.query.together
     writes: deque[Future[None]] = deque()
     with _context(job), ThreadPoolExecutor(4, thread_name_prefix="parts") as pool:
         for table in _scored(job, shards, attempt):
             rows += table.num_rows
-            counter.add(table.num_rows, table.num_rows - table["reason"].null_count)
+            watch.counter.add(table.num_rows, table.num_rows - table["reason"].null_count)
             for number, whole in assembler.add(table):
                 tally.count(whole.filter(pc.is_valid(whole["reason"])))
                 if tally.quarantined > allowed(job.snapshot, job.config):
                     for write in writes:  # or it would undo what is written only then
                         write.result()
-                    raise overflow(job.workspace, job.prefix, job.snapshot, job.config, tally, "parts")
-                writes.append(
-                    pool.submit(write_part, job.workspace, job.prefix, number, whole, together=together)
-                )
+                    raise overflow(job.snapshot, job.config, tally, where=keys.PARTS)
+                writes.append(pool.submit(write_part, job.folder, number, whole, together=together))
             while len(writes) > WRITES:
                 writes.popleft().result()
         for write in writes:
@@ -252,23 +248,13 @@ def _scored(job: Job, shards: Snapshot, attempt: int) -> Iterable[Any]:
     reading = Reading(PoolSource.of(config), job.memory.encoded, hang_s)
     wanted = set(shards.numbers.tolist())
     read = ReadShards(
-        job.workspace,
-        job.prefix,
+        job.folder,
         reading,
         config.model.transform(config.scoring.max_pixels),
         config.scoring.batch_size,
         {number: rows for number, rows in job.refused.items() if number in wanted},
     )
-    options = {
-        "taxonomy": config.taxonomy,
-        "score": config.scoring.score,
-        "batch_size": config.scoring.batch_size,
-        "device": cluster.device,
-        "threads": config.resources.threads,
-        "tiles": job.memory.tiles,
-        "query": config.query,
-        "seed": job.seed,
-    }
+    options = ScoringOptions.of(config, cluster.device, seed=job.seed, tiles=job.memory.tiles)
     tasks = list(_tasks(shards))
     batches = ray.data.from_arrow(tasks).map_batches(
         ReadTask(read, 2 if attempt > 1 else 0),

@@ -1,13 +1,13 @@
-"""What is done to a batch, as plain callables that know nothing of Ray.
+"""Batches of pixels to rows of scores; knows nothing of Ray.
 
-`ReadShards` turns listed shards into batches of pixels, `Scorer` turns these into rows of scores. A batch travels
-as one row of an Arrow table, so that no engine can cut or join it: the pixels that the model sees together depend
-on the shard alone, and so do the scores, to the bit.
+A batch travels as one row of an Arrow table, so that no engine can cut or join it: the pixels that the model sees
+together depend on the shard alone, and so do the scores, to the bit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 import sisom
 from pipeline.config.choices import QueryPlan
+from pipeline.config.project import Config
+from pipeline.model.detector import FittedDetector
 from pipeline.model.extractor import Extractor
 from pipeline.model.network import Network
 from pipeline.score.feature_rows import pack
@@ -25,7 +27,45 @@ from pipeline.types import EXTRAS, SCORED
 from sisom.nearest.distances import BUDGET_BYTES
 from sisom.selectors import dropout_votes, ensemble_votes
 
-NOTHING_ASKED = QueryPlan()
+
+@dataclass(frozen=True)
+class ScoringOptions:
+    """Options of scoring, the same for everybody who scores.
+
+    Args:
+        taxonomy: class names, in head order.
+        score: the bank's score that marks rows out of distribution, unless a detector does.
+        batch_size: images that the network sees together.
+        device: of the network and the bank.
+        threads: of this process.
+        tiles: bytes that the distances of a batch may take at a time; no score depends on it.
+        query: what its strategy needs of rows while their features are at hand.
+        seed: of the strategy.
+    """
+
+    taxonomy: tuple[str, ...]
+    score: str
+    batch_size: int
+    device: str
+    threads: int
+    tiles: int = BUDGET_BYTES
+    query: QueryPlan = field(default_factory=QueryPlan)
+    seed: int = 0
+
+    @classmethod
+    def of(cls, config: Config, device: str, *, seed: int, tiles: int = BUDGET_BYTES) -> ScoringOptions:
+        """Return what a config says; the device is that of whoever scores."""
+        scoring, threads = config.scoring, config.resources.threads
+        return cls(
+            config.taxonomy,
+            scoring.score,
+            scoring.batch_size,
+            device,
+            threads,
+            tiles=tiles,
+            query=config.query,
+            seed=seed,
+        )
 
 
 class Scorer:
@@ -35,41 +75,39 @@ class Scorer:
         self,
         network: Network,
         bank: sisom.FeatureBank,
-        taxonomy: Sequence[str],
+        options: ScoringOptions,
         *,
-        score: str,
-        batch_size: int,
-        device: str,
-        threads: int,
-        tiles: int = BUDGET_BYTES,
-        detector: Any = None,
+        detector: FittedDetector | None = None,
         members: Sequence[Network] = (),
-        query: QueryPlan = NOTHING_ASKED,
-        seed: int = 0,
     ) -> None:
-        """What is computed of a batch.
+        """Load the network and the bank.
 
-        `score` names the bank's score that marks rows out of distribution, unless `detector` (fitted) does. `query`
-        says what a strategy needs of rows while their features are at hand, `seed` is its, and `members` sit in its
-        committee beside the network. `tiles` is how many bytes the distances of a batch may take at a time; no score
-        depends on it.
+        Args:
+            network: the trained classifier.
+            bank: fitted on its features.
+            options: how rows are scored.
+            detector: marks rows out of distribution in the bank's place.
+            members: sit in the committee of the query's strategy, beside the network.
         """
-        torch.set_num_threads(threads)
+        device, size, query = options.device, options.batch_size, options.query
+        torch.set_num_threads(options.threads)
         self._size = network.model.image_size
         self._bank = bank.to(device)
-        self._extract = Extractor(network, device, batch_size, layers=bank.layers)
-        self._names = np.asarray(taxonomy, dtype=object)
-        self._score = score
-        self._tiles = tiles
+        self._extract = Extractor(network, device, size, layers=bank.layers)
+        self._names = np.asarray(options.taxonomy, dtype=object)
+        self._score = options.score
+        self._tiles = options.tiles
         self._detector = detector
         self._ranking: Any = query.ranking
-        self._others = [Extractor(one, device, batch_size, layers=bank.layers[-1:]) for one in members]
+        self._others = [Extractor(one, device, size, layers=bank.layers[-1:]) for one in members]
         self._dropout = None
         if query.voters == "dropout":
             head, who = sisom.Head.of(network.build("cpu")), query.committee
-            self._dropout = partial(dropout_votes, head, members=who.members, dropout=who.dropout, seed=seed)
+            self._dropout = partial(
+                dropout_votes, head, members=who.members, dropout=who.dropout, seed=options.seed
+            )
         self._kept = query.keeps
-        self._seed = seed
+        self._seed = options.seed
 
     def __call__(self, batches: pa.Table) -> pa.Table:
         """`BATCH` rows in, `SCORED` rows out."""

@@ -18,7 +18,8 @@ from pipeline.track.names import flat
 from pipeline.track.session import RoundRecord
 from pipeline.track.tracker import open_tracker
 from pipeline.voice import Voice
-from pipeline.workspace.artefacts import PROJECT, Workspace
+from pipeline.workspace.artefacts import Workspace
+from pipeline.workspace.keys import PROJECT
 from pipeline.workspace.lease import Guarded, Lease
 
 REPORT = "report.html"

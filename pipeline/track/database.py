@@ -14,8 +14,7 @@ from pathlib import Path
 
 from pipeline.errors import ArtefactMissing, SystemFault
 from pipeline.store.opening import Store
-
-DATABASE_KEY = "mlflow/mlflow.db"
+from pipeline.workspace.keys import MLFLOW_DATABASE
 
 _SQL_SCHEMES = ("sqlite", "postgresql", "mysql", "mssql")
 
@@ -46,7 +45,7 @@ def brought_down(store: Store) -> Iterator[tuple[str, Callable[[], None]]]:
         path = Path(folder, "mlflow.db")
         data, tag = b"", ""
         with contextlib.suppress(ArtefactMissing):
-            data, tag = store.get_tagged(DATABASE_KEY)
+            data, tag = store.get_tagged(MLFLOW_DATABASE)
             path.write_bytes(data)
 
         def save() -> None:
@@ -56,10 +55,12 @@ def brought_down(store: Store) -> Iterator[tuple[str, Callable[[], None]]]:
             if now == data:
                 return
             mine = (
-                store.put_if_match(DATABASE_KEY, now, tag) if tag else store.put_if_absent(DATABASE_KEY, now)
+                store.put_if_match(MLFLOW_DATABASE, now, tag)
+                if tag
+                else store.put_if_absent(MLFLOW_DATABASE, now)
             )
             if not mine:
-                raise TrackingUnavailable(f"{store.url(DATABASE_KEY)}: somebody else wrote it meanwhile")
-            data, tag = store.get_tagged(DATABASE_KEY)
+                raise TrackingUnavailable(f"{store.url(MLFLOW_DATABASE)}: somebody else wrote it meanwhile")
+            data, tag = store.get_tagged(MLFLOW_DATABASE)
 
         yield f"sqlite:///{path}", save

@@ -19,15 +19,15 @@ from typing import TYPE_CHECKING
 
 from pipeline.errors import mask
 from pipeline.store.opening import Store
-from pipeline.track.database import DATABASE_KEY, TrackingUnavailable, brought_down, is_sql, probe
+from pipeline.track.database import TrackingUnavailable, brought_down, is_sql, probe
 from pipeline.track.names import key
+from pipeline.workspace.keys import MLFLOW_ARTEFACTS, MLFLOW_DATABASE
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Metric, Run
     from mlflow.entities.model_registry import ModelVersion
 
-ARTEFACTS_KEY = "mlflow/artifacts"
 CHAMPION = "champion"
 
 MAX_VALUE_CHARS = 6000
@@ -151,7 +151,7 @@ class Session:
         inside = run.info.artifact_uri.removeprefix(self.artefact_root + "/")
         if inside != run.info.artifact_uri:  # the folder is in our workspace, and our store writes atomically
             for name, data in files.items():
-                self.store.put(f"{ARTEFACTS_KEY}/{inside}/{name}", data)
+                self.store.put(f"{MLFLOW_ARTEFACTS}/{inside}/{name}", data)
             return
         with tempfile.TemporaryDirectory(prefix="sisom-mlflow-") as folder:
             for name, data in files.items():
@@ -204,7 +204,7 @@ def open_client(uri: str) -> MlflowClient:
 
 def create(store: Store) -> None:
     """Make the SQLite file aside first: MLflow can't open one whose first migration was cut off."""
-    if not store.exists(DATABASE_KEY):
+    if not store.exists(MLFLOW_DATABASE):
         with brought_down(store) as (uri, save):
             open_client(uri).search_experiments(max_results=1)
             save()

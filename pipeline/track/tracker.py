@@ -23,8 +23,9 @@ from pipeline.config.sections import Tracking
 from pipeline.encoding import canonical
 from pipeline.errors import mask
 from pipeline.store.opening import Store
-from pipeline.track.database import DATABASE_KEY, TrackingUnavailable, brought_down, is_sql
-from pipeline.track.session import ARTEFACTS_KEY, RoundRecord, Session, create, experiment_of, open_client
+from pipeline.track.database import TrackingUnavailable, brought_down, is_sql
+from pipeline.track.session import RoundRecord, Session, create, experiment_of, open_client
+from pipeline.workspace.keys import MLFLOW_ARTEFACTS, MLFLOW_DATABASE
 
 MAX_NAME_CHARS = 500
 
@@ -65,7 +66,7 @@ class Tracker:
     @property
     def uri(self) -> str:
         """The MLflow tracking URI to show to people; a password in it is masked."""
-        database = self._store.url(DATABASE_KEY)
+        database = self._store.url(MLFLOW_DATABASE)
         return mask(self._config.tracking.uri or (f"sqlite:///{database}" if self._in_place else database))
 
     @property
@@ -165,11 +166,11 @@ class Tracker:
             uri = self._config.tracking.uri
             if uri is None and self._in_place:
                 create(self._store)
-                uri = f"sqlite:///{self._store.url(DATABASE_KEY)}"
+                uri = f"sqlite:///{self._store.url(MLFLOW_DATABASE)}"
             elif uri is None:
                 uri, save = stack.enter_context(brought_down(self._store))
             client = open_client(uri)
-            root = self._store.url(ARTEFACTS_KEY)
+            root = self._store.url(MLFLOW_ARTEFACTS)
             root = root if root.startswith("s3://") else Path(root).absolute().as_uri()
             experiment = experiment_of(
                 client, self._config.tracking.experiment[:MAX_NAME_CHARS], root if is_sql(uri) else None

@@ -1,6 +1,6 @@
 """The workspace: all state of one project under one URI.
 
-Keys are fixed here and nowhere else. Artefacts are whole objects, written atomically; their presence is the
+Artefacts are whole objects, written atomically; their presence is the
 promise that they are finished.
 """
 
@@ -22,9 +22,8 @@ from pipeline.config.sections import Pool
 from pipeline.encoding import to_json, to_parquet
 from pipeline.errors import ArtefactDamaged, UserError, WorkspaceMismatch
 from pipeline.store.opening import Store, open_store
-from pipeline.workspace.keys import round_key
-
-PROJECT = "project.json"
+from pipeline.workspace import keys
+from pipeline.workspace.keys import PROJECT, round_key
 
 
 @dataclass(frozen=True)
@@ -70,12 +69,11 @@ class Workspace:
             yield
         except (ValueError, OSError, pa.ArrowException) as error:
             url = self.store.url(key)
-            damaged = ArtefactDamaged(
+            raise ArtefactDamaged.at(
+                url,
                 f"{url} is damaged ({' '.join(str(error).split())[:200]}); remove it and what was made from it, "
-                f"and run again to make it anew"
-            )
-            damaged.uri = url
-            raise damaged from None
+                f"and run again to make it anew",
+            ) from None
 
     def keys(self, prefix: str) -> list[str]:
         """The artefacts below a prefix, sorted."""
@@ -94,7 +92,7 @@ class Workspace:
     def committed(self) -> int:
         """How many rounds are committed; they are numbered from 0 without gaps."""
         index = 0
-        while self.exists(round_key(index, "round.json")):
+        while self.exists(round_key(index, keys.ROUND)):
             index += 1
         return index
 

@@ -9,14 +9,15 @@ enough answers of people name. So a head's rows keep their meaning from round to
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from pipeline.config.history import Change, as_of_its_day, changes
 from pipeline.config.load import as_model
 from pipeline.config.project import FREE_SCORING, MAX_CLASSES, Config
-from pipeline.errors import ArtefactMissing, ConfigError, WorkspaceMismatch
+from pipeline.errors import ConfigError, WorkspaceMismatch
+from pipeline.workspace import keys
 from pipeline.workspace.artefacts import Workspace
-from pipeline.workspace.keys import round_key
+from pipeline.workspace.folder import Folder
+from pipeline.workspace.plan import Plan
 
 
 def grown(taxonomy: Sequence[str], proposed: Mapping[str, int], promote_at: int | None) -> tuple[str, ...]:
@@ -33,43 +34,43 @@ def grown(taxonomy: Sequence[str], proposed: Mapping[str, int], promote_at: int 
     return (*taxonomy, *sorted(enough, key=lambda name: (-proposed[name], name)))[:MAX_CLASSES]
 
 
-def as_planned(config: Config, plan: Mapping[str, Any]) -> Config:
+def as_planned(config: Config, plan: Plan) -> Config:
     """Return the config that a round was planned with, on the device and threads that were planned.
 
     Args:
         config: as it is now.
-        plan: the round's `plan.json`. A key that it lacks, since it is younger than the plan, has the value that the
+        plan: of the round. A key that its config lacks, since it is younger than the plan, has the value that the
             product had before the key existed; see `pipeline.config.history`.
 
     Raises:
         WorkspaceMismatch: a key that this release does not know; the plan is of a later one.
     """
-    frozen = {**as_of_its_day(plan["config"]), "taxonomy": list(plan["taxonomy"])}
+    frozen = {**as_of_its_day(plan.config), "taxonomy": list(plan.taxonomy)}
     if frozen != {**config.frozen(), "taxonomy": frozen["taxonomy"]}:
         values = frozen | config.free()
         values["scoring"] |= {name: getattr(config.scoring, name) for name in FREE_SCORING}
         try:
-            config = as_model(Config, values, "plan.json")
+            config = as_model(Config, values, keys.PLAN)
         except ConfigError as error:
             raise WorkspaceMismatch(f"a round was planned by another release of sisom: {error}") from None
     return config.model_copy(
         update={
-            "taxonomy": tuple(plan["taxonomy"]),
-            "resources": config.resources.model_copy(update=plan["scoring"]),
+            "taxonomy": plan.taxonomy,
+            "resources": config.resources.model_copy(update=plan.scoring.model_dump()),
         }
     )
 
 
 def of_round(workspace: Workspace, config: Config, index: int) -> Config:
     """The config as a planned round has it; see `as_planned`."""
-    return as_planned(config, workspace.read_json(round_key(index, "plan.json")))
+    return as_planned(config, Plan.read(Folder.of_round(workspace, index)))
 
 
 def changed_since(workspace: Workspace, index: int) -> list[Change]:
     """List what a planned round was told otherwise than the round before it; nothing for the first one."""
     if index == 0:
         return []
-    before, after = (workspace.read_json(round_key(i, "plan.json"))["config"] for i in (index - 1, index))
+    before, after = (Plan.read(Folder.of_round(workspace, i)).config for i in (index - 1, index))
     return list(changes(as_of_its_day(before), as_of_its_day(after)))
 
 
@@ -79,12 +80,7 @@ def latest(workspace: Workspace, config: Config) -> Config:
     It has the classes of the last round that is planned, and behind them those that joined the config since.
     """
     for index in (workspace.committed(), workspace.committed() - 1):
-        if index >= 0:
-            try:
-                plan = workspace.read_json(round_key(index, "plan.json"))
-            except ArtefactMissing:
-                continue
-            planned = tuple(plan.get("taxonomy", config.taxonomy))
-            joining = (name for name in config.taxonomy if name not in planned)
-            return config.model_copy(update={"taxonomy": (*planned, *joining)})
+        if index >= 0 and (plan := Plan.find(Folder.of_round(workspace, index))) is not None:
+            joining = (name for name in config.taxonomy if name not in plan.taxonomy)
+            return config.model_copy(update={"taxonomy": (*plan.taxonomy, *joining)})
     return config

@@ -1,39 +1,159 @@
-"""Every key of a workspace, here and nowhere else."""
+"""Every key of a workspace, made here and nowhere else.
+
+    project.json                          whose workspace this is
+    lease.json                            who works here now
+    labels/000-initial.parquet            the labels that the project begins with
+    labels/NNN-round-MMM.parquet          the simulated oracle's answers to the query of round MMM, NNN = MMM + 1
+    labels/NNN-answers.parquet            where people are told to write theirs; any other name will do
+    labels/NNN-import-*.parquet           what `sisom labels import` took in
+    mlflow/                               MLflow's database and artefacts, where `tracking.uri` names no other place
+    train/, tune/                         what Ray Train and the search for slopes may go on from
+    rounds/NNN/                           a round, in the order in which its steps leave:
+        pool/NNNNN.parquet                the listing of the pool, in parts
+        shards.parquet                    a row a shard of it
+        duplicates.parquet                rows whose id stands in the pool before
+        labeled.parquet                   the labeled rows, their places, and which are held out
+        plan.json                         the frozen inputs
+        model/member-NNN.safetensors      the other networks of a committee
+        model/model.safetensors           the round's network
+        model/model.json                  what it is, and how training went
+        evaluation.json                   its accuracy on the test set
+        slopes.json                       the steepness of each layer's sigmoid
+        labeled-features.safetensors      what a detector is fitted to, if not the bank but that one judges
+        bank.safetensors                  the bank with its threshold
+        parts/NNNNNNNN.parquet            a finished shard's rows, until `account.json` is written
+        together/NNNNNNNN.parquet         a shard's rows for a query that looks at them together, until there is one
+        scores/NNNNN.parquet              the scored rows
+        quarantine/NNNNN.parquet          the rows that could not be scored
+        account.json                      how many rows were listed, scored, quarantined
+        triage.json                       the filter between novel and far
+        query.parquet                     what the round asks about
+        timings/STEP.json                 clock times, apart from everything that decides
+        metrics.json                      what the round came to
+        plots/NAME.png, report.html       the same for people
+        commit.json                       when the round was committed, and under which fence
+        round.json                        the manifest, last: with it the round exists
+        tracking.json                     where MLflow has the round
+
+`sisom score` leaves `pool/` to `duplicates.parquet`, `plan.json` and `parts/` to `quarantine/` in a folder of its own,
+and beside them `listing.json` once its pool is listed, and `summary.json` once all of it is scored.
+"""
 
 from __future__ import annotations
 
+import re
+from typing import Final
 
-def part_key(prefix: str, shard: int) -> str:
-    """Key of a finished shard's rows."""
-    return f"{prefix}parts/{shard:08d}.parquet"
+# ----------------------------------------------------------------------------------- below the workspace
+PROJECT: Final = "project.json"
+LEASE: Final = "lease.json"
+LABELS: Final = "labels/"
+INITIAL_LABELS: Final = f"{LABELS}000-initial.parquet"
+MLFLOW_DATABASE: Final = "mlflow/mlflow.db"
+MLFLOW_ARTEFACTS: Final = "mlflow/artifacts"
+TRAIN: Final = "train"
+TUNE: Final = "tune"
 
-
-def together_key(prefix: str, shard: int) -> str:
-    """Key of a finished shard's rows for a query that looks at them together."""
-    return f"{prefix}together/{shard:08d}.parquet"
-
-
-PREFIX = "labels/"
-
-
-def answers_key(index: int) -> str:
-    """Where the simulated oracle's answers to a round's query go."""
-    return f"{PREFIX}{index + 1:03d}-round-{index:03d}.parquet"
-
-
-def member_key(index: int, member: int) -> str:
-    """Where the weights lie of a network that a round trains for its committee; the first is the round's own."""
-    return round_key(index, f"model/member-{member:03d}.safetensors" if member else "model/model.safetensors")
-
-
-DUPLICATES_KEY = "duplicates.parquet"
-
-
-def shards_key(prefix: str) -> str:
-    """Key of the table of shards."""
-    return f"{prefix}shards.parquet"
+_NUMBERED: Final = re.compile(rf"{LABELS}(\d{{3}})-")
 
 
 def round_key(index: int, name: str) -> str:
     """Key of an artefact of a round."""
     return f"rounds/{index:03d}/{name}"
+
+
+def oracle_answers_key(index: int) -> str:
+    """Key of the simulated oracle's answers to a round's query."""
+    return f"{LABELS}{index + 1:03d}-round-{index:03d}.parquet"
+
+
+def people_answers_key(index: int) -> str:
+    """Key for people's answers to a round's query, as messages tell it."""
+    return f"{LABELS}{index + 1:03d}-answers.parquet"
+
+
+def import_key(number: int, turn: int, digest: str) -> str:
+    """Key of an imported batch: sorted by number, then by turn."""
+    return f"{LABELS}{number:03d}-import-{turn:04d}-{digest}.parquet"
+
+
+def imports_prefix(number: int) -> str:
+    """Prefix of the imported batches of one number."""
+    return f"{LABELS}{number:03d}-import-"
+
+
+def batch_number(key: str) -> int | None:
+    """The number in a batch's key; None for a freely chosen name."""
+    match = _NUMBERED.match(key)
+    return int(match[1]) if match else None
+
+
+# ---------------------------------------------------------- below a round, or where `sisom score` writes
+POOL: Final = "pool/"
+SHARDS: Final = "shards.parquet"
+DUPLICATES: Final = "duplicates.parquet"
+LABELED: Final = "labeled.parquet"
+PLAN: Final = "plan.json"
+MODEL_FOLDER: Final = "model/"
+MODEL_WEIGHTS: Final = "model/model.safetensors"
+MODEL_RECORD: Final = "model/model.json"
+EVALUATION: Final = "evaluation.json"
+SLOPES: Final = "slopes.json"
+LABELED_FEATURES: Final = "labeled-features.safetensors"
+BANK: Final = "bank.safetensors"
+PARTS: Final = "parts/"
+TOGETHER: Final = "together/"
+SCORES: Final = "scores/"
+QUARANTINE: Final = "quarantine/"
+ACCOUNT: Final = "account.json"
+FAR_FILTER: Final = "triage.json"
+QUERY: Final = "query.parquet"
+TIMINGS: Final = "timings/"
+METRICS: Final = "metrics.json"
+PLOTS: Final = "plots/"
+REPORT: Final = "report.html"
+COMMIT: Final = "commit.json"
+ROUND: Final = "round.json"
+TRACKING: Final = "tracking.json"
+LISTING: Final = "listing.json"
+SUMMARY: Final = "summary.json"
+
+
+def listing_part_key(part: int) -> str:
+    """Key of a part of the listing."""
+    return f"{POOL}{part:05d}.parquet"
+
+
+def weights_key(member: int = 0) -> str:
+    """Key of a committee member's weights; 0 is the round's network."""
+    return f"model/member-{member:03d}.safetensors" if member else MODEL_WEIGHTS
+
+
+def scored_part_key(shard: int) -> str:
+    """Key of a finished shard's rows."""
+    return f"{PARTS}{shard:08d}.parquet"
+
+
+def together_key(shard: int) -> str:
+    """Key of a finished shard's rows for a query over all rows."""
+    return f"{TOGETHER}{shard:08d}.parquet"
+
+
+def score_file_key(number: int) -> str:
+    """Key of a score file."""
+    return f"{SCORES}{number:05d}.parquet"
+
+
+def quarantine_file_key(number: int) -> str:
+    """Key of a quarantine file."""
+    return f"{QUARANTINE}{number:05d}.parquet"
+
+
+def timing_key(step: str) -> str:
+    """Key of a step's clock time."""
+    return f"{TIMINGS}{step}.json"
+
+
+def plot_key(name: str) -> str:
+    """Key of a plot."""
+    return f"{PLOTS}{name}"

@@ -24,8 +24,7 @@ from pipeline.encoding import canonical, to_json
 from pipeline.errors import LeaseHeld, PipelineError
 from pipeline.store.base import Entry
 from pipeline.store.opening import Store
-
-LEASE = "lease.json"
+from pipeline.workspace.keys import LEASE
 
 
 class Lease:

@@ -26,7 +26,8 @@ from fault_proxy import FaultProxy  # noqa: E402
 
 from pipeline.config.sections import Storage  # noqa: E402
 from pipeline.store.opening import LocalStore, Store, open_store  # noqa: E402
-from pipeline.workspace.lease import LEASE, Lease  # noqa: E402
+from pipeline.workspace.keys import LEASE  # noqa: E402
+from pipeline.workspace.lease import Lease  # noqa: E402
 
 TIMES = 200
 

@@ -101,11 +101,12 @@ def child(lab: Lab, pool: str, out: Path, options: dict[str, Any], cpus: int | N
     from pipeline.config.sections import Storage
     from pipeline.pool.listing import freeze
     from pipeline.pool.snapshot import Snapshot
-    from pipeline.score.broadcast import BankFile
+    from pipeline.score.broadcast import BankFile, Models
     from pipeline.score.job import prepare, score_pool
     from pipeline.store.opening import open_store
     from pipeline.voice import Counter, Voice
     from pipeline.workspace.artefacts import Workspace
+    from pipeline.workspace.folder import Folder
 
     marks: list[tuple[float, int]] = []
     seen = report.with_suffix(".seen")  # what a run that is killed has scored
@@ -133,24 +134,21 @@ def child(lab: Lab, pool: str, out: Path, options: dict[str, Any], cpus: int | N
     workspace = Workspace(open_store(str(out), Storage()))
     began = time.perf_counter()
     if not workspace.exists("duplicates.parquet"):
-        listing = freeze(workspace, "", config, cluster=cluster)
-        workspace.write_table("duplicates.parquet", listing.duplicates)
+        freeze(Folder(workspace), config, cluster=cluster)
     listed = time.perf_counter()
     file = BankFile(Workspace(open_store(str(lab.folder), Storage())), f"bank-{lab.model}.safetensors", "")
-    job = prepare(
-        workspace, "", Snapshot.read(workspace, ""), workspace.read_table("duplicates.parquet"),
-        lab.network(), lab.bank(), file, config, cluster,
-    )  # fmt: skip
+    models = Models(lab.network(), lab.bank(), file)
+    job = prepare(Snapshot.read(Folder(workspace)), models, config, cluster=cluster)
     voice = Stopwatch()
-    account = score_pool(job, voice)
+    scored = score_pool(job, voice)
     ended = time.perf_counter()
     found = {
         "listing_s": listed - began,
         "first_s": marks[0][0] - listed,
         "last_s": ended - marks[-1][0],
         "steady": steady(marks, job.snapshot.rows),
-        "rows": account.images,
-        "listed": account.listed,
+        "rows": scored.images,
+        "listed": scored.account.listed,
         "whole_s": ended - listed,
     }
     report.write_text(json.dumps(found))

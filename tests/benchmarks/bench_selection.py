@@ -27,6 +27,7 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
 from pipeline.types import SCORES  # noqa: E402
+from pipeline.workspace.folder import Folder  # noqa: E402
 
 FILE_ROWS = 1_000_000
 PREFIX = "rounds/000/"
@@ -59,6 +60,7 @@ def measure(folder: str, how: str, what: str, answered: int, cpus: int) -> None:
     from pipeline.config.choices import QueryPlan
     from pipeline.config.sections import Storage
     from pipeline.report import histogram
+    from pipeline.report.histogram import summarize_scores
     from pipeline.store.opening import open_store
     from pipeline.workspace.artefacts import Workspace
 
@@ -84,12 +86,12 @@ def measure(folder: str, how: str, what: str, answered: int, cpus: int) -> None:
         assert histogram.summary(total).counts
 
     def select_on_workers() -> None:
-        kept = selection.gather(workspace, PREFIX, rules, answered=frozenset(ids))
+        kept = selection.gather(Folder(workspace, PREFIX), rules, answered=frozenset(ids))
         assert selection.query(kept, plan, None).num_rows == plan.size
 
     def view_on_workers() -> None:
-        assert histogram.summarize_scores(
-            workspace, PREFIX, "sisome", truth=None, labeled=frozenset(ids)
+        assert summarize_scores(
+            Folder(workspace, PREFIX), "sisome", truth=None, labeled=frozenset(ids)
         ).counts
 
     ways: dict[tuple[str, str], Callable[[], None]] = {

@@ -32,6 +32,7 @@ from pipeline.pool.source import PoolSource
 from pipeline.score import scorer as stages
 from pipeline.store.opening import open_store
 from pipeline.workspace.artefacts import Workspace
+from pipeline.workspace.folder import Folder
 from sisom import scoring
 from sisom.network import features
 
@@ -70,23 +71,16 @@ def main() -> None:
 def profiled(lab: Lab, encoded: list[bytes]) -> pstats.Stats:
     """Read and score all images as a reader and an actor do."""
     config = lab.config(parquet_pool(lab.folder / "pool", encoded))
-    writer = SnapshotWriter(Workspace(open_store(str(lab.folder / "out"), Storage())), "")
+    writer = SnapshotWriter(Folder(Workspace(open_store(str(lab.folder / "out"), Storage()))))
     source = PoolSource.of(config)
     for unit in units(source):
         for group in survey(unit, source):
             writer.add(group.listed, group.digest)
     snapshot = writer.close()
     how = Reading(source)
-    read = reading.ReadShards(snapshot.workspace, "", how, config.model.transform(10**8), lab.batch)
-    score = stages.Scorer(
-        lab.network(),
-        lab.bank(),
-        config.taxonomy,
-        score="sisome",
-        batch_size=lab.batch,
-        device="cpu",
-        threads=1,
-    )
+    read = reading.ReadShards(snapshot.folder, how, config.model.transform(10**8), lab.batch)
+    options = stages.ScoringOptions(config.taxonomy, "sisome", lab.batch, "cpu", 1)
+    score = stages.Scorer(lab.network(), lab.bank(), options)
     score(next(read(snapshot.table)))  # what is made once
 
     def work() -> None:

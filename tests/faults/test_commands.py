@@ -18,7 +18,7 @@ from fault_proxy import FaultProxy, Rule
 from mlflow_server import MlflowServer, mlflow_server
 
 from pipeline.store.opening import Store
-from pipeline.workspace.lease import LEASE
+from pipeline.workspace.keys import LEASE
 from tests.faults.ground import Ground, grounds, tracked
 from tests.faults.victims import sweep
 

@@ -21,7 +21,8 @@ from pipeline.score.account import Tally, clear_parts, overflow, write_part
 from pipeline.store.opening import LocalStore
 from pipeline.types import QUARANTINE, SCORED, SCORES, Listed
 from pipeline.workspace.artefacts import Workspace
-from pipeline.workspace.keys import part_key
+from pipeline.workspace.folder import Folder
+from pipeline.workspace.keys import scored_part_key
 
 MakeConfig = Callable[..., Config]
 
@@ -45,7 +46,7 @@ def scored(shard: int, ids: Sequence[str], bad: dict[int, Bad] | None = None) ->
 
 
 def listed(workspace: Workspace, sizes: Sequence[int], prefix: str = "") -> Snapshot:
-    writer = SnapshotWriter(workspace, prefix)
+    writer = SnapshotWriter(Folder(workspace, prefix))
     for number, size in enumerate(sizes):
         item = Listed(f"pool/{number}.tar", None, size, 1, "e")
         writer.add((item,), digest_of(pa.array(ids_of(number, size), pa.string())))
@@ -61,11 +62,11 @@ def workspace(tmp_path: Path) -> Workspace:
     return Workspace(LocalStore(str(tmp_path / "w")))
 
 
-def merged(workspace: Workspace, found: Snapshot, prefix: str = "") -> Tally:
+def merged(found: Snapshot) -> Tally:
     """What the workers would do, here."""
     total = Tally()
     for number, run in enumerate(room._runs(found)):
-        total.add(room._merge(workspace, prefix, number, run.table, ()))
+        total.add(room._merge(run, number, ()))
     return total
 
 
@@ -76,9 +77,9 @@ def files(workspace: Workspace, below: str) -> dict[str, bytes]:
 def test_whole_shards_become_two_tables(workspace: Workspace) -> None:
     found = listed(workspace, [3, 2], "r/")
     reason = {"reason": "no bytes", "stage": "decode"}
-    write_part(workspace, "r/", 0, scored(0, ids_of(0, 3), {1: reason}))
-    write_part(workspace, "r/", 1, scored(1, ids_of(1, 2)))
-    tally = merged(workspace, found, "r/")
+    write_part(Folder(workspace, "r/"), 0, scored(0, ids_of(0, 3), {1: reason}))
+    write_part(Folder(workspace, "r/"), 1, scored(1, ids_of(1, 2)))
+    tally = merged(found)
     assert (tally.scored, tally.quarantined, tally.wrong, tally.retry) == (4, 1, {}, [])
     assert tally.reasons == Counter({"no bytes": 1})
     scores = workspace.read_table("r/scores/00000.parquet")
@@ -123,8 +124,8 @@ def test_the_order_of_writing_changes_no_byte(tmp_path: Path, monkeypatch: pytes
         found = listed(workspace, sizes)
         for number in order:
             bad = {0: {"reason": "truncated PNG"}} if number % 2 else None
-            write_part(workspace, "", number, scored(number, ids_of(number, sizes[number]), bad))
-        merged(workspace, found)
+            write_part(Folder(workspace), number, scored(number, ids_of(number, sizes[number]), bad))
+        merged(found)
         made.append(files(workspace, "scores/") | files(workspace, "quarantine/"))
     assert made[0] == made[1]
     assert [key for key in made[0] if key.startswith("scores/")] == [
@@ -164,9 +165,9 @@ def test_shards_that_do_not_add_up_are_named(
     workspace: Workspace, ids: list[str], bad: dict[int, Bad], right: bool
 ) -> None:
     found = listed(workspace, [3, 1])
-    write_part(workspace, "", 0, scored(0, ids, bad))
-    write_part(workspace, "", 1, scored(1, ids_of(1, 1)))
-    tally = merged(workspace, found)
+    write_part(Folder(workspace), 0, scored(0, ids, bad))
+    write_part(Folder(workspace), 1, scored(1, ids_of(1, 1)))
+    tally = merged(found)
     assert bool(tally.wrong) is not right
     if not right:
         assert tally.wrong == {0: f"pool/0.tar: 3 listed, {len(ids) - len(bad)} + {len(bad)} found"}
@@ -175,11 +176,11 @@ def test_shards_that_do_not_add_up_are_named(
 
 def test_what_an_earlier_attempt_left_in_quarantine_goes(workspace: Workspace) -> None:
     found = listed(workspace, [2])
-    write_part(workspace, "", 0, scored(0, ids_of(0, 2), {1: READ}))
-    merged(workspace, found)
+    write_part(Folder(workspace), 0, scored(0, ids_of(0, 2), {1: READ}))
+    merged(found)
     assert workspace.keys("quarantine/") == ["quarantine/00000.parquet"]
-    write_part(workspace, "", 0, scored(0, ids_of(0, 2)))
-    merged(workspace, found)
+    write_part(Folder(workspace), 0, scored(0, ids_of(0, 2)))
+    merged(found)
     assert workspace.keys("quarantine/") == []
     assert workspace.read_table("scores/00000.parquet").num_rows == 2
 
@@ -187,10 +188,10 @@ def test_what_an_earlier_attempt_left_in_quarantine_goes(workspace: Workspace) -
 def test_shards_that_storage_failed_are_worth_another_try(workspace: Workspace) -> None:
     found = listed(workspace, [2, 2, 2])
     lost = {"reason": "storage did not answer", "stage": "read", "attempts": 4}
-    write_part(workspace, "", 0, scored(0, ids_of(0, 2), {0: READ}))
-    write_part(workspace, "", 1, scored(1, ids_of(1, 2), {0: lost, 1: READ}))
-    write_part(workspace, "", 2, scored(2, ids_of(2, 2)))
-    assert merged(workspace, found).retry == [1]
+    write_part(Folder(workspace), 0, scored(0, ids_of(0, 2), {0: READ}))
+    write_part(Folder(workspace), 1, scored(1, ids_of(1, 2), {0: lost, 1: READ}))
+    write_part(Folder(workspace), 2, scored(2, ids_of(2, 2)))
+    assert merged(found).retry == [1]
 
 
 def test_too_much_is_told_with_reasons_and_what_may_heal_is_unfinished_again(
@@ -198,7 +199,7 @@ def test_too_much_is_told_with_reasons_and_what_may_heal_is_unfinished_again(
 ) -> None:
     found = listed(workspace, [2, 2, 2])
     for number in range(3):
-        write_part(workspace, "", number, scored(number, ids_of(number, 2)))
+        write_part(Folder(workspace), number, scored(number, ids_of(number, 2)))
     tally = Tally(
         scored=1,
         quarantined=5,
@@ -211,9 +212,8 @@ def test_too_much_is_told_with_reasons_and_what_may_heal_is_unfinished_again(
         },
         retry=[1],
     )
-    error = overflow(
-        workspace, "", found, make_config(scoring={"max_quarantined": 0.25}), tally, "quarantine"
-    )
+    config = make_config(scoring={"max_quarantined": 0.25})
+    error = overflow(found, config, tally, where="quarantine/")
     assert str(error) == (
         "5 of 6 rows are broken, more than scoring.max_quarantined (0.25) tolerates; raise it, or mend the rows that "
         f"{workspace.store.url('quarantine')} names; most often: "
@@ -221,8 +221,8 @@ def test_too_much_is_told_with_reasons_and_what_may_heal_is_unfinished_again(
         "a (1, such as 'a: x'); "
         "what storage did not answer for is tried again by the next run"
     )
-    assert workspace.keys("parts/") == [part_key("", 0), part_key("", 2)]
-    calm = overflow(workspace, "", found, make_config(), Tally(quarantined=1), "parts")
+    assert workspace.keys("parts/") == [scored_part_key(0), scored_part_key(2)]
+    calm = overflow(found, make_config(), Tally(quarantined=1), where="parts/")
     assert "tried again" not in str(calm)
     assert len(workspace.keys("parts/")) == 2
 
@@ -230,8 +230,8 @@ def test_too_much_is_told_with_reasons_and_what_may_heal_is_unfinished_again(
 def test_reasons_are_counted_by_kind(workspace: Workspace) -> None:
     found = listed(workspace, [3])
     bad = {n: {"reason": reason} for n, reason in enumerate(["broken PNG: x", "broken PNG: y", "no bytes"])}
-    write_part(workspace, "", 0, scored(0, ids_of(0, 3), bad))
-    tally = merged(workspace, found)
+    write_part(Folder(workspace), 0, scored(0, ids_of(0, 3), bad))
+    tally = merged(found)
     assert tally.reasons == Counter({"broken PNG": 2, "no bytes": 1})
     assert tally.examples == {"broken PNG": "broken PNG: x", "no bytes": "no bytes"}
     assert workspace.read_table("scores/00000.parquet").equals(SCORES.empty_table())
@@ -246,8 +246,8 @@ def test_tallies_add_up() -> None:
 
 def test_parts_go_when_their_files_are_there(workspace: Workspace) -> None:
     for number in range(3):
-        write_part(workspace, "r/", number, scored(number, ids_of(number, 2)))
+        write_part(Folder(workspace, "r/"), number, scored(number, ids_of(number, 2)))
     workspace.write_json("r/account.json", {})
-    clear_parts(workspace, "r/")
+    clear_parts(Folder(workspace, "r/"))
     assert workspace.keys("r/") == ["r/account.json"]
-    clear_parts(workspace, "r/")  # again, after it was cut short
+    clear_parts(Folder(workspace, "r/"))  # again, after it was cut short

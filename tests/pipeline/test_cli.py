@@ -115,8 +115,8 @@ class Project:
     def commit(self, index: int) -> None:
         """Leave what a committed round leaves, as far as these commands look at it."""
         workspace = open_workspace(load(self.config))
-        shown = ("labeled_total", "test_accuracy", "r_avg", "ood_auroc", "ood_fpr95", "listed", "scored")
-        metrics = dict.fromkeys((*shown, "quarantined", "query_size"), 0.5)
+        metrics = dict.fromkeys(("test_accuracy", "r_avg", "ood_auroc", "ood_fpr95"), 0.5)
+        metrics |= dict.fromkeys(("labeled_total", "listed", "scored", "quarantined", "query_size"), 5)
         workspace.write_json(round_key(index, "metrics.json"), metrics)
         workspace.write_table(round_key(index, "query.parquet"), pa.table({"id": ["i00"]}))
         workspace.store.put(round_key(index, "report.html"), b"<p>page")

@@ -19,13 +19,19 @@ from pipeline.config.sections import Storage
 from pipeline.pool.shards import survey, units
 from pipeline.pool.snapshot import SnapshotWriter
 from pipeline.pool.source import PoolSource
+from pipeline.rounds.stored import StoredRound
 from pipeline.store.opening import open_store
 from pipeline.types import SCORES
 from pipeline.workspace.artefacts import Workspace
+from pipeline.workspace.folder import Folder
 from pipeline.workspace.keys import round_key
 from tests.support.scoring_lab import SIZE, TAXONOMY, Lab, config_of, image
 
 POISON = Path(__file__).parents[1] / "support" / "poison"
+
+
+def last(workspace: Workspace, config: Config) -> StoredRound:
+    return StoredRound(workspace, 0, config)
 
 
 def flat(seed: int) -> bytes:
@@ -52,7 +58,7 @@ def project(tmp_path: Path, lab: Lab) -> tuple[Workspace, Config]:
     config = config_of(pool)
     config = config.model_copy(update={"scoring": config.scoring.model_copy(update={"score": "energy"})})
     workspace = Workspace(open_store(str(tmp_path / "work"), Storage()))
-    writer = SnapshotWriter(workspace, round_key(0, ""))
+    writer = SnapshotWriter(Folder.of_round(workspace, 0))
     source = PoolSource.of(config)
     for unit in units(source):
         for group in survey(unit, source):
@@ -88,9 +94,9 @@ def add(config: Config, name: str, images: list[bytes], form: str) -> None:
 
 
 def test_a_pool_that_stands_still_has_no_drift(project: tuple[Workspace, Config]) -> None:
-    found = growth(*project, 0)
+    found = growth(last(*project))
     assert (found.share, found.sample) == (0.0, ())
-    assert drift(*project, 0, found) is None
+    assert drift(last(*project), found) is None
 
 
 @pytest.mark.parametrize("form", ["images", "parquet"])
@@ -99,16 +105,16 @@ def test_images_like_the_old_ones_are_no_drift_and_others_are(
 ) -> None:
     workspace, config = project
     add(config, "b", [image(n) for n in range(1000, 1060)], form)
-    tested = drift(workspace, config, 0, growth(workspace, config, 0))
+    tested = drift(last(workspace, config), growth(last(workspace, config)))
     assert tested is not None
     p, images = tested
     assert images == 60
     assert p > 1e-3
-    assert drift(workspace, config, 0, growth(workspace, config, 0)) == tested  # the same again
+    assert drift(last(workspace, config), growth(last(workspace, config))) == tested  # the same again
     add(config, "c", [flat(n) for n in range(60)], form)
-    found = growth(workspace, config, 0)
+    found = growth(last(workspace, config))
     assert found.share == (120 / 150 if form == "images" else 2 / 150)
-    tested = drift(workspace, config, 0, found)
+    tested = drift(last(workspace, config), found)
     assert tested is not None
     assert tested[0] < 1e-6
     assert tested[1] == 120
@@ -119,7 +125,7 @@ def test_no_more_images_are_looked_at_than_configured(project: tuple[Workspace, 
     few = config.model_copy(update={"tick": config.tick.model_copy(update={"drift_images": 40})})
     for name in "bcd":
         add(config, name, [image(n) for n in range(50)], "parquet")
-    tested = drift(workspace, few, 0, growth(workspace, few, 0))
+    tested = drift(last(workspace, few), growth(last(workspace, few)))
     assert tested is not None
     assert tested[1] == 40
 
@@ -127,10 +133,10 @@ def test_no_more_images_are_looked_at_than_configured(project: tuple[Workspace, 
 def test_too_few_new_images_and_broken_ones_say_nothing(project: tuple[Workspace, Config]) -> None:
     workspace, config = project
     add(config, "b", [image(n) for n in range(FEWEST - 1)], "parquet")
-    assert drift(workspace, config, 0, growth(workspace, config, 0)) is None
+    assert drift(last(workspace, config), growth(last(workspace, config))) is None
     add(config, "c", [b"no image"] * 50, "parquet")
     (Path(config.pool.uri) / "d.parquet").write_bytes(b"PAR1 or so")
-    assert drift(workspace, config, 0, growth(workspace, config, 0)) is None
+    assert drift(last(workspace, config), growth(last(workspace, config))) is None
 
 
 def test_the_scale_of_new_images_is_that_of_the_round(project: tuple[Workspace, Config], lab: Lab) -> None:
@@ -139,7 +145,7 @@ def test_the_scale_of_new_images_is_that_of_the_round(project: tuple[Workspace, 
     add(config, "b", [image(n) for n in range(1000, 1060)], "images")
     table: Any = scores(lab, [flat(n) for n in range(100)])
     workspace.write_table(round_key(0, "scores/00000.parquet"), table)
-    tested = drift(workspace, config, 0, growth(workspace, config, 0))
+    tested = drift(last(workspace, config), growth(last(workspace, config)))
     assert tested is not None
     assert tested[0] < 1e-6
 
@@ -150,6 +156,6 @@ def test_an_image_that_kills_its_decoder_does_not_kill_the_tick(
     monkeypatch.setenv("PYTHONPATH", str(POISON))
     workspace, config = project
     add(config, "b", [image(n) for n in range(1000, 1060)] + [poisoned(image(1), "SEGV")], "parquet")
-    tested = drift(workspace, config, 0, growth(workspace, config, 0))
+    tested = drift(last(workspace, config), growth(last(workspace, config)))
     assert tested is not None
     assert tested[1] == 60

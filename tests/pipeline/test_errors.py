@@ -24,6 +24,7 @@ EXIT_CODES = {
     "LeaseHeld": 4,
     "PipelineError": 1,
     "SystemFault": 1,
+    "ObjectFault": 1,
     "ArtefactMissing": 1,
     "ArtefactDamaged": 1,
     "ObjectChanged": 1,
@@ -69,3 +70,14 @@ def test_users_faults_and_the_systems_are_apart() -> None:
 )
 def test_the_nearest_word_or_the_list(word: str, known: list[str], hint: str) -> None:
     assert nearest(word, known) == hint
+
+
+def test_an_error_is_made_with_its_attribute() -> None:
+    found = errors.StageFailed.at("train", "training failed")
+    assert (str(found), found.stage) == ("training failed", "train")
+    assert errors.ConfigError.at("model.layers", "no such layer").path == "model.layers"
+    missing = errors.ArtefactMissing.at("s3://bucket/key", "not there")
+    assert type(missing) is errors.ArtefactMissing
+    assert missing.uri == "s3://bucket/key"
+    back = pickle.loads(pickle.dumps(missing))
+    assert back.uri == missing.uri

@@ -55,7 +55,7 @@ def set_of(folder: Path, labels: list[str], **changes: Any) -> Config:
 def test_accuracy_by_class(tmp_path: Path, cluster: Cluster, network: Network) -> None:
     config = set_of(tmp_path, ["dog", "dog", "cat", "dog", "cow"])
     found = evaluate.test_accuracy(network, config, cluster)
-    assert found == {
+    assert found.model_dump() == {
         "accuracy": 0.6,
         "images": 5,
         "per_class": {"cat": 0.0, "dog": 1.0, "cow": 0.0},
@@ -64,16 +64,21 @@ def test_accuracy_by_class(tmp_path: Path, cluster: Cluster, network: Network) -
     }
 
 
+def test_without_a_test_set_nothing_is_known(cluster: Cluster, network: Network) -> None:
+    found = evaluate.test_accuracy(network, config_of("unused"), cluster)
+    assert found.accuracy is None
+    assert found.model_dump(exclude_unset=True) == {}
+
+
 def test_a_class_that_has_not_joined_counts_apart(tmp_path: Path, cluster: Cluster, network: Network) -> None:
     labels = ["dog", "dog", "cat", "dog", "owl", "bat", "owl", "owl"]
     closed = set_of(tmp_path, labels)
     with pytest.raises(LabelError, match="'owl'"):
         evaluate.test_accuracy(network, closed, cluster)
     found = evaluate.test_accuracy(network, set_of(tmp_path, labels, open_world={"promote_at": 5}), cluster)
-    assert found is not None
-    assert (found["accuracy"], found["images"]) == (0.75, 4)
-    assert (found["open_accuracy"], found["undiscovered"]) == (3 / 8, 4)
-    assert found["per_class"] == {"cat": 0.0, "dog": 1.0}
+    assert (found.accuracy, found.images) == (0.75, 4)
+    assert (found.open_accuracy, found.undiscovered) == (3 / 8, 4)
+    assert found.per_class == {"cat": 0.0, "dog": 1.0}
 
 
 def test_nothing_of_a_known_class_is_refused(tmp_path: Path, cluster: Cluster, network: Network) -> None:

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from pipeline.config.project import Config
 from pipeline.errors import LabelError
-from pipeline.labels.batches import batches, label_table, read_file, read_labels
 from pipeline.labels.checks import check_batch
+from pipeline.labels.files import LabelFiles, label_keys
+from pipeline.labels.tables import label_table, read_tables
 from pipeline.labels.tally import Labels
 from pipeline.store.opening import Store
 from pipeline.types import LABELS, Label
@@ -36,7 +37,7 @@ def answers(store: Store, *files: dict[str, Any]) -> Labels:
     workspace = Workspace(store)
     for number, columns in enumerate(files):
         workspace.write_table(f"labels/{number:03d}-x.parquet", pa.table(columns))
-    return read_labels(workspace, batches(workspace), TAXONOMY)
+    return LabelFiles.read(workspace).labels(TAXONOMY)
 
 
 def test_only_id_and_label_must_be_there() -> None:
@@ -119,8 +120,8 @@ def test_batches_are_read_in_the_order_of_their_names(store: Store) -> None:
     for name, label in (("010-b", "dog"), ("002-z", "cat")):
         workspace.write_table(f"labels/{name}.parquet", pa.table({"id": ["a"], "label": [label]}))
     store.put("labels/notes.txt", b"")
-    assert batches(workspace) == ["labels/002-z.parquet", "labels/010-b.parquet"]
-    assert read_labels(workspace, batches(workspace), TAXONOMY).counts() == {"dog": 1}
+    assert label_keys(workspace) == ["labels/002-z.parquet", "labels/010-b.parquet"]
+    assert LabelFiles.read(workspace).labels(TAXONOMY).counts() == {"dog": 1}
 
 
 def test_no_batches_are_no_labels(store: Store) -> None:
@@ -333,9 +334,9 @@ def test_labels_are_read_from_a_file_or_a_folder(store: Store, make_config: Make
     store.put("b.parquet", parquet(id=[2], label=["dog"], note=["x"]))
     store.put("a.parquet", parquet(id=[1], label=["cat"]))
     store.put("readme.txt", b"")
-    both = read_file(store.uri, make_config())
+    both = read_tables(store.uri, make_config().storage)
     assert both.select(["id", "label"]).to_pylist() == [{"id": 1, "label": "cat"}, {"id": 2, "label": "dog"}]
-    assert read_file(store.url("a.parquet"), make_config()).num_rows == 1
+    assert read_tables(store.url("a.parquet"), make_config().storage).num_rows == 1
 
 
 @pytest.mark.parametrize(
@@ -353,5 +354,5 @@ def test_files_that_can_not_be_read_are_named(
     for key, data in files.items():
         store.put(key, data)
     with pytest.raises(LabelError, match=message) as raised:
-        read_file(store.uri, make_config())
+        read_tables(store.uri, make_config().storage)
     assert store.uri in str(raised.value)

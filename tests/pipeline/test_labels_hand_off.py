@@ -23,8 +23,8 @@ from PIL import Image
 from pipeline.ask.selection import settled
 from pipeline.config.project import Config
 from pipeline.errors import LabelError, UserError
-from pipeline.labels.batches import batches, read_labels
-from pipeline.labels.export_questions import ENDS, export
+from pipeline.labels.export_questions import ENDS, Pictures, export
+from pipeline.labels.files import LabelFiles, label_keys
 from pipeline.labels.forms import QUESTIONS, READERS, WRITERS
 from pipeline.labels.import_answers import take_in
 from pipeline.labels.tally import Labels
@@ -117,7 +117,7 @@ class Project:
         return take_in(self.config, files, **more)
 
     def labels(self) -> Labels:
-        return read_labels(self.workspace, batches(self.workspace), self.config.taxonomy)
+        return LabelFiles.read(self.workspace).labels(self.config.taxonomy)
 
 
 @pytest.fixture
@@ -340,7 +340,7 @@ def test_images_are_embedded_where_an_object_holds_many(project: Project) -> Non
         images = images or [data.decode() if form != "parquet" else pq.read_table(place)["image"][0].as_py()]
         assert all("data:image/png;base64,iVBOR" in image for image in images)
         with pytest.raises(UserError, match="holds many; use --images embedded"):
-            project.out(form, "uri", images="uri")
+            project.out(form, "uri", pictures=Pictures("uri"))
 
 
 def test_an_image_that_is_gone_is_not_asked_about(project: Project) -> None:
@@ -374,7 +374,7 @@ def test_image_objects_are_shown_by_their_uri(of_objects: Project) -> None:
     assert second["fingerprint"].startswith("sha256:")
     (task, _) = read("label-studio", project, project.out("label-studio"))
     assert task["image"].startswith("data:image/png")
-    (task, _) = read("label-studio", project, project.out("label-studio", "uri", images="uri"))
+    (task, _) = read("label-studio", project, project.out("label-studio", "uri", pictures=Pictures("uri")))
     assert task["image"] == first["uri"]
     assert project.take(
         project.write("x.csv", {"id": second["id"], "label": "cat", "fingerprint": second["fingerprint"]})
@@ -385,13 +385,13 @@ def test_presigned_links_open_without_credentials(of_objects: Project) -> None:
     project = of_objects
     if not project.base.startswith("s3://"):
         with pytest.raises(UserError, match="only objects on S3 have presigned links"):
-            project.out("csv", images="presigned")
+            project.out("csv", pictures=Pictures("presigned"))
         return
     rows = csv.DictReader(
         io.StringIO(
-            project.store.get(project.out("csv", images="presigned", hours=2).rpartition("/")[2]).decode(
-                "utf-8-sig"
-            )
+            project.store.get(
+                project.out("csv", pictures=Pictures("presigned", 2)).rpartition("/")[2]
+            ).decode("utf-8-sig")
         )
     )
     for i, row in enumerate(rows):
@@ -429,7 +429,7 @@ def test_a_row_is_refused_and_nothing_is_taken(project: Project, row: dict[str, 
     assert (refused["file"], refused["where"], refused["id"]) == (place, "row 3", row["id"])
     assert message in refused["why"]
     assert (found["taken"], found["written"], found["batch"]) == (0, False, None)
-    assert batches(project.workspace) == []
+    assert label_keys(project.workspace) == []
     found = project.take(place, partial=True)
     assert (found["taken"], len(found["refused"]), found["written"]) == (1, 1, True)
     assert project.labels().labeled() == (["b"], ["cat"])
@@ -577,7 +577,7 @@ def test_batches_lie_behind_all_that_are_there(project: Project) -> None:
 def test_a_dry_run_writes_nothing_and_says_the_same(project: Project) -> None:
     place = project.write("x.csv", {"id": "a", "label": "cat"})
     dry = project.take(place, dry_run=True)
-    assert batches(project.workspace) == []
+    assert label_keys(project.workspace) == []
     assert project.take(place) == dry | {"written": True}
 
 
@@ -594,7 +594,7 @@ def test_files_that_are_none_stop_it_all(project: Project) -> None:
     ):
         with pytest.raises(LabelError, match=message):
             project.take(good, f"{project.base}/{place}", partial=True)
-    assert batches(project.workspace) == []
+    assert label_keys(project.workspace) == []
 
 
 def test_nobody_has_asked_yet(tmp_path: Path, make_config: MakeConfig) -> None:

@@ -21,7 +21,8 @@ from pipeline.encoding import to_json
 from pipeline.errors import LeaseHeld, StorageError, StoreUnavailable
 from pipeline.store.opening import LocalStore, Store
 from pipeline.workspace import lease as lease_module
-from pipeline.workspace.lease import LEASE, Lease, in_force
+from pipeline.workspace.keys import LEASE
+from pipeline.workspace.lease import Lease, in_force
 
 OWNER = """
 import sys

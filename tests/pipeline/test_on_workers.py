@@ -31,12 +31,13 @@ from pipeline.pool.snapshot import Snapshot, load_shards
 from pipeline.report.thumbnails import thumbnails
 from pipeline.score import account
 from pipeline.score.account import close_account, write_part
-from pipeline.score.broadcast import BankFile, Broadcast
+from pipeline.score.broadcast import BankFile, Broadcast, Models
 from pipeline.score.files import shards_of
 from pipeline.store.opening import LocalStore, S3Store, Store, open_store
 from pipeline.types import SCORED, SCORES
 from pipeline.workspace.artefacts import Workspace
-from pipeline.workspace.keys import part_key
+from pipeline.workspace.folder import Folder
+from pipeline.workspace.keys import scored_part_key
 from sisom.network.models import build_model, save_weights
 
 pytestmark = pytest.mark.ray
@@ -97,12 +98,12 @@ def test_a_frozen_pool_is_what_a_survey_finds(
 ) -> None:
     fill(store)
     wanted = ["p3", "t1.png", "i/6.png", "z.png", "nobody"]
-    found = freeze(workspace, "r/", config, cluster=cluster, wanted=wanted)
+    found = freeze(Folder(workspace, "r/"), config, cluster=cluster, wanted=wanted)
     alone = snapshot_of(config.pool, workspace, "alone/")
     assert found.snapshot.table.equals(alone.table)
-    assert found.snapshot.digest() == alone.digest() == Snapshot.read(workspace, "r/").digest()
+    assert found.snapshot.digest() == alone.digest() == Snapshot.read(Folder(workspace, "r/")).digest()
     assert (found.other, found.changes, found.duplicates.num_rows) == (1, None, 0)
-    shards = list(load_shards(workspace, "r/", found.snapshot.table))
+    shards = list(load_shards(Folder(workspace, "r/"), found.snapshot.table))
     places = {
         name: (shard.shard, row)
         for shard in shards
@@ -123,7 +124,7 @@ def test_tasks_and_buckets_of_any_size_find_the_same(
 
     def frozen(name: str) -> tuple[Listing, dict[str, bytes]]:
         store = LocalStore(str(tmp_path / name))
-        found = freeze(Workspace(store), "", config, cluster=cluster, wanted=["p4", "t0.png"])
+        found = freeze(Folder(Workspace(store)), config, cluster=cluster, wanted=["p4", "t0.png"])
         return found, {entry.key: store.get(entry.key) for entry in store.list()}
 
     want, files = frozen("large")
@@ -146,7 +147,7 @@ def test_ids_that_stand_twice_are_found_across_files_and_forms(
     store.put("b.parquet", parquet(rows("x", "y", "x"), group=2))  # over two row groups of one file
     store.put("c.parquet", parquet(rows("y", "a.png", "own")))
     store.put("d.tar", tar([("own", b"no image"), ("y.png", b"1"), ("y.png", b"2"), ("a.png", b"3")]))
-    found = freeze(workspace, "", config, cluster=cluster, wanted=["x", "a.png"])
+    found = freeze(Folder(workspace), config, cluster=cluster, wanted=["x", "a.png"])
     assert found.found == {"a.png": (0, 0), "x": (1, 0)}  # the first place is the one that counts
     assert found.duplicates.schema == DUPLICATES
     url = store.url
@@ -172,12 +173,12 @@ def test_too_many_of_them_are_refused_with_both_places(
     config = make_config(pool={"uri": pool.uri}, scoring={"max_quarantined": 0.49})
     workspace = Workspace(LocalStore(str(tmp_path / "w")))
     with pytest.raises(PoolError, match=r"^5 of 10 ids stand in the pool before, more than") as raised:
-        freeze(workspace, "", config, cluster=cluster)
+        freeze(Folder(workspace), config, cluster=cluster)
     for place in ("0.tar", "1.tar"):
         assert f"{pool.url(place)} row 0" in str(raised.value)
     assert str(raised.value).endswith("pool.tar_ids: path puts the tar's key before them")
     told_apart = make_config(pool={"uri": pool.uri, "tar_ids": "path"})
-    assert freeze(workspace, "", told_apart, cluster=cluster).duplicates.num_rows == 0
+    assert freeze(Folder(workspace), told_apart, cluster=cluster).duplicates.num_rows == 0
 
 
 def test_equal_hashes_of_other_ids_are_no_duplicates(
@@ -199,8 +200,8 @@ def test_what_changed_since_the_last_listing_is_counted(
 ) -> None:
     fill(store)
     store.put("empty.parquet", parquet(pa.table(rows("x")).slice(0, 0)))
-    freeze(workspace, "000/", config, cluster=cluster)
-    same = freeze(workspace, "001/", config, cluster=cluster, earlier="000/")
+    freeze(Folder(workspace, "000/"), config, cluster=cluster)
+    same = freeze(Folder(workspace, "001/"), config, cluster=cluster, earlier=Folder(workspace, "000/"))
     assert same.changes == {"new": 0, "changed": 0, "vanished": 0}
     assert "objects since the last round: unchanged" in same.told()
     store.put("m.parquet", parquet(rows("p0", "p9"), group=1))
@@ -208,7 +209,7 @@ def test_what_changed_since_the_last_listing_is_counted(
     store.delete("z.png")
     for name in ("A.png", "i/3b.png", "zz.tar"):
         store.put(name, tar({f"{name}.png": b"x"}))
-    found = freeze(workspace, "002/", config, cluster=cluster, earlier="001/")
+    found = freeze(Folder(workspace, "002/"), config, cluster=cluster, earlier=Folder(workspace, "001/"))
     assert found.changes == {"new": 3, "changed": 1, "vanished": 2}
     assert "objects since the last round: 3 new, 1 changed, 2 vanished" in found.told()
     assert found.snapshot.digest() != same.snapshot.digest()
@@ -233,8 +234,7 @@ def test_a_pool_that_cannot_be_listed_is_the_users_to_mend(
         pool.put(key, data)
     with pytest.raises(PoolError, match=why):
         freeze(
-            Workspace(LocalStore(str(tmp_path / "w"))),
-            "",
+            Folder(Workspace(LocalStore(str(tmp_path / "w")))),
             make_config(pool={"uri": pool.uri}),
             cluster=cluster,
         )
@@ -245,12 +245,12 @@ def test_a_pool_that_cannot_be_listed_is_the_users_to_mend(
 
 def finish(workspace: Workspace, found: Snapshot, pool: Pool, bad: dict[str, dict[str, Any]]) -> None:
     """Leave the files of finished shards, as scoring does."""
-    for shard in load_shards(workspace, found.prefix, found.table):
+    for shard in load_shards(found.folder, found.table):
         table = [
             {"row": row, "id": name, "shard": shard.shard, "sisome": 1.0} | bad.get(name, {})
             for row, name in enumerate(ids_of(shard, source_of(pool)))
         ]
-        write_part(workspace, found.prefix, shard.shard, pa.Table.from_pylist(table, schema=SCORED))
+        write_part(found.folder, shard.shard, pa.Table.from_pylist(table, schema=SCORED))
 
 
 def test_an_account_is_closed_on_workers(
@@ -261,12 +261,12 @@ def test_an_account_is_closed_on_workers(
     broken = {"reason": "no bytes", "stage": "decode", "attempts": 1}
     finish(workspace, found, config.pool, {"p1": broken, "n.parquet": broken | {"stage": "read"}})
     monkeypatch.setattr(account, "FILE_ROWS", 4)
-    tally = close_account(workspace, "r/", found, config, cluster)
+    tally = close_account(found, config, cluster)
     assert (tally.scored, tally.quarantined) == (14, 2)
     assert len(workspace.keys("r/scores/")) == 5
     ids = [name for table in workspace.tables("r/scores/", ["id"]) for name in table["id"].to_pylist()]
     lost = [name for table in workspace.tables("r/quarantine/", ["id"]) for name in table["id"].to_pylist()]
-    shards = load_shards(workspace, "r/", found.table)
+    shards = load_shards(Folder(workspace, "r/"), found.table)
     want = [name for shard in shards for name in ids_of(shard, source_of(config.pool))]
     assert sorted(ids + lost) == sorted(want)
     assert ids == [name for name in want if name not in lost]  # in the order of the listing
@@ -286,14 +286,14 @@ def test_wrong_ids_stop_the_round_and_too_many_broken_rows_too(
         AccountError,
         match=r"does not add up in 2 shards, which the next run scores again: .*m\.parquet#0: 2 listed, 2 \+ 0 found;",
     ):
-        close_account(workspace, "", found, config, cluster)
+        close_account(found, config, cluster)
     lost = {"reason": "storage did not answer", "stage": "read", "attempts": 5}
     finish(workspace, found, config.pool, {"p1": lost, "z.png": lost | {"attempts": 1}})
     with pytest.raises(QuarantineOverflow, match="2 of 16 rows are broken"):
-        close_account(workspace, "", found, config, cluster)
+        close_account(found, config, cluster)
     (gone,) = set(found.numbers.tolist()) - {int(Path(key).stem) for key in workspace.keys("parts/")}
-    assert part_key("", gone) not in workspace.keys("parts/")
-    assert [shard.place for shard in load_shards(workspace, "", found.take([gone]).table)] == [
+    assert scored_part_key(gone) not in workspace.keys("parts/")
+    assert [shard.place for shard in load_shards(Folder(workspace), found.take([gone]).table)] == [
         f"{pool.url('m.parquet')}#0"
     ]
 
@@ -323,7 +323,7 @@ def test_a_shared_bank_scores_to_the_same_bit(
     data = bank.to_bytes()
     store.put("bank.safetensors", data)
     file = BankFile(Workspace(store), "bank.safetensors", hashlib.sha256(data).hexdigest())
-    shared = Broadcast.of(network, bank, file, most_bytes=most_bytes)
+    shared = Broadcast.of(Models(network, bank, file), most_bytes=most_bytes)
     assert isinstance(shared.bank, BankFile) == (most_bytes == 0)
 
     def scores() -> dict[str, Any]:
@@ -354,7 +354,7 @@ def test_a_pool_that_lies_there_twice_is_refused_however_many_ids_repeat(
     config = make_config(pool={"uri": store.uri}, scoring={"max_quarantined": 1.0})
     monkeypatch.setattr(listing, "MOST_REPEATS", 10)
     with pytest.raises(PoolError, match=r"stands in .*a\.parquet#0 row \d+ and in .*b\.parquet#0 row \d+"):
-        listing.freeze(Workspace(LocalStore(str(tmp_path / "w"))), "", config, cluster=cluster)
+        listing.freeze(Folder(Workspace(LocalStore(str(tmp_path / "w")))), config, cluster=cluster)
 
 
 @pytest.mark.parametrize("how", ["dies", "is lost", "ours", "a mistake"])
@@ -389,7 +389,7 @@ def test_thumbnails_read_the_shards_of_queried_images_alone(
     found = snapshot_of(config.pool, workspace, "r/")
     scored = [
         {"id": name, "uri": listed.uri, "shard": shard.shard, "sisome": 1.0}
-        for shard in load_shards(workspace, "r/", found.table)
+        for shard in load_shards(Folder(workspace, "r/"), found.table)
         for listed in shard.listed
         for name in ids_of(shard, source_of(config.pool))
     ]
@@ -397,12 +397,12 @@ def test_thumbnails_read_the_shards_of_queried_images_alone(
     for number in range(2):
         workspace.write_table(f"r/scores/{number:05d}.parquet", table.slice(number * 5, 5), row_group_size=2)
     query = [row for row in scored if row["id"] in ("p5", "one/z.png")]
-    assert shards_of(workspace, "r/", {row["id"]: row["uri"] for row in query}) == {
+    assert shards_of(Folder(workspace, "r/"), {row["id"]: row["uri"] for row in query}) == {
         2: frozenset({"p5"}),
         4: frozenset({"one/z.png"}),
     }
-    assert shards_of(workspace, "r/", {}) == {}
-    assert shards_of(workspace, "r/", {"nobody": query[0]["uri"]}) == {}
+    assert shards_of(Folder(workspace, "r/"), {}) == {}
+    assert shards_of(Folder(workspace, "r/"), {"nobody": query[0]["uri"]}) == {}
     want = thumbnails(query, found, config)
     assert sorted(want) == ["one/z.png", "p5"]
     # Shards without queried images are gone from the listing, and nobody asks for them.

@@ -16,6 +16,7 @@ from pipeline.store.opening import Store
 from pipeline.workspace.artefacts import Workspace
 from pipeline.workspace.frozen import as_planned, changed_since, grown, latest, of_round
 from pipeline.workspace.keys import round_key
+from pipeline.workspace.plan import Plan
 
 MakeConfig = Callable[..., Config]
 
@@ -54,7 +55,7 @@ def test_a_round_sees_its_own_taxonomy_device_and_threads(store: Store, make_con
     }
     workspace.write_json(round_key(4, "plan.json"), plan)
     found = of_round(workspace, config, 4)
-    assert found == as_planned(config, plan)
+    assert found == as_planned(config, Plan.model_validate(plan))
     assert found.taxonomy == ("cat", "dog", "owl")
     assert (found.resources.device, found.resources.threads) == ("cpu", 2)
     assert found.frozen() == {**config.frozen(), "taxonomy": ["cat", "dog", "owl"]}

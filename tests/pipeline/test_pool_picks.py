@@ -31,6 +31,7 @@ from pipeline.store.opening import LocalStore
 from pipeline.types import TOGETHER
 from pipeline.voice import Voice
 from pipeline.workspace.artefacts import Workspace
+from pipeline.workspace.folder import Folder
 from pipeline.workspace.keys import together_key
 from sisom.network.models import build_model, save_weights
 from sisom.selectors import GreedySelector, dropout_votes
@@ -93,14 +94,13 @@ def question(name: str, folder: Path, **changes: Any) -> tuple[Question, pa.Tabl
     workspace = Workspace(LocalStore(str(folder)))
     for shard in range(SHARDS):
         part = table.filter(pa.array([row % SHARDS == shard for row in range(ROWS)]))
-        workspace.write_table(together_key("rounds/000/", shard), part)
+        workspace.write_table("rounds/000/" + together_key(shard), part)
     answered = frozenset(table["id"].to_pylist()[::7])
     weight = torch.randn(CLASSES, 8, generator=torch.Generator().manual_seed(99)).double()
     targets = torch.tensor([0] * 20 + [1] * 6 + [2] * 4)  # so that a class taken for another one shows
     known = sisom.Labeled(random_features(30, 2), targets, CLASSES)
     asked = Question(
-        workspace,
-        "rounds/000/",
+        Folder(workspace, "rounds/000/"),
         answered,
         plan,
         sisom.Head(weight, torch.zeros(CLASSES).double()),
@@ -242,9 +242,9 @@ def test_scoring_leaves_what_the_strategy_needs_and_no_more(started: None, lab: 
     for name in ("bald", "coreset"):
         job = lab.job(config_of(pool, query={"strategy": name}), tmp_path / name)
         score_pool(job, Voice())
-        clear_parts(job.workspace, "")
-        tables[name] = pa.concat_tables(job.workspace.tables("scores/")).sort_by("id")
-        together = list(job.workspace.tables("together/"))
+        clear_parts(Folder(job.folder.workspace))
+        tables[name] = pa.concat_tables(job.folder.workspace.tables("scores/")).sort_by("id")
+        together = list(job.folder.workspace.tables("together/"))
         if name == "bald":
             assert not together
     bald, scored = tables["bald"], tables["coreset"]
@@ -264,8 +264,8 @@ def test_scoring_leaves_what_the_strategy_needs_and_no_more(started: None, lab: 
     again = unpack(kept["features"].to_pylist(), features, deep=False)
     assert torch.equal(again.penultimate, features.penultimate[usual])
     assert torch.equal(again.logits, features.logits[usual])
-    clear_together(job.workspace, "")
-    assert not list(job.workspace.keys("together/"))
+    clear_together(Folder(job.folder.workspace))
+    assert not list(job.folder.workspace.keys("together/"))
 
 
 @pytest.mark.ray
@@ -284,8 +284,8 @@ def test_networks_of_other_seeds_vote(started: None, lab: Lab, tmp_path: Path) -
     job = lab.job(config_of(pool, query=plan), tmp_path / "rows", members=others)
     assert job.config.query.networks == 3
     score_pool(job, Voice())
-    clear_parts(job.workspace, "")
-    found = pa.concat_tables(job.workspace.tables("scores/")).sort_by("id")
+    clear_parts(Folder(job.folder.workspace))
+    found = pa.concat_tables(job.folder.workspace.tables("scores/")).sort_by("id")
     mean = votes.double().mean(dim=0)
     by_hand = (votes.double() * (votes.double() / mean).log()).sum(dim=2).mean(dim=0)
     assert found["priority"].to_pylist() == pytest.approx(by_hand.tolist(), abs=1e-6)
@@ -294,7 +294,7 @@ def test_networks_of_other_seeds_vote(started: None, lab: Lab, tmp_path: Path) -
     balanced = {"strategy": "class-balanced", "options": {"of": "qbc-vote"}, "committee": {"members": 3}}
     job = lab.job(config_of(pool, query=balanced), tmp_path / "together", members=others)
     score_pool(job, Voice())
-    kept = pa.concat_tables(job.workspace.tables("together/"))
+    kept = pa.concat_tables(job.folder.workspace.tables("together/"))
     places = [int(name[1:]) for name in kept["id"].to_pylist()]
     assert places
     assert kept["features"].null_count == kept.num_rows, "nobody looks at them again"

@@ -52,7 +52,7 @@ def batches(
     **how: Any,
 ) -> Batches:
     found = listed or snapshot(pool)
-    read = ReadShards(found.workspace, "", reading(pool, **how), TRANSFORM, batch_size, refused or {})
+    read = ReadShards(found.folder, reading(pool, **how), TRANSFORM, batch_size, refused or {})
     tables = list(read(found.table, deaths))
     assert all(table.schema == BATCH and table.num_rows == 1 for table in tables)
     return [table.to_pylist()[0] for table in tables]

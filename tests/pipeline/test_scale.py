@@ -87,7 +87,7 @@ def test_of_hundreds_of_odd_files_each_ends_in_its_place(
         (as_folder(every, pool) if form == "folder" else as_tars(every, pool, 100))
         every = [case for case in every if form_of(case.name) == "image"]
     job = lab.job(config_for(pool), tmp_path / "out")
-    account = score_pool(job, Voice())
+    account = score_pool(job, Voice()).account
     scores, broken = outcome(job)
     want_scored, want_broken = fates(every)
     assert set(scores["id"].to_pylist()) == want_scored
@@ -262,7 +262,7 @@ def test_an_image_that_hangs_its_worker_is_found_once_nothing_moves_any_more(
     for n in range(40):
         (pool / f"{n:03d}.png").write_bytes(poisoned(image(n), "HANG") if n == 5 else image(n))
     job = lab.job(config_for(pool, resources={"no_progress_s": 30.0}), tmp_path / "out")
-    assert score_pool(job, Voice()).scored == 39
+    assert score_pool(job, Voice()).account.scored == 39
     _, broken = outcome(job)
     (row,) = broken.to_pylist()
     assert (row["id"], row["stage"]) == ("005.png", "decode")
@@ -298,7 +298,7 @@ def test_a_bad_line_changes_no_byte(
         with FaultProxy(s3_endpoint, faults, seed=number) as proxy:
             config = config_for(f"{s3_bucket}/images", storage={"endpoint": proxy.url})
             job = lab.job(config, tmp_path / f"out{number}")
-            assert score_pool(job, Voice()).scored == 150
+            assert score_pool(job, Voice()).account.scored == 150
             tables.append(files(job))
             assert bool(faults) == bool(sum(proxy.faults.values()))
     assert tables[0] == tables[1]
@@ -319,5 +319,5 @@ def test_what_storage_never_gave_is_tried_again_by_the_next_run(
         ):
             score_pool(job, Voice())
         proxy.rules.clear()
-        account = score_pool(job, Voice())
+        account = score_pool(job, Voice()).account
     assert (account.scored, account.quarantined) == (40, 0)

@@ -25,6 +25,7 @@ from pipeline.score.files import each_file
 from pipeline.store.opening import Store, open_store
 from pipeline.types import SCORES
 from pipeline.workspace.artefacts import Workspace
+from pipeline.workspace.folder import Folder
 
 ROOT = Path(__file__).parents[2]
 PREFIX = "rounds/000/"
@@ -75,14 +76,14 @@ def test_files_and_workers_change_neither_query_nor_summary(
     )
     monkeypatch.setattr(score_files, "IN_FLIGHT", 2)
     for plan in (PLAN, PLAN.model_copy(update={"strategy": "random"})):
-        asked = query(gather(one, PREFIX, QueryRules(plan, None, 3), answered=answered), plan, None)
+        asked = query(gather(Folder(one, PREFIX), QueryRules(plan, None, 3), answered=answered), plan, None)
         assert asked.num_rows == PLAN.size
-        assert query(gather(many, PREFIX, QueryRules(plan, None, 3), answered=answered), plan, None).equals(
-            asked
-        )
+        assert query(
+            gather(Folder(many, PREFIX), QueryRules(plan, None, 3), answered=answered), plan, None
+        ).equals(asked)
     for known in (None, truth):
-        seen = summarize_scores(one, PREFIX, "sisome", truth=known, labeled=answered)
-        assert summarize_scores(many, PREFIX, "sisome", truth=known, labeled=answered) == seen
+        seen = summarize_scores(Folder(one, PREFIX), "sisome", truth=known, labeled=answered)
+        assert summarize_scores(Folder(many, PREFIX), "sisome", truth=known, labeled=answered) == seen
 
 
 @pytest.mark.ray
@@ -90,7 +91,7 @@ def test_a_damaged_file_is_said_from_a_worker(cluster: None, tmp_path: Path) -> 
     broken = workspace(tmp_path, scored(1000), 3)
     (tmp_path / PREFIX / "scores/000001.parquet").write_bytes(b"PAR1 is how this begins")
     with pytest.raises(ArtefactDamaged, match="000001"):
-        gather(broken, PREFIX, QueryRules(PLAN, None, 0), answered=frozenset())
+        gather(Folder(broken, PREFIX), QueryRules(PLAN, None, 0), answered=frozenset())
 
 
 def test_row_groups_come_one_by_one_with_the_columns_asked_for(store: Store) -> None:
@@ -105,8 +106,8 @@ def test_row_groups_come_one_by_one_with_the_columns_asked_for(store: Store) -> 
 
 def test_no_file_is_no_work(tmp_path: Path) -> None:
     empty = Workspace(open_store(str(tmp_path), Storage()))
-    assert list(each_file(candidates, empty, PREFIX, COLUMNS)) == []
-    assert gather(empty, PREFIX, QueryRules(PLAN, None, 0), answered=frozenset()).num_rows == 0
+    assert list(each_file(candidates, Folder(empty, PREFIX), COLUMNS)) == []
+    assert gather(Folder(empty, PREFIX), QueryRules(PLAN, None, 0), answered=frozenset()).num_rows == 0
 
 
 WATCHED = """

@@ -19,6 +19,7 @@ from pipeline.pool.snapshot import Changes, Snapshot, SnapshotWriter, listed_obj
 from pipeline.store.opening import LocalStore, Store
 from pipeline.types import SHARDS, SNAPSHOT, Listed
 from pipeline.workspace.artefacts import Workspace
+from pipeline.workspace.folder import Folder
 
 
 def image(name: str, etag: str = "e") -> Listed:
@@ -28,7 +29,7 @@ def image(name: str, etag: str = "e") -> Listed:
 def written(
     workspace: Workspace, shards: Sequence[tuple[Listed, ...]], prefix: str = "", ids: str = "digest"
 ) -> Snapshot:
-    writer = SnapshotWriter(workspace, prefix)
+    writer = SnapshotWriter(Folder(workspace, prefix))
     assert [writer.add(listed, f"{ids}{number}") for number, listed in enumerate(shards)] == list(
         range(len(shards))
     )
@@ -53,9 +54,9 @@ def test_parts_hold_whole_shards_and_few_rows(store: Store, monkeypatch: pytest.
     assert [table.num_rows for table in tables] == [8, 4, 25, 10, 1]
     assert all(table.schema == SNAPSHOT for table in tables)
     for number in (6, 0, 3, 5, 0, 2, 4, 1):  # in any order, across parts
-        shard = load_shard(workspace, "a/", part=found.table["part"][number].as_py(), number=number)
+        shard = load_shard(Folder(workspace, "a/"), part=found.table["part"][number].as_py(), number=number)
         assert (shard.shard, shard.listed) == (number, shards[number])
-    assert [shard.listed for shard in load_shards(workspace, "a/", found.table)] == shards
+    assert [shard.listed for shard in load_shards(Folder(workspace, "a/"), found.table)] == shards
 
 
 @settings(max_examples=40)
@@ -73,7 +74,7 @@ def test_every_shard_is_found_again(
         workspace = Workspace(LocalStore(str(tmp_path_factory.mktemp("w"))))
         shards = runs(*sizes)
         found = written(workspace, shards)
-        assert [shard.listed for shard in load_shards(workspace, "", found.table)] == shards
+        assert [shard.listed for shard in load_shards(Folder(workspace), found.table)] == shards
         parts = [table["shard"].to_pylist() for table in workspace.tables("pool/")]
         assert all(len(numbers) <= part or len(set(numbers)) == 1 for numbers in parts)
         assert (found.rows, len(found)) == (sum(sizes), len(sizes))
@@ -82,7 +83,7 @@ def test_every_shard_is_found_again(
 def test_what_is_read_is_what_was_written_and_some_of_it_may_be_taken(tmp_path: Path) -> None:
     workspace = Workspace(LocalStore(str(tmp_path)))
     found = written(workspace, runs(3, 1, 2))
-    again = Snapshot.read(workspace, "")
+    again = Snapshot.read(Folder(workspace))
     assert again.table.equals(found.table)
     some = again.take([2, 0])
     assert (some.numbers.tolist(), some.rows, len(some)) == ([2, 0], 5, 2)
@@ -93,7 +94,7 @@ def test_a_shard_tells_where_it_is(tmp_path: Path) -> None:
     workspace = Workspace(LocalStore(str(tmp_path)))
     groups = [(Listed("pool/a.parquet", 3, 7, 1, "e"),), (Listed("pool/t.tar", None, 9, 1, "e"),)]
     found = written(workspace, [*groups, *runs(3)])
-    assert [(shard.place, shard.rows) for shard in load_shards(workspace, "", found.table)] == [
+    assert [(shard.place, shard.rows) for shard in load_shards(Folder(workspace), found.table)] == [
         ("pool/a.parquet#3", 7),
         ("pool/t.tar", 9),
         ("pool/000/00000 and 2 more", 3),
@@ -111,7 +112,7 @@ def test_equal_pools_have_equal_listings(tmp_path: Path) -> None:
     for name in ("one", "two"):
         workspace = Workspace(LocalStore(str(tmp_path / name)))
         digests.append(snapshot_of(Pool(uri=pool.uri), workspace, "x/").digest())
-        assert Snapshot.read(workspace, "x/").digest() == digests[-1]
+        assert Snapshot.read(Folder(workspace, "x/")).digest() == digests[-1]
     assert digests[0] == digests[1]
     first, second = (
         {p.name: p.read_bytes() for p in (tmp_path / name).rglob("*.parquet")} for name in ("one", "two")
@@ -170,7 +171,7 @@ def test_objects_of_a_listing_come_once_and_in_order(tmp_path: Path, monkeypatch
     workspace = Workspace(LocalStore(str(tmp_path)))
     groups = [(Listed("pool/m.parquet", group, 5, 1, "m"),) for group in range(4)]  # over two parts
     written(workspace, [(image("a"), image("b", "eb")), *groups, (image("z"),)], "p/")
-    assert list(listed_objects(workspace, "p/")) == [
+    assert list(listed_objects(Folder(workspace, "p/"))) == [
         ("pool/a", "e"),
         ("pool/b", "eb"),
         ("pool/m.parquet", "m"),
@@ -185,4 +186,4 @@ def test_a_part_that_is_damaged_is_told_by_its_place(store: Store) -> None:
     with pytest.raises(
         ArtefactDamaged, match=r"a/pool/00000\.parquet is damaged .* run again to make it anew"
     ):
-        list(load_shards(workspace, "a/", found.table))
+        list(load_shards(Folder(workspace, "a/"), found.table))

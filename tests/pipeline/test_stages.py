@@ -21,7 +21,7 @@ from pipeline.config.sections import Model, Pool
 from pipeline.model.extractor import Extractor
 from pipeline.model.network import Network, normalise
 from pipeline.pool.reading import ReadShards
-from pipeline.score.scorer import Scorer
+from pipeline.score.scorer import Scorer, ScoringOptions
 from pipeline.store.opening import LocalStore
 from pipeline.types import SCORED
 from pipeline.workspace.artefacts import Workspace
@@ -43,7 +43,7 @@ class Setup:
 
     def scorer(self, score: str = "sisome", **changes: Any) -> Scorer:
         bank = replace(self.bank, **changes)
-        return Scorer(self.network, bank, TAXONOMY, score=score, batch_size=BATCH, device="cpu", threads=1)
+        return Scorer(self.network, bank, ScoringOptions(TAXONOMY, score, BATCH, "cpu", 1))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -83,7 +83,7 @@ def setup(tmp_path_factory: pytest.TempPathFactory) -> Setup:
 
 def batches(pool: Path, workspace: Path) -> list[pa.Table]:
     found = snapshot_of(Pool(uri=str(pool)), Workspace(LocalStore(str(workspace))))
-    read = ReadShards(found.workspace, "", reading(Pool(uri=str(pool))), MODEL.transform(1000), BATCH)
+    read = ReadShards(found.folder, reading(Pool(uri=str(pool))), MODEL.transform(1000), BATCH)
     return list(read(found.table))
 
 
@@ -203,7 +203,7 @@ def test_a_network_built_twice_is_the_same_and_frozen(setup: Setup) -> None:
 
 @pytest.mark.parametrize("tiles", [1, 1 << 12, 1 << 20])
 def test_memory_for_distances_changes_no_bit(setup: Setup, tiles: int) -> None:
-    parts = (setup.network, setup.bank, TAXONOMY)
-    found = Scorer(*parts, score="sisome", batch_size=BATCH, device="cpu", threads=1, tiles=tiles)
+    options = ScoringOptions(TAXONOMY, "sisome", BATCH, "cpu", 1, tiles=tiles)
+    found = Scorer(setup.network, setup.bank, options)
     for batch in setup.batches:
         assert found(batch).equals(setup.scorer()(batch))

@@ -9,12 +9,18 @@ import pyarrow as pa
 import pytest
 
 from pipeline.config.project import Config
-from pipeline.rounds.stopping import reason_to_stop
+from pipeline.labels.files import LabelFiles
+from pipeline.rounds import stopping
 from pipeline.store.opening import Store
 from pipeline.workspace.artefacts import Workspace
 from pipeline.workspace.keys import round_key
 
 MakeConfig = Callable[..., Config]
+
+
+def reason_to_stop(workspace: Workspace, config: Config) -> str | None:
+    """The reason by the label files of this moment."""
+    return stopping.reason_to_stop(workspace, config, LabelFiles.read(workspace))
 
 
 def rounds(store: Store, accuracies: list[float | None], images: int = 1000, **metrics: Any) -> Workspace:

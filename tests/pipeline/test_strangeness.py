@@ -30,6 +30,7 @@ from pipeline.store.opening import LocalStore
 from pipeline.types import SCORES
 from pipeline.voice import Voice
 from pipeline.workspace.artefacts import Workspace
+from pipeline.workspace.folder import Folder
 from tests.support.scoring_lab import SIZE, Lab, config_of, image, small_pool
 
 JUDGES = sorted(name for name in sisom.DETECTORS if name not in ("sisome", "sisom", "energy"))
@@ -63,9 +64,9 @@ def test_a_detector_is_the_same_again_from_what_a_round_keeps(name: str, lab: La
     config = judged_by(name)
     features, targets = labeled(lab)
     workspace = Workspace(LocalStore(str(tmp_path)))
-    keep_features(workspace, 3, features, targets)
+    keep_features(Folder.of_round(workspace, 3), features, targets)
     fitted = fit(config, lab.network.build("cpu"), features, targets=targets)
-    again = stored_detector(workspace, 3, lab.network, config)
+    again = stored_detector(Folder.of_round(workspace, 3), lab.network, config)
     assert fitted is not None
     assert again is not None
     assert torch.equal(again.score(features), fitted.score(features))
@@ -76,7 +77,10 @@ def test_the_banks_own_scores_need_no_detector(lab: Lab, tmp_path: Path) -> None
     features, targets = labeled(lab)
     for name in ("sisome", "sisom", "energy"):
         assert fit(judged_by(name), lab.network.build("cpu"), features, targets=targets) is None
-        assert stored_detector(Workspace(LocalStore(str(tmp_path))), 0, lab.network, judged_by(name)) is None
+        assert (
+            stored_detector(Folder(Workspace(LocalStore(str(tmp_path)))), lab.network, judged_by(name))
+            is None
+        )
 
 
 @pytest.mark.parametrize(
@@ -178,8 +182,8 @@ def test_odin_judges_the_images_that_it_moves(lab: Lab, tmp_path: Path) -> None:
     features, targets = labeled(lab)
     job = lab.job(config, tmp_path / "out", fit(config, net, features, targets=targets))
     score_pool(job, Voice())
-    clear_parts(job.workspace, "")
-    found = pa.concat_tables(job.workspace.tables("scores/")).sort_by("id")
+    clear_parts(Folder(job.folder.workspace))
+    found = pa.concat_tables(job.folder.workspace.tables("scores/")).sort_by("id")
     assert found["strangeness"].to_pylist() == pytest.approx(strange, abs=1e-6)
     still = fit(judged_by("msp"), net, features, targets=targets)
     assert still is not None
@@ -202,8 +206,8 @@ def test_scored_on_workers_as_by_hand(lab: Lab, tmp_path: Path) -> None:
         assert fitted is not None
         job = lab.job(config, tmp_path / f"out{actors}", fitted)
         score_pool(job, Voice())
-        clear_parts(job.workspace, "")
-        found = pa.concat_tables(job.workspace.tables("scores/")).sort_by("id")
+        clear_parts(Folder(job.folder.workspace))
+        found = pa.concat_tables(job.folder.workspace.tables("scores/")).sort_by("id")
         assert found.column_names == [*SCORES.names, "strangeness", "priority"]
         strange = fitted.score(rows).numpy()
         assert found["strangeness"].to_numpy().tobytes() == strange.tobytes()
@@ -212,6 +216,8 @@ def test_scored_on_workers_as_by_hand(lab: Lab, tmp_path: Path) -> None:
         )
         assert found["priority"].to_numpy().tobytes() == margin.numpy().tobytes()
         assert found["is_ood"].to_pylist() == (strange > (lab.bank.threshold or 0.0)).tolist()
-        left.append({key: job.workspace.store.get(key) for key in job.workspace.keys("scores/")})
+        left.append(
+            {key: job.folder.workspace.store.get(key) for key in job.folder.workspace.keys("scores/")}
+        )
     assert left[0] == left[1]
     ray.shutdown()

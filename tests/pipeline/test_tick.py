@@ -11,15 +11,16 @@ import pyarrow as pa
 import pytest
 
 from pipeline.ask.selection import settled
-from pipeline.commands.tick import reason_to_work
+from pipeline.commands import tick
 from pipeline.config.project import Config
 from pipeline.config.sections import Stop
 from pipeline.errors import LabelError, WaitingForLabels
-from pipeline.labels.batches import LABELS, read_labels
+from pipeline.labels.files import LabelFiles
 from pipeline.pool.snapshot import SnapshotWriter
 from pipeline.store.opening import Store
-from pipeline.types import QUERY, Listed
+from pipeline.types import LABELS, QUERY, Listed
 from pipeline.workspace.artefacts import Workspace
+from pipeline.workspace.folder import Folder
 from pipeline.workspace.keys import round_key
 
 MakeConfig = Callable[..., Config]
@@ -37,12 +38,17 @@ def committed(store: Store, asked: list[str]) -> Workspace:
     workspace.write_table(round_key(0, "query.parquet"), pa.Table.from_pylist(rows, schema=QUERY))
     workspace.write_json(round_key(0, "commit.json"), {"fence": 1, "at": COMMITTED.isoformat()})
     workspace.write_json(round_key(0, "plan.json"), {"labels": []})
-    writer = SnapshotWriter(workspace, round_key(0, ""))
+    writer = SnapshotWriter(Folder.of_round(workspace, 0))
     for entry in Workspace(store).store.list("pool/"):
         writer.add([Listed(store.url(entry.key), None, 1, entry.size, entry.etag)], "")
     writer.close()
     workspace.write_json(round_key(0, "round.json"), {})
     return workspace
+
+
+def reason_to_work(workspace: Workspace, config: Config, *, now: float) -> str | None:
+    """The reason by the label files of this moment."""
+    return tick.reason_to_work(workspace, config, LabelFiles.read(workspace), now=now)
 
 
 def answer(workspace: Workspace, key: str, *ids: str, label: str = "cat") -> None:
@@ -137,13 +143,13 @@ def test_a_tie_does_not_hold_up_the_round_that_asks_again(
         reason_to_work(workspace, config(), now=NOW)
     answer(workspace, "002-more", "b")
     assert "2 of the 2" in (reason_to_work(workspace, config(), now=NOW) or "")
-    answers = read_labels(workspace, ["labels/001-two.parquet", "labels/002-more.parquet"], ["cat", "dog"])
+    answers = LabelFiles.read(workspace).labels(["cat", "dog"])
     assert settled(workspace, 1, answers) == {"b"}, "the tie may be asked about again"
 
 
 def test_what_an_earlier_query_is_out_with_is_not_asked_again(store: Store) -> None:
     workspace = committed(store, ["a", "b"])
-    nobody = read_labels(workspace, [], ["cat", "dog"])
+    nobody = LabelFiles(workspace).labels(["cat", "dog"])
     assert settled(workspace, 0, nobody) == frozenset()
     assert settled(workspace, 1, nobody) == {"a", "b"}
 

@@ -30,10 +30,11 @@ from pipeline.track import database as tracking_database
 from pipeline.track import names as tracking_keys
 from pipeline.track import session as mlflow_session
 from pipeline.track import tracker as tracking
-from pipeline.track.database import DATABASE_KEY, TrackingUnavailable
+from pipeline.track.database import TrackingUnavailable
 from pipeline.track.names import MAX_KEY_CHARS, config_params, flat, key
 from pipeline.track.session import RoundRecord
 from pipeline.track.tracker import open_tracker
+from pipeline.workspace.keys import MLFLOW_DATABASE
 
 RECORD = RoundRecord(
     index=0,
@@ -136,7 +137,7 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     folder = tmp_path_factory.mktemp("empty")
     config = config_at(str(folder))
     open_tracker(config, open_store(str(folder), config.storage)).warm()
-    with sqlite3.connect(folder / DATABASE_KEY) as database:
+    with sqlite3.connect(folder / MLFLOW_DATABASE) as database:
         database.execute("DELETE FROM tags")
         database.execute("DELETE FROM runs")
         database.execute("DELETE FROM experiments")
@@ -148,7 +149,7 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 @pytest.fixture
 def store(tmp_path: Path, empty_store: bytes) -> LocalStore:
     store = LocalStore(str(tmp_path / "work space #1"))
-    store.put(DATABASE_KEY, empty_store)
+    store.put(MLFLOW_DATABASE, empty_store)
     return store
 
 
@@ -330,13 +331,13 @@ def test_a_killed_process_is_made_good_by_the_next(
 @pytest.fixture
 def s3_store(s3_bucket: str, empty_store: bytes) -> Store:
     store = open_store(f"{s3_bucket}/projects/digits", config_at("unused").storage)
-    store.put(DATABASE_KEY, empty_store)
+    store.put(MLFLOW_DATABASE, empty_store)
     return store
 
 
 def brought_home(store: Store, folder: Path) -> str:
     path = folder / "looked-at.db"
-    path.write_bytes(store.get(DATABASE_KEY))
+    path.write_bytes(store.get(MLFLOW_DATABASE))
     return f"sqlite:///{path}"
 
 
@@ -352,9 +353,9 @@ def test_on_s3_the_database_and_the_artefacts_lie_in_the_workspace(s3_store: Sto
 
 @pytest.mark.s3
 def test_on_s3_a_round_at_work_shows_nothing(s3_store: Store, tmp_path: Path) -> None:
-    before = s3_store.get(DATABASE_KEY)
+    before = s3_store.get(MLFLOW_DATABASE)
     open_tracker(config_at(s3_store.uri), s3_store).progress(0, {"scored": 1.0}, 1)
-    assert s3_store.get(DATABASE_KEY) == before
+    assert s3_store.get(MLFLOW_DATABASE) == before
 
 
 @pytest.mark.s3
@@ -479,7 +480,7 @@ def test_the_first_store_is_made_whole_and_in_silence(
     logged = tracker.log_round(RECORD)
     warming.join()
     assert tracker.log_round(RECORD) == logged
-    assert sorted(entry.key for entry in store.list("mlflow/mlflow")) == [DATABASE_KEY]
+    assert sorted(entry.key for entry in store.list("mlflow/mlflow")) == [MLFLOW_DATABASE]
     assert capfd.readouterr() == ("", "")
 
 

@@ -15,11 +15,12 @@ from sklearn.metrics import roc_curve
 from pipeline.ask.far_filter import tune_filter
 from pipeline.ask.groups import grouped
 from pipeline.config.sections import Storage
-from pipeline.labels.batches import label_table
+from pipeline.labels.tables import label_table
 from pipeline.labels.tally import Labels
 from pipeline.store.opening import open_store
 from pipeline.types import SCORES, Label, LabelStatus
 from pipeline.workspace.artefacts import Workspace
+from pipeline.workspace.folder import Folder
 from sisom.verdicts import best_filter
 
 
@@ -79,10 +80,25 @@ def test_answers_meet_the_energies_of_this_round(tmp_path: Path) -> None:
     given: dict[str, LabelStatus] = {f"f{i}": "out-of-world" for i in range(5)}
     given |= {f"k{i}": "labeled" if i < 3 else "unknown-class" for i in range(6)}
     given |= {"s": "skipped", "gone": "out-of-world"}  # neither side, and no longer in the pool
-    assert tune_filter(found, "", answers(**given)) == {"far_from": 10.0, "far": 5, "rest": 6, "youden": 1.0}
+    assert tune_filter(Folder(found), answers(**given)).model_dump() == {
+        "far_from": 10.0,
+        "far": 5,
+        "rest": 6,
+        "youden": 1.0,
+    }
     del given["f0"]
-    assert tune_filter(found, "", answers(**given)) == {"far_from": None, "far": 4, "rest": 6, "youden": None}
-    assert tune_filter(found, "", answers()) == {"far_from": None, "far": 0, "rest": 0, "youden": None}
+    assert tune_filter(Folder(found), answers(**given)).model_dump() == {
+        "far_from": None,
+        "far": 4,
+        "rest": 6,
+        "youden": None,
+    }
+    assert tune_filter(Folder(found), answers()).model_dump() == {
+        "far_from": None,
+        "far": 0,
+        "rest": 0,
+        "youden": None,
+    }
 
 
 def test_groups_are_directions_and_the_same_again() -> None:

@@ -11,8 +11,8 @@ from pipeline.config.project import Config
 from pipeline.encoding import to_json, to_parquet
 from pipeline.errors import ArtefactDamaged, ArtefactMissing, LeaseHeld, WorkspaceMismatch
 from pipeline.store.opening import Store
-from pipeline.workspace.artefacts import PROJECT, Workspace, open_workspace
-from pipeline.workspace.keys import round_key
+from pipeline.workspace.artefacts import Workspace, open_workspace
+from pipeline.workspace.keys import PROJECT, round_key
 from pipeline.workspace.lease import Lease
 
 MakeConfig = Callable[..., Config]

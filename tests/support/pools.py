@@ -18,6 +18,7 @@ from pipeline.pool.snapshot import Snapshot, SnapshotWriter
 from pipeline.pool.source import PoolSource
 from pipeline.types import Shard
 from pipeline.workspace.artefacts import Workspace
+from pipeline.workspace.folder import Folder
 
 MAX_BYTES = 1 << 20
 
@@ -103,7 +104,7 @@ def images_by_id(pool: Pool) -> dict[str, bytes]:
 
 def snapshot_of(pool: Pool, workspace: Workspace, prefix: str = "") -> Snapshot:
     """The frozen listing of a pool, made here instead of on workers."""
-    writer = SnapshotWriter(workspace, prefix)
+    writer = SnapshotWriter(Folder(workspace, prefix))
     for group in groups_of(pool):
         writer.add(group.listed, group.digest)
     return writer.close()

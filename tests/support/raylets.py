@@ -23,7 +23,7 @@ from ray.cluster_utils import Cluster
 from scoring_lab import Lab, config_of, files
 
 from pipeline.score import job as scoring
-from pipeline.score.job import Account, score_pool
+from pipeline.score.job import Scored, score_pool
 from pipeline.voice import Voice
 
 
@@ -55,7 +55,7 @@ def main() -> None:
     try:
         lab = Lab.build(options.out / "bank")
         job = lab.job(config_of(options.pool), options.out / "scored")
-        done: list[Account] = []
+        done: list[Scored] = []
         work = threading.Thread(target=lambda: done.append(score_pool(job, Voice())), daemon=True)
         work.start()
         parts = options.out / "scored/parts"
@@ -75,7 +75,7 @@ def main() -> None:
         work.join(timeout=400)
         if not done:
             raise SystemExit("scoring failed, or stalled")
-        print(done[0].scored, hashlib.sha256(repr(sorted(files(job).items())).encode()).hexdigest())
+        print(done[0].account.scored, hashlib.sha256(repr(sorted(files(job).items())).encode()).hexdigest())
     finally:
         ray.shutdown()
         nodes.shutdown()

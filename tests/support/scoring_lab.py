@@ -23,10 +23,11 @@ from pipeline.model.detector import FittedDetector
 from pipeline.model.extractor import Extractor
 from pipeline.model.network import Network
 from pipeline.pool.listing import freeze
-from pipeline.score.broadcast import BankFile
+from pipeline.score.broadcast import BankFile, Models
 from pipeline.score.job import Job, prepare
 from pipeline.store.opening import open_store
 from pipeline.workspace.artefacts import Workspace
+from pipeline.workspace.folder import Folder
 from sisom.network.models import build_model, save_weights
 
 SIZE = 16
@@ -97,21 +98,21 @@ class Lab:
         """List the pool of a config below `out` and prepare its scoring; `changes` are of the cluster."""
         workspace = Workspace(open_store(str(out), Storage()))
         cluster = replace(engine.start(config), **changes)
-        listing = freeze(workspace, "", config, cluster=cluster)
-        parts = (listing.snapshot, listing.duplicates, self.network, self.bank, self.file)
-        return prepare(workspace, "", *parts, config, cluster, detector=detector, members=members)
+        listing = freeze(Folder(workspace), config, cluster=cluster)
+        models = Models(self.network, self.bank, self.file, detector, members)
+        return prepare(listing.snapshot, models, config, cluster=cluster)
 
 
 def outcome(job: Job) -> tuple[pa.Table, pa.Table]:
     """The score rows and the quarantined rows that a finished job left, in stored order."""
     tables = []
     for folder in ("scores/", "quarantine/"):
-        found = list(job.workspace.tables(folder))
+        found = list(job.folder.workspace.tables(folder))
         tables.append(pa.concat_tables(found) if found else pa.table({"id": pa.array([], pa.string())}))
     return tables[0], tables[1]
 
 
 def files(job: Job) -> dict[str, bytes]:
     """The bytes of all that a finished job left."""
-    keys = [*job.workspace.keys("scores/"), *job.workspace.keys("quarantine/")]
-    return {key: job.workspace.store.get(key) for key in keys}
+    keys = [*job.folder.workspace.keys("scores/"), *job.folder.workspace.keys("quarantine/")]
+    return {key: job.folder.workspace.store.get(key) for key in keys}

@@ -1,0 +1,134 @@
+"""The label files of a workspace: append-only, each read once.
+
+Files are read in the order of their keys, rows in the order of the file. What they add up to is in `labels/tally.py`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import pyarrow as pa
+
+from pipeline.errors import LabelError
+from pipeline.labels.checks import check_batch
+from pipeline.labels.tables import check_size, not_parquet, read_foreign
+from pipeline.labels.tally import Labels
+from pipeline.types import LABELS
+from pipeline.workspace import keys
+from pipeline.workspace.artefacts import Workspace
+from pipeline.workspace.plan import Plan
+
+
+def label_keys(workspace: Workspace) -> list[str]:
+    """Keys of the label files, in order."""
+    return [key for key in workspace.keys(keys.LABELS) if key.endswith(".parquet")]
+
+
+@dataclass(frozen=True, eq=False)
+class LabelFile:
+    """A label file, and its rows, which are not checked yet."""
+
+    key: str
+    place: str
+    data: bytes
+
+    @classmethod
+    def read(cls, workspace: Workspace, key: str) -> LabelFile:
+        """Read a label file.
+
+        Raises:
+            LabelError: it is too large.
+            ArtefactMissing: it is not there.
+        """
+        place = workspace.store.url(key)
+        with not_parquet(place), workspace.store.open(key) as file:
+            check_size(file.size(), place)
+            return cls(key, place, file.read())
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the file."""
+        return hashlib.sha256(self.data).hexdigest()
+
+    @cached_property
+    def rows(self) -> pa.Table:
+        """The columns of an answer.
+
+        Raises:
+            LabelError: the file is not Parquet, or lacks one.
+        """
+        return read_foreign(pa.BufferReader(self.data), self.place, LABELS.names)
+
+
+@dataclass(frozen=True, eq=False)
+class LabelFiles:
+    """Label files of a workspace, each read once, checked by taxonomy.
+
+    A label file is never changed once it is there: `refreshed` reads those that came since, and no other.
+    """
+
+    workspace: Workspace
+    files: tuple[LabelFile, ...] = ()
+    _checked: dict[tuple[str, ...], list[pa.Table]] = field(default_factory=dict, repr=False)
+    _labels: dict[tuple[str, ...], Labels] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def read(cls, workspace: Workspace) -> LabelFiles:
+        """Read all label files that are there."""
+        return cls(workspace).refreshed()
+
+    def refreshed(self) -> LabelFiles:
+        """Return the label files of now; known ones are not read again."""
+        there = label_keys(self.workspace)
+        return self if there == self.keys else self.only(there)
+
+    def only(self, names: Iterable[str]) -> LabelFiles:
+        """Return the label files of some keys, in that order."""
+        known = {file.key: file for file in self.files}
+        chosen = (known.get(key) or LabelFile.read(self.workspace, key) for key in names)
+        return LabelFiles(self.workspace, tuple(chosen))
+
+    def as_planned(self, plan: Plan) -> LabelFiles:
+        """Return the label files that a round learns from.
+
+        Raises:
+            LabelError: one of them has changed since the round was planned.
+        """
+        planned = self.only(plan.labels)
+        for file in planned.files:
+            if file.digest != plan.label_digests.get(file.key, file.digest):
+                raise LabelError(
+                    f"{file.place} has changed since round {plan.index:03d} was planned; put it back"
+                )
+        return planned
+
+    @property
+    def keys(self) -> list[str]:
+        """Keys of the files, in order."""
+        return [file.key for file in self.files]
+
+    @property
+    def digests(self) -> Mapping[str, str]:
+        """SHA-256 of each file by its key."""
+        return {file.key: file.digest for file in self.files}
+
+    def tables(self, taxonomy: Sequence[str]) -> list[pa.Table]:
+        """Return the rows of each file as `LABELS`, every one checked.
+
+        Raises:
+            LabelError: an unknown status, or a class outside the taxonomy; says the file and the row.
+        """
+        classes = tuple(taxonomy)
+        if classes not in self._checked:
+            self._checked[classes] = [check_batch(file.rows, file.place, classes) for file in self.files]
+        return self._checked[classes]
+
+    def labels(self, taxonomy: Sequence[str]) -> Labels:
+        """Return what the files add up to; see `tables`."""
+        classes = tuple(taxonomy)
+        if classes not in self._labels:
+            self._labels[classes] = Labels.of(self.tables(classes))
+        return self._labels[classes]
