@@ -42,19 +42,19 @@ def explain(config: Config, name: str, index: int | None = None) -> dict[str, An
         UserError: no such round, or an id that its pool does not have.
     """
     stored = StoredRound.open(config, index)
-    told: dict[str, Any] = {"id": name, "round": stored.index}
+    known: dict[str, Any] = {"id": name, "round": stored.index}
     scored = stored.row(keys.SCORES, name)
     if scored is None:
         broken = stored.row(keys.QUARANTINE, name)
         if broken is None:
             raise UserError(f"round {stored.index:03d} has no id {name!r} in its pool {config.pool.uri}")
-        return told | {"quarantined": broken, "asked": False, "why": "it is in quarantine"}
-    told |= {"scores": scored, "threshold": stored.bank.threshold}
-    told |= _standing(stored, scored)
-    told |= _nearest(stored, scored)
+        return known | {"quarantined": broken, "asked": False, "why": "it is in quarantine"}
+    known |= {"scores": scored, "threshold": stored.bank.threshold}
+    known |= _standing(stored, scored)
+    known |= _nearest(stored, scored)
     for digest, key in (("model", keys.MODEL_WEIGHTS), ("bank", keys.BANK)):
-        told[f"{digest}_digest"] = stored.folder.digest(key)
-    return told
+        known[f"{digest}_digest"] = stored.folder.digest(key)
+    return known
 
 
 def _standing(stored: StoredRound, scored: Mapping[str, Any]) -> dict[str, Any]:
@@ -67,7 +67,7 @@ def _standing(stored: StoredRound, scored: Mapping[str, Any]) -> dict[str, Any]:
     columns = [*COLUMNS, *stored.config.extra_columns]
     one = pa.Table.from_pylist([dict(scored)]).select(columns)
     kind = kinds(one, far_from)[0].as_py()
-    mine = float(priorities(one, plan.strategy, seed)[0])
+    priority = float(priorities(one, plan.strategy, seed)[0])
     before = 0
     together = plan.together and kind == "informative"
     for part in [] if together else stored.parts(keys.SCORES, columns):
@@ -75,17 +75,17 @@ def _standing(stored: StoredRound, scored: Mapping[str, Any]) -> dict[str, Any]:
         rows = part.filter(pc.and_(alike, _not_in(part["id"], answered)))
         wanted = priorities(rows, plan.strategy, seed)
         earlier = np.asarray([other < scored["id"] for other in rows["id"].to_pylist()], np.bool_)
-        before += int(((wanted > mine) | ((wanted == mine) & earlier)).sum())
-    found = {"priority": mine, "rank": before, "kind": kind, "far_from": far_from}
+        before += int(((wanted > priority) | ((wanted == priority) & earlier)).sum())
+    standing = {"priority": priority, "rank": before, "kind": kind, "far_from": far_from}
     if together:  # nobody ranks such rows one by one
-        found |= {"priority": None, "rank": None}
+        standing |= {"priority": None, "rank": None}
     for row in asked:
         if row["id"] == scored["id"]:
-            return found | {"asked": True, "why": f"rank {row['rank']} of the query: {row['reason']}"}
+            return standing | {"asked": True, "why": f"rank {row['rank']} of the query: {row['reason']}"}
     if scored["id"] in answers.answered():
-        return found | {"asked": False, "why": "it had an answer already"}
+        return standing | {"asked": False, "why": "it had an answer already"}
     if pc.is_in(pa.scalar(scored["id"]), value_set=answered).as_py():
-        return found | {
+        return standing | {
             "asked": False,
             "why": "an earlier round had asked about it, and its answer was awaited",
         }
@@ -94,7 +94,7 @@ def _standing(stored: StoredRound, scored: Mapping[str, Any]) -> dict[str, Any]:
         why = f"{plan.strategy} looks at the pool's images together, and has picked others"
     if kind == "novel":
         why = f"{before} novel images were wanted more, and of those that look alike only the first are asked about"
-    return found | {"asked": False, "why": why}
+    return standing | {"asked": False, "why": why}
 
 
 def _not_in(ids: pa.ChunkedArray, answered: pa.Array) -> Any:
@@ -111,7 +111,7 @@ def _nearest(stored: StoredRound, scored: Mapping[str, Any]) -> dict[str, Any]:
     features = stored.extractor(pixels[None])
     again = sisom.score(bank, features)
     query = enhance(features.saliency, features.layer_dims, bank.slopes)
-    found = neighbors(query, again.predicted, bank.gallery, inner=NEAREST, outer=NEAREST)
+    nearest = neighbors(query, again.predicted, bank.gallery, inner=NEAREST, outer=NEAREST)
     ids, taxonomy = stored.fitted_ids, stored.config.taxonomy
 
     def points(distances: torch.Tensor, places: torch.Tensor) -> list[dict[str, Any]]:
@@ -126,7 +126,7 @@ def _nearest(stored: StoredRound, scored: Mapping[str, Any]) -> dict[str, Any]:
         ]
 
     return {
-        "inside": points(found.inner, found.inner_index),
-        "outside": points(found.outer, found.outer_index),
+        "inside": points(nearest.inner, nearest.inner_index),
+        "outside": points(nearest.outer, nearest.outer_index),
         "same_scores": all(getattr(again, n)[0].item() == scored[n] for n in SCORE_NAMES),
     }

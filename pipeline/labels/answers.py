@@ -115,15 +115,15 @@ def _row(
     status, label = values.get("status"), values.get("label")
     if status in ("skipped", "out-of-world") and label is not None:
         raise LabelError(f"status {status!r} and label {label!r} at once; leave one of them empty")
-    found = check_row(values, classes, hint)
+    label = check_row(values, classes, hint)
     seen = values.get("fingerprint")
     return Row(
         file=file,
         where=answer.where,
-        id=found.id,
-        label=found.label,
-        status=found.status,
-        annotator=found.annotator,
+        id=label.id,
+        label=label.label,
+        status=label.status,
+        annotator=label.annotator,
         at=read_time(values.get("at")),
         fingerprint=None if seen is None else str(seen),
     )

@@ -124,12 +124,12 @@ def export(
 
 def _open_before(workspace: Workspace, index: int, others: frozenset[str]) -> dict[int, int]:
     """How many questions of each earlier round are open and not among the others."""
-    found = {}
+    open_questions = {}
     for earlier in range(index):
         asked = Folder.of_round(workspace, earlier).read_table(keys.QUERY, ["id"])["id"].to_pylist()
         if left := len(set(asked) - others):
-            found[earlier] = left
-    return found
+            open_questions[earlier] = left
+    return open_questions
 
 
 def _place(form: str, out: str, config: Config) -> tuple[Store, list[str]]:
@@ -164,13 +164,13 @@ class _Look:
     max_pixels: int
 
     def __call__(self, data: bytes) -> dict[str, str] | Failure:
-        found = {"fingerprint": fingerprint(data)}
+        columns = {"fingerprint": fingerprint(data)}
         if self.embed:
             png = thumbnail(data, side=_SIDE, max_pixels=self.max_pixels)
             if png is None:
                 return Failure("cannot be drawn")
-            found["image"] = png_uri(png)
-        return found
+            columns["image"] = png_uri(png)
+        return columns
 
 
 def _look(
@@ -187,11 +187,11 @@ def _look(
         wanted.setdefault(row["uri"], []).append(row["id"])
     uris = {row["id"]: row["uri"] for row in rows}
     shown, gone = {}, {}
-    for name, found in look_at(wanted, config, _Look(link is None, config.scoring.max_pixels)):
-        if isinstance(found, Failure):
-            gone[name] = found.reason
+    for name, columns in look_at(wanted, config, _Look(link is None, config.scoring.max_pixels)):
+        if isinstance(columns, Failure):
+            gone[name] = columns.reason
         else:
-            shown[name] = found if link is None else {**found, "image": link(uris[name])}
+            shown[name] = columns if link is None else {**columns, "image": link(uris[name])}
     return shown, gone
 
 

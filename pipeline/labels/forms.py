@@ -106,8 +106,8 @@ def from_csv(data: bytes, place: str) -> Iterator[Answer]:
                     continue
                 if len(cells) != len(names):
                     raise LabelError(f"{place}, row {number}: {len(cells)} cells under {len(names)} names")
-                found = dict(zip(names, cells, strict=True))
-                values = {name: _as_meant(found[name]) for name in TAKEN if name in found}
+                row = dict(zip(names, cells, strict=True))
+                values = {name: _as_meant(row[name]) for name in TAKEN if name in row}
                 yield Answer(f"row {number}", values)
         except csv.Error as error:
             raise LabelError(f"{place}: not CSV: {error}") from None
@@ -153,10 +153,10 @@ def read_json(data: bytes, place: str) -> Any:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    values = dict(pairs)
+    if len(values) < len(pairs):
         raise ValueError("a name stands twice in one object")
-    return found
+    return values
 
 
 def _no_number(name: str) -> Any:
@@ -199,12 +199,12 @@ READERS: Final[Mapping[str, Callable[[bytes, str], Iterator[Answer]]]] = {
 
 def bounded(answers: Iterator[Answer], place: str) -> list[Answer]:
     """The answers of a file; refuses more than a label file may hold."""
-    found: list[Answer] = []
+    kept: list[Answer] = []
     for answer in answers:
-        if len(found) == MAX_ROWS:
+        if len(kept) == MAX_ROWS:
             raise LabelError(f"{place}: more than {MAX_ROWS} rows")
-        found.append(answer)
-    return found
+        kept.append(answer)
+    return kept
 
 
 def _plain(table: pa.Table) -> Iterator[dict[str, Any]]:

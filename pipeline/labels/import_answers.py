@@ -139,22 +139,22 @@ def _in_pool(workspace: Workspace, ids: Collection[str]) -> frozenset[str]:
     """Those of some ids that the last committed round has scored; memory of one row group."""
     wanted = pa.array(sorted(ids), pa.string())
     last = Folder.of_round(workspace, workspace.committed_round(None))
-    found: set[str] = set()
+    scored: set[str] = set()
     for name in last.names(keys.SCORES):
         for part in last.row_groups(name, ["id"]):
-            found.update(part["id"].filter(pc.is_in(part["id"], value_set=wanted)).to_pylist())
-    return frozenset(found)
+            scored.update(part["id"].filter(pc.is_in(part["id"], value_set=wanted)).to_pylist())
+    return frozenset(scored)
 
 
 def _new(rows: Sequence[Row], earlier: pa.Table, notes: _Notes) -> tuple[list[Row], int]:
     """What is new: one row of each annotator about each id, and how many rows are known."""
     ids = pa.array(sorted({row.id for row in rows}), pa.string())
-    mine = earlier.filter(pc.is_in(earlier["id"], value_set=ids))
-    stored = list(zip(*(mine[name].to_pylist() for name in LABELS.names), strict=True))
+    same_ids = earlier.filter(pc.is_in(earlier["id"], value_set=ids))
+    stored = list(zip(*(same_ids[name].to_pylist() for name in LABELS.names), strict=True))
     held = frozenset(stored)
     standing = {
         (name, annotator): stored[place]
-        for name, votes in last_answers(mine).items()
+        for name, votes in last_answers(same_ids).items()
         for annotator, place in votes.items()
     }
     overruled = held - set(standing.values())
@@ -191,8 +191,8 @@ def _agreed(rows: Sequence[Row], notes: _Notes) -> list[Row]:
         who = repr(rows[0].annotator) if rows[0].annotator else "somebody without a name"
         for row in rows:
             other = next(first for said, first in firsts.items() if said != row.said)
-            mine, theirs = _said(row.status, row.label), _said(other.status, other.label)
-            notes.refuse(row, f"{who} says {mine} here, and {theirs} in {other.place}")
+            ours, theirs = _said(row.status, row.label), _said(other.status, other.label)
+            notes.refuse(row, f"{who} says {ours} here, and {theirs} in {other.place}")
         return []
     for row in rows[1:]:
         notes.remark(row, f"says what {rows[0].place} says already")
@@ -207,11 +207,11 @@ def _of_this_image(rows: Sequence[Row], questions: _Questions, notes: _Notes) ->
     now = dict(look_at(wanted, questions.config, fingerprint))
     kept = []
     for row in rows:
-        found = now.get(row.id)
-        if row.fingerprint is None or found == row.fingerprint:
+        print_now = now.get(row.id)
+        if row.fingerprint is None or print_now == row.fingerprint:
             kept.append(row)
-        elif isinstance(found, Failure):
-            notes.refuse(row, f"its image is not as it was shown: {found.reason}")
+        elif isinstance(print_now, Failure):
+            notes.refuse(row, f"its image is not as it was shown: {print_now.reason}")
         else:
             notes.refuse(row, "its image has changed since it was shown")
     return kept
@@ -241,13 +241,13 @@ def _disagreements(earlier: pa.Table, batch: pa.Table) -> list[dict[str, Any]]:
     stand = Labels.of([rows])
     names = (stand.table[name].to_pylist() for name in ("id", "status", "label"))
     outcome = {name: _said(status, label) for name, status, label in zip(*names, strict=True)}
-    found = []
+    disagreements = []
     for name, votes in sorted(last_answers(rows).items()):
         answers = {annotator: said[place] for annotator, place in sorted(votes.items())}
         if len(set(answers.values())) > 1:
             came_to = outcome.get(name, "a tie: it counts as not answered")
-            found.append({"id": name, "answers": answers, "outcome": came_to})
-    return found
+            disagreements.append({"id": name, "answers": answers, "outcome": came_to})
+    return disagreements
 
 
 def _said(status: str, label: str | None) -> str:

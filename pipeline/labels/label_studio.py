@@ -73,24 +73,24 @@ def from_export(data: bytes, place: str) -> Iterator[Answer]:
         if not isinstance(task, dict):
             raise LabelError(f"{place}, task {number}: not a JSON object")
         where = f"task {number}"
-        whole = task.get("data")
-        fields = whole if isinstance(whole, dict) else task
+        own = task.get("data")
+        fields = own if isinstance(own, dict) else task
         if "image_id" not in fields:
             raise LabelError(f"{place}, {where}: no 'image_id'; export tasks that `sisom labels export` made")
         known = {"id": fields["image_id"], "fingerprint": fields.get("fingerprint")}
-        found = _annotations(task, where) if fields is whole else [_flat(task, where)]
-        for answer in found:
+        answers = _annotations(task, where) if fields is own else [_flat(task, where)]
+        for answer in answers:
             values = {**known, **answer.values}
             yield Answer(answer.where, values, answer.problem or not_plain(values))
 
 
 def _annotations(task: Mapping[str, Any], where: str) -> Iterator[Answer]:
-    found = task.get("annotations", [])
-    if not isinstance(found, list):
+    annotations = task.get("annotations", [])
+    if not isinstance(annotations, list):
         yield Answer(where, {}, "its annotations are no list")
         return
-    for number, annotation in enumerate(found, start=1):
-        place = where if len(found) == 1 else f"{where}, annotation {number}"
+    for number, annotation in enumerate(annotations, start=1):
+        place = where if len(annotations) == 1 else f"{where}, annotation {number}"
         if not isinstance(annotation, dict) or not isinstance(annotation.get("result", []), list):
             yield Answer(place, {}, "an annotation without a list of results")
             continue

@@ -69,13 +69,13 @@ def read_foreign(file: pa.NativeFile, place: str, columns: Sequence[str] | None 
             raise LabelError(
                 f"{place}: {parquet.metadata.num_rows} rows are too many for labels ({MAX_ROWS})"
             )
-        found, held = [], 0
+        batches, held = [], 0
         for batch in parquet.iter_batches(_BATCH, columns=sorted(set(schema.names)), use_threads=False):
             held += batch.nbytes
             if held > MAX_HELD:
                 raise LabelError(f"{place}: more than {MAX_HELD} bytes when unfolded, too large for labels")
-            found.append(batch)
-        return pa.Table.from_batches(found) if found else schema.empty_table()
+            batches.append(batch)
+        return pa.Table.from_batches(batches) if batches else schema.empty_table()
 
 
 def check_columns(names: Sequence[str], place: str, columns: Sequence[str]) -> None:

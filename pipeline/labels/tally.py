@@ -30,7 +30,7 @@ class Labels:
         rows = pa.concat_tables(tables) if tables else LABELS.empty_table()
         votes = last_answers(rows)
         said = list(zip(rows["status"].to_pylist(), rows["label"].to_pylist(), strict=True))
-        chosen = {name: _majority(list(mine.values()), said) for name, mine in votes.items()}
+        chosen = {name: _majority(list(places.values()), said) for name, places in votes.items()}
         kept = sorted(place for place in chosen.values() if place is not None)
         ties = frozenset(name for name, place in chosen.items() if place is None)
         return cls(rows.take(pa.array(kept, pa.int64())).sort_by("id"), ties)
@@ -71,16 +71,16 @@ class Labels:
 
 def last_answers(rows: pa.Table) -> dict[str, dict[str, int]]:
     """By id and annotator, the place of the last answer; an answer without a name stands alone or not at all."""
-    found: dict[str, dict[str, int]] = {}
+    last: dict[str, dict[str, int]] = {}
     for place, (name, annotator) in enumerate(
         zip(rows["id"].to_pylist(), rows["annotator"].to_pylist(), strict=True)
     ):
-        mine = found.setdefault(name, {})
+        answers = last.setdefault(name, {})
         if not annotator:
-            mine.clear()
-        mine.pop("", None)
-        mine[annotator] = place
-    return found
+            answers.clear()
+        answers.pop("", None)
+        answers[annotator] = place
+    return last
 
 
 def _majority(places: Sequence[int], said: Sequence[tuple[str, str | None]]) -> int | None:

@@ -118,11 +118,11 @@ def _readable(uri: str) -> Iterator[None]:
 
 def _listed(source: PoolSource, path: str) -> list[Listed]:
     try:
-        found = list(groups(source))
-        if not found:
+        listed = list(groups(source))
+        if not listed:
             check_pool(source)  # says more, where there is nothing at all
     except UserError as error:
         raise type(error)(f"{path}: {error}".replace("pool.uri: ", "")) from None
-    if not found:
+    if not listed:
         raise PoolError(f"{path}: {source.pool.uri} holds no Parquet file with rows")
-    return found
+    return listed

@@ -194,15 +194,15 @@ def _merge(run: Snapshot, number: int, extra: Sequence[str]) -> Tally:
     for row in run.table.to_pylist():
         part = folder.read_table(keys.scored_part_key(row["shard"]))
         broken = part.filter(pc.is_valid(part["reason"]))
-        whole = part.filter(pc.is_null(part["reason"]))
+        scored = part.filter(pc.is_null(part["reason"]))
         if not _adds_up(part, broken, rows=row["rows"], digest=row["ids"]):
             place = load_shard(folder, part=row["part"], number=row["shard"]).place
             tally.wrong[row["shard"]] = (
-                f"{place}: {row['rows']} listed, {whole.num_rows} + {broken.num_rows} found"
+                f"{place}: {row['rows']} listed, {scored.num_rows} + {broken.num_rows} found"
             )
-        tally.scored += whole.num_rows
+        tally.scored += scored.num_rows
         tally.count(broken)
-        good.append(whole.select(schema.names))
+        good.append(scored.select(schema.names))
         bad.append(broken.select(QUARANTINE.names))
     _write(folder, keys.score_file_key(number), good)
     if tally.quarantined:

@@ -96,8 +96,8 @@ def own_folder() -> Path:
     folder = Path(tempfile.gettempdir()) / f"sisom-{os.getuid()}"
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
-        found = folder.lstat()
-        ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o077
+        status = folder.lstat()
+        ours = stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o077
         why = "" if ours else "it is no folder of this user's alone"
     except OSError as error:
         why = error.strerror or str(error)

@@ -81,16 +81,16 @@ def shards_of(folder: Folder, asked: Mapping[str, str]) -> dict[int, frozenset[s
         find: Any = ray.remote(num_cpus=0.25)(_held)
         shared = ray.put(dict(asked))
         answers = ray.get([find.remote(folder, name, shared) for name in files])
-    found: dict[int, set[str]] = defaultdict(set)
+    ids_by_shard: dict[int, set[str]] = defaultdict(set)
     for shard, name in (place for answer in answers for place in answer):
-        found[shard].add(name)
-    return {shard: frozenset(names) for shard, names in found.items()}
+        ids_by_shard[shard].add(name)
+    return {shard: frozenset(names) for shard, names in ids_by_shard.items()}
 
 
 def _held(folder: Folder, name: str, asked: Mapping[str, str]) -> list[tuple[int, str]]:
     """(shard, id) of those that a score file holds."""
     ids = pa.array(sorted(asked), pa.string())
-    found: list[tuple[int, str]] = []
+    places: list[tuple[int, str]] = []
     with folder.undamaged(name), folder.open(name) as file:
         parquet = pq.ParquetFile(file)
         column = parquet.schema_arrow.get_field_index("uri")
@@ -102,5 +102,5 @@ def _held(folder: Folder, name: str, asked: Mapping[str, str]) -> list[tuple[int
                     continue
             rows = parquet.read_row_group(group, ["id", "shard"], use_threads=False)
             rows = rows.filter(pc.is_in(rows["id"], value_set=ids))
-            found += zip(rows["shard"].to_pylist(), rows["id"].to_pylist(), strict=True)
-    return found
+            places += zip(rows["shard"].to_pylist(), rows["id"].to_pylist(), strict=True)
+    return places

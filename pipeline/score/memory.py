@@ -128,25 +128,25 @@ def plan_memory(
         )
 
     readers = max(1, -(-cluster.max_readers // cluster.nodes))
-    found = plan(fits, readers if cluster.device == "cuda" else min(readers, 2 * fits), ENCODED[1])
-    while found.used > total:
-        if found.encoded > ENCODED[0]:
-            found = plan(found.actors_a_node, found.readers_a_node, found.encoded // 2)
-        elif found.readers_a_node > 1:
-            found = plan(found.actors_a_node, found.readers_a_node - 1, found.encoded)
-        elif found.actors_a_node > -(-cluster.min_actors // cluster.nodes):
-            found = plan(found.actors_a_node - 1, 1, found.encoded)
+    layout = plan(fits, readers if cluster.device == "cuda" else min(readers, 2 * fits), ENCODED[1])
+    while layout.used > total:
+        if layout.encoded > ENCODED[0]:
+            layout = plan(layout.actors_a_node, layout.readers_a_node, layout.encoded // 2)
+        elif layout.readers_a_node > 1:
+            layout = plan(layout.actors_a_node, layout.readers_a_node - 1, layout.encoded)
+        elif layout.actors_a_node > -(-cluster.min_actors // cluster.nodes):
+            layout = plan(layout.actors_a_node - 1, 1, layout.encoded)
         else:
             least = (
-                f"{_size(total)} a node are too little; the least that would do is {-(-found.used // MIB)}MiB: "
-                f"{found.parts()}; a smaller scoring.batch_size or scoring.max_pixels takes less"
+                f"{_size(total)} a node are too little; the least that would do is {-(-layout.used // MIB)}MiB: "
+                f"{layout.parts()}; a smaller scoring.batch_size or scoring.max_pixels takes less"
             )
             if config.resources.memory is None:  # what Ray found when it started, beside all that ran then
                 raise SystemFault(
                     f"memory: {least}; try again when other programs hold less, or set resources.memory"
                 )
             raise ConfigError(f"resources.memory: {least}")
-    return found
+    return layout
 
 
 def foresee(config: Config, cluster: Cluster, *, rows: int, labeled: int) -> MemoryPlan:
@@ -193,10 +193,10 @@ def measured(model: Model, classes: int) -> Measured:
         net(image)
     for handle in handles:
         handle.remove()
-    found = sisom.extract(net, image, model.layers, tile=1)
+    features = sisom.extract(net, image, model.layers, tile=1)
     weights = sum(value.numel() * value.element_size() for value in net.state_dict().values())
-    last = found.logits.shape[1] + found.penultimate.shape[1]
-    return Measured(weights, count * 4 * 2, found.saliency.shape[1], last)
+    last = features.logits.shape[1] + features.penultimate.shape[1]
+    return Measured(weights, count * 4 * 2, features.saliency.shape[1], last)
 
 
 def _size(count: int) -> str:

@@ -118,13 +118,13 @@ class Scorer:
         bad, nothing = len(batch["bad_ids"]), [None] * len(batch["ids"])
         size = self._size
         pixels = np.frombuffer(batch["pixels"], np.uint8).reshape(len(batch["ids"]), 3, size, size)
-        found = self.columns(pixels, batch["ids"])
+        scores = self.columns(pixels, batch["ids"])
         columns = {
             "row": [*batch["rows"], *batch["bad_rows"]],
             "id": [*batch["ids"], *batch["bad_ids"]],
             "uri": [*batch["uris"], *batch["bad_uris"]],
             "shard": [batch["shard"]] * (len(batch["ids"]) + bad),
-            **{name: [*values, *[None] * bad] for name, values in found.items()},
+            **{name: [*values, *[None] * bad] for name, values in scores.items()},
             "stage": [*nothing, *batch["bad_stages"]],
             "reason": [*nothing, *batch["bad_reasons"]],
             "attempts": [*nothing, *batch["bad_attempts"]],

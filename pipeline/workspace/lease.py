@@ -121,8 +121,8 @@ class Lease:
         record = self._record(expires)
         if not put(record):
             return False
-        found, tag = self._store.get_tagged(LEASE)
-        if found != record:  # this process slept past its own expiry between the two calls
+        stored, tag = self._store.get_tagged(LEASE)
+        if stored != record:  # this process slept past its own expiry between the two calls
             return False
         self._tag, self._expires = tag, expires
         return True
@@ -144,9 +144,9 @@ def lease_record(data: bytes) -> dict[str, Any]:
     """A lease as it was written; one that cannot be read has run out, and cannot tell its fence."""
     nobody = {"expires": 0.0, "fence": 0, "host": "", "hostname": "", "pid": 0, "pid_started": 0.0}
     with contextlib.suppress(ValueError):
-        found = json.loads(data)
-        if isinstance(found, dict) and all(type(found.get(name)) is type(nobody[name]) for name in nobody):
-            return found
+        record = json.loads(data)
+        if isinstance(record, dict) and all(type(record.get(name)) is type(nobody[name]) for name in nobody):
+            return record
     return nobody
 
 

@@ -71,5 +71,5 @@ class Metrics(VersionedRecord):
 
         The best model so far has most of it.
         """
-        found = self.held_out_accuracy if self.test_accuracy is None else self.test_accuracy
-        return -1.0 if found is None else found
+        accuracy = self.held_out_accuracy if self.test_accuracy is None else self.test_accuracy
+        return -1.0 if accuracy is None else accuracy
