@@ -1,7 +1,8 @@
 """The options that were published as sweeps, and the choice among them on a validation split."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import product
+from typing import TypeVar
 
 from jaxtyping import Int
 from torch import Tensor
@@ -12,9 +13,10 @@ from sisom.metrics import auroc
 from sisom.network.head import Head
 from sisom.types import Features
 
-__all__ = ["SWEEPS", "search_options"]
+__all__ = ["SWEEPS", "best_options", "search_options"]
 
 Sweep = Mapping[str, Sequence[float | int]]
+Value = TypeVar("Value")
 
 # As OpenOOD 1.5 sweeps them.
 SWEEPS: dict[str, Sweep] = {
@@ -49,13 +51,25 @@ def search_options(
         raise InputError(f"there is no sweep of {name!r}")
     if "model" in build_detector(name, head=head).needs:
         raise InputError(f"the options of {name!r} change the images, so they cannot be chosen from features")
-    best: tuple[dict[str, float | int], float] | None = None
-    for values in product(*fields.values()):
-        options = dict(zip(fields, values, strict=True))
+
+    def told_apart(options: Mapping[str, float | int]) -> float:
         detector = build_detector(name, head=head, **options)
         state = detector.fit(features, labels)
-        value = auroc(detector.score(state, known), detector.score(state, unknown))
-        if best is None or value > best[1]:
-            best = options, value
-    assert best is not None
-    return best
+        return auroc(detector.score(state, known), detector.score(state, unknown))
+
+    return best_options(fields, told_apart)
+
+
+def best_options(
+    sweep: Mapping[str, Sequence[Value]], goodness: Callable[[Mapping[str, Value]], float]
+) -> tuple[dict[str, Value], float]:
+    """Return the combination of swept options with the highest goodness, and this; ties go to the first.
+
+    The first option varies slowest. `InputError` for a sweep without a combination.
+    """
+    combinations = [dict(zip(sweep, values, strict=True)) for values in product(*sweep.values())]
+    if not combinations:
+        raise InputError("a sweep needs at least one value of each option")
+    values = [goodness(options) for options in combinations]
+    best = max(range(len(values)), key=values.__getitem__)
+    return combinations[best], values[best]

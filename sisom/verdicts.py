@@ -69,7 +69,9 @@ def _check_scores(scores: Tensor) -> None:
 
 
 def far_filter(far: Energies, rest: Energies) -> tuple[float | None, float | None]:
-    """The open-set filter of Joda (arXiv 2503.02491), for rounds and studies alike.
+    """Tune the open-set filter of Joda (arXiv 2503.02491).
+
+    Rounds and studies share it.
 
     Args:
         far: (m,) energies of answered images out of this world.

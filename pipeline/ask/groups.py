@@ -31,7 +31,7 @@ FEW = 256  # images that the driver looks at itself
 
 @dataclass(frozen=True)
 class PoolImages:
-    """Images of the pool as the network sees them; `config` says how they are read and embedded."""
+    """Images of the pool, and the network that embeds them."""
 
     snapshot: Snapshot
     network: Network

@@ -58,7 +58,7 @@ def settled(workspace: Workspace, index: int, labels: Labels) -> frozenset[str]:
 
 @dataclass(frozen=True)
 class QueryRules:
-    """What a row's priority and kind follow from, beside its scores.
+    """Rules by which rows are chosen.
 
     plan      size, strategy and the shares of strange rows
     far_from  energy from which on strange rows are far; None where nothing tells novel from far yet

@@ -1,4 +1,4 @@
-"""What names a training or a search to Ray, so that a later start goes on with it."""
+"""Names of trainings and searches, by which a later start goes on."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Attempt:
-    """Frozen inputs by name, where Ray keeps what it made of them, and the seed of what is random.
+    """A training or a search: its name, its place and its seed.
 
     storage_path  folder of Ray's files, a path or `s3://` URI
     name          of the run below it; a run of the same name goes on where it stopped

@@ -1,4 +1,4 @@
-"""The steps of an epoch, the same for the workers of a round and the cells of a study.
+"""The steps of an epoch, the same in rounds and studies.
 
 Order, augmentation, learning rate and the masks of dropout follow from (seed, epoch, step) alone. So training that was
 cut off goes on to the same weights, and a study trains as a round does.
@@ -21,7 +21,7 @@ from pipeline.model.network import normalise
 
 
 class Recipe(Protocol):
-    """The options of training that rounds and studies share; a section of either's config."""
+    """Options of training that rounds and studies share."""
 
     @property
     def epochs(self) -> int: ...  # noqa: D102
@@ -50,10 +50,10 @@ class Examples(Protocol):
 
 @dataclass(frozen=True)
 class ExamplesInMemory:
-    """Labeled images as two arrays: (n, 3, s, s) uint8 pixels and (n,) classes."""
+    """Labeled images as two arrays."""
 
-    pixels: NDArray[np.uint8]
-    targets: NDArray[np.int64]
+    pixels: NDArray[np.uint8]  # (n, 3, s, s)
+    targets: NDArray[np.int64]  # (n,)
 
     def take(self, rows: NDArray[np.int64]) -> Tensor:
         """Return the pixels of rows; see `Examples`."""
@@ -62,10 +62,10 @@ class ExamplesInMemory:
 
 @dataclass(frozen=True)
 class Exposure:
-    """Images of no class that the network learns to be unsure of, and the weight of their loss.
+    """Images of no class that the network learns to be unsure of.
 
-    Their loss is the cross-entropy of the uniform distribution to the softmax. Each step draws as many of them as it
-    has labeled images.
+    Their loss, taken `weight` times, is the cross-entropy of the uniform distribution to the softmax. Each step draws as
+    many of them as it has labeled images.
     """
 
     pixels: NDArray[np.uint8]  # (n, 3, s, s), n > 0
@@ -74,7 +74,7 @@ class Exposure:
 
 @dataclass(frozen=True)
 class Course:
-    """What the steps of a training follow from, beside the network.
+    """Inputs of a training, beside the network.
 
     examples   the labeled images
     rows       those of them that are trained on
@@ -97,7 +97,7 @@ class Course:
     exposure: Exposure | None = None
 
     def batches(self, epoch: int) -> list[NDArray[np.int64]]:
-        """Return the rows of each step of an epoch, for all workers together."""
+        """Return the rows of each step, for all workers together."""
         return list(steps(self.rows, self.recipe.batch_size, self.workers, seed=self.seed, epoch=epoch))
 
 
@@ -139,13 +139,13 @@ def train_epoch(net: nn.Module, optimizer: torch.optim.Optimizer, course: Course
 
 
 def _dropout_seed(course: Course, epoch: int, number: int) -> int:
-    """Return the seed of a step's random layers: of each worker another one, for each has other images."""
+    """Return the seed of a step's random layers; each worker has its own."""
     key = [course.seed, epoch, number, course.rank]
     return int(np.random.SeedSequence(key).generate_state(1)[0])
 
 
 def _batch(course: Course, rows: NDArray[np.int64], *, key: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
-    """Return this worker's images of a step, outliers last, and the targets of the others."""
+    """Return this worker's images, outliers last, and the others' targets."""
     mine, augment = slice(course.rank, None, course.workers), course.recipe.augment
     # Augmented as one batch and then divided, so that the number of workers changes no pixel.
     images = augmented(course.examples.take(rows), augment, key)[mine]
@@ -159,7 +159,7 @@ def _batch(course: Course, rows: NDArray[np.int64], *, key: tuple[int, int, int]
 
 
 def _loss(logits: Tensor, targets: Tensor, exposure: Exposure | None) -> Tensor:
-    """Return the cross-entropy of the labeled images, and that of outliers, which come after them."""
+    """Return the loss of labeled images and of the outliers after them."""
     known = len(targets)
     loss = F.cross_entropy(logits[:known], targets)
     if exposure is not None:

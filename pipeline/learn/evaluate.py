@@ -66,7 +66,7 @@ def test_accuracy(network: Network, config: Config, cluster: Cluster) -> Evaluat
 def _predict(
     item: Listed, config: Config, network: Network, *, device: str
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the true and the predicted classes of a row group of the test set; -1 is a class that has not joined."""
+    """Return true and predicted classes; -1 has not joined yet."""
     torch.set_num_threads(config.resources.threads)
     with open_store(item.uri, config.storage).open("") as file:
         table = pq.ParquetFile(file).read_row_group(item.row_group)

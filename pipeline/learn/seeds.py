@@ -1,4 +1,4 @@
-"""Seeds of rounds and of the networks of a committee, the same for rounds and studies."""
+"""Seeds of rounds and of committees, the same in rounds and studies."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ def round_seed(seed: int, index: int) -> int:
 
 
 def member_seed(seed: int, member: int) -> int:
-    """Return the seed of a committee's network in a round of seed `seed`; member 0 has the round's own."""
+    """Return the seed of a committee's member; 0 has the round's own."""
     return round_seed(seed, member) if member else seed

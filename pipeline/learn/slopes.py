@@ -118,7 +118,7 @@ class _Finished:
 
 
 def _trials(trial: Any, config: Config, cluster: Cluster, *, attempt: Attempt) -> list[dict[str, Any]]:
-    """Run the trials of a search and return their slopes and r_avg, best first."""
+    """Run the trials and return slopes and r_avg, best first."""
     slopes = config.slopes
     space: dict[str, Any]
     if slopes.search == "grid":
@@ -186,7 +186,7 @@ class _Rows:
 def _trial(
     space: dict[str, float], *, rows: _Rows, bank: Bank, finished: _Finished, known: Mapping[str, float]
 ) -> None:
-    """Report r_avg of one choice of slopes, computed unless an earlier start has done so."""
+    """Report r_avg of one choice of slopes, computed or found."""
     slopes = {layer: float(space[layer]) for layer in sorted(space)}
     found = known.get(finished.key(slopes))
     if found is None:

@@ -1,4 +1,4 @@
-"""One training worker: its share of each step, the epoch that it keeps, its checkpoints.
+"""A training worker: its share of each step, and its checkpoints.
 
 What a step does follows from (seed, epoch, step) alone (`learn/epoch.py`). So the steps are the same for any number of
 workers, and a run that was killed goes on from its last checkpoint to the same weights.
@@ -31,7 +31,7 @@ from sisom.network.models import load_weights, save_weights
 
 @dataclass(frozen=True)
 class TrainingTask:
-    """What each worker of a training is given."""
+    """Inputs of each worker of a training."""
 
     blocks: tuple[Any, ...]  # ObjectRefs of `DECODED` tables
     start: Start | None
@@ -73,7 +73,7 @@ class _Training:
         self.record = json.loads((folder / "record.json").read_text())
 
     def report(self, rank: int) -> None:
-        """Hand a checkpoint to Ray Train: every worker reports, the first one saves."""
+        """Hand a checkpoint to Ray Train; only the first worker saves."""
         with tempfile.TemporaryDirectory() as folder:
             saved = None
             if rank == 0:
@@ -83,7 +83,10 @@ class _Training:
 
 
 def train_loop(settings: dict[str, TrainingTask]) -> None:
-    """Train from the newest checkpoint to the last epoch; `settings` has one entry, `task`."""
+    """Train from the newest checkpoint to the last epoch.
+
+    Ray Train hands over a dict; its one entry is `task`.
+    """
     task = settings["task"]
     config = task.train
     context = ray.train.get_context()

@@ -1,4 +1,4 @@
-"""The table of kinds of studies: the config of each, and the function that runs it.
+"""Kinds of studies: the config of each, and its function.
 
 `load_study` reads one from a file; `study: active-learning | ood | ablation` says which it is.
 """
@@ -25,7 +25,7 @@ StudyConfig = ActiveStudy | OodStudy | AblationStudy
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of study: its config, the function that runs it, and what its report is called."""
+    """A kind of study; `title` heads its report."""
 
     config: type[StudyConfig]
     run: Callable[[Any, Lab], Outcome]

@@ -59,7 +59,7 @@ class ImageSet(Section):
 
 
 class Training(Section):
-    """The training of a network: the steps of a round (`pipeline.learn.epoch`), with the last epoch kept."""
+    """Options of training by the steps of a round; the last epoch is kept."""
 
     epochs: Count = 200
     batch_size: Annotated[int, Field(ge=2)] = 128

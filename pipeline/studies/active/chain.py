@@ -1,4 +1,6 @@
-"""One strategy with one seed: train, test, ask, again. A round that is finished is never done again.
+"""Chains of rounds: a strategy with a seed trains, tests and asks.
+
+A round that is finished is never done again.
 
 What training sees depends on the seed, the round and the labeled images alone, so strategies that have labeled the same
 images have the same network.
@@ -28,7 +30,7 @@ from pipeline.workspace.artefacts import Workspace
 
 @dataclass(frozen=True)
 class ChainHints:
-    """What a chain needs beside its spec; `initial` is the folder of its first network."""
+    """Config and strategy of a chain; `initial` holds its first network."""
 
     config: ActiveStudy
     strategy: Strategy
@@ -54,7 +56,7 @@ def first_round(cell: Cell[ActiveStudy], bench: Bench, images: StudyImages) -> M
 
 
 def chain(cell: Cell[ChainHints], bench: Bench, images: StudyImages) -> Mapping[str, Any]:
-    """Do all rounds of one strategy; each is an artefact of its own, found if it is there."""
+    """Do all rounds of a strategy; each is an artefact of its own."""
     config, workspace = cell.hints.config, bench.open()
     rounds = _Rounds(cell, Learner(config, images, bench), workspace)
     row_of = {name: row for row, name in enumerate(images.ids)}
@@ -89,7 +91,7 @@ class _Rounds:
     workspace: Workspace
 
     def do(self, index: int, labeled: Rows) -> dict[str, Any]:
-        """Train on the labeled rows, test, and ask, but for the last round; return what is kept of it."""
+        """Train, test and, but in the last round, ask."""
         cell, learner, images = self.cell, self.learner, self.learner.images
         seed, seconds = round_seed(cell.spec["seed"], index), {}
         known = learner.known(labeled)

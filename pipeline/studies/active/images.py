@@ -1,4 +1,4 @@
-"""The images of an active-learning study, and which of them are labeled at first."""
+"""Images of an active-learning study, and the first labeled ones."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class StudyImages:
-    """The images of a study, decoded: the pool with far images (class -1) among them, and the test set."""
+    """The pool and the test set of a study, decoded.
+
+    Far images of the pool have class -1.
+    """
 
     ids: tuple[str, ...]
     pixels: NDArray[np.uint8]
@@ -28,7 +31,7 @@ class StudyImages:
 
 
 def initial_rows(images: StudyImages, config: ActiveStudy, seed: int) -> Rows:
-    """Choose the images that are labeled at first: of the known classes, each as often as the others."""
+    """Choose the first labeled images, known classes in equal shares."""
     rng = np.random.default_rng([seed, 1])
     known = known_at_first(len(images.classes), config.open_set)
     members = [rng.permutation(np.flatnonzero(images.truth == c)) for c in range(known)]

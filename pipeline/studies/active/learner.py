@@ -1,4 +1,4 @@
-"""Networks of an active-learning study: trained on labeled images, tested, and asked about others."""
+"""Networks of an active-learning study: training, tests, features."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ _PIECE = 1024  # images embedded at a time
 
 @dataclass(frozen=True)
 class Learner:
-    """What a study does with networks; all of it follows from rows, seeds and the config."""
+    """Networks of a study; all follows from rows, seeds and config."""
 
     config: ActiveStudy
     images: StudyImages
     bench: Bench
 
     def known(self, labeled: Rows) -> Classes:
-        """Return the classes that are known given the labeled images, in the order of the head."""
+        """Return the classes that are known, in the order of the head."""
         return known_classes(self.images.truth[labeled], len(self.images.classes), rules=self.config.open_set)
 
     def train(self, labeled: Rows, *, seed: int) -> bytes:
-        """Train afresh on the labeled images of known classes and return the weights."""
+        """Train afresh on images of known classes; return the weights."""
         config, images, known = self.config, self.images, self.known(labeled)
         net = new_network(
             config.model, len(known), seed=seed, dropout=config.train.dropout, start=images.start
@@ -51,7 +51,7 @@ class Learner:
         return save_weights(fit(net, course, device=self.bench.device))
 
     def _exposure(self, labeled: Rows) -> Exposure | None:
-        """Return the labeled far images, where the study's rules say that they teach the network."""
+        """Return the labeled far images, if they teach the network."""
         rules = self.config.open_set
         far = labeled[self.images.truth[labeled] < 0]
         if rules is None or not len(far) or not rules.exposure:
@@ -59,11 +59,11 @@ class Learner:
         return Exposure(self.images.pixels[far], rules.exposure)
 
     def load(self, weights: bytes, known: Classes) -> torch.nn.Module:
-        """Return a trained network of the known classes, in evaluation mode."""
+        """Return a trained network in evaluation mode."""
         return load(self.config.model, len(known), weights, device=self.bench.device)
 
     def accuracy(self, net: torch.nn.Module, known: Classes) -> float:
-        """Return the share of the test images that are right; in an open set, see `open_set.accuracy`."""
+        """Return the accuracy on the test set; see `open_set.accuracy` too."""
         predicted = known[self.logits(net, self.images.test_pixels).argmax(1).numpy()]
         truth = self.images.test_truth
         if self.config.open_set is not None:
@@ -76,7 +76,7 @@ class Learner:
         return predict(net, pixels, self.config.model, batch_size=size)
 
     def features(self, net: torch.nn.Module, rows: Rows, *, deep: bool) -> sisom.Features:
-        """Return the features of images of the pool; only a bank needs more than the last layer."""
+        """Return features of the pool; `deep` ones are of all layers."""
         model = self.config.model
         return embed(
             net,
@@ -87,5 +87,5 @@ class Learner:
         )
 
     def named(self, rows: Rows) -> Mapping[str, list[str]]:
-        """Return what lies beside a network: the ids of the images that it was trained on."""
+        """Return the ids that a network was trained on, as stored."""
         return {"labeled": [self.images.ids[row] for row in rows]}

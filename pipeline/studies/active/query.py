@@ -1,4 +1,4 @@
-"""One query of one strategy."""
+"""Queries of a strategy."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from sisom.verdicts import far_filter
 
 @dataclass(frozen=True)
 class StudyPicks:
-    """What was picked: rows of the pool in pick order, what is worth telling of it, and the seconds it took."""
+    """Picked rows in pick order, measured values and seconds."""
 
     rows: Rows
     measured: dict[str, float]
@@ -32,7 +32,7 @@ class StudyPicks:
 
 @dataclass(frozen=True)
 class StudyQuery:
-    """One query: what the strategy needs is made, nothing else.
+    """A query; only what the strategy needs is computed.
 
     learner   makes features and networks
     strategy  chooses
@@ -89,7 +89,7 @@ class StudyQuery:
         return StudyPicks(pool[picks.numpy()], measured, seconds)
 
     def _passing(self, features: sisom.Features, *, least: int) -> Rows:
-        """Return the rows of features that do not look as far away as the labeled far images."""
+        """Return the rows that do not look as far as labeled far images."""
         images = self.learner.images
         answered = _energy(self.learner.logits(self.net, images.pixels[self.labeled]))
         far = images.truth[self.labeled] < 0
@@ -97,7 +97,10 @@ class StudyQuery:
         return np.flatnonzero(passing(_energy(features.logits), limit, least))
 
     def _votes(self, committee: str, features: sisom.Features, pool: Rows) -> torch.Tensor:
-        """Return class probabilities by each member: passes with dropout, or networks of other seeds."""
+        """Return class probabilities by each member of the committee.
+
+        Members are passes with dropout, or networks of other seeds.
+        """
         rules = self.learner.config.committee
         if committee == "dropout":
             head = sisom.Head.of(self.net.cpu())

@@ -27,6 +27,7 @@ from pipeline.studies.lab.scoreboard import Line, all_values, blocks, measures, 
 from pipeline.studies.outcome import CellRecord, Outcome, seconds_table, spread
 from pipeline.studies.sections import ImageSet
 from sisom.bank.subset import choose_rows
+from sisom.sweeps import best_options
 
 
 def run(config: OodStudy, lab: Lab) -> Outcome:
@@ -70,7 +71,7 @@ def run(config: OodStudy, lab: Lab) -> Outcome:
 
 @dataclass(frozen=True)
 class DetectorHints:
-    """What a detector's cell needs beside its spec; `sets` are the image sets by role."""
+    """Network and images of a detector's cell; `sets` are by role."""
 
     config: OodStudy
     checkpoint: Checkpoint
@@ -96,7 +97,7 @@ def _cell(choice: Detection, place: FeatureFolders, hints: DetectorHints) -> Cel
 def _detect(cell: Cell[DetectorHints], bench: Bench, shared: Any) -> Mapping[str, Any]:  # noqa: ARG001
     scene = _Scene(cell, bench)
     options = {key: _frozen(value) for key, value in cell.spec["options"].items()}
-    chosen = _best(scene, cell.spec["sweep"], options) if cell.spec["sweep"] else {}
+    chosen = _chosen(scene, cell.spec["sweep"], options) if cell.spec["sweep"] else {}
     detector = scene.detector({**options, **chosen})
     began = time.perf_counter()
     state = detector.fit(*scene.fitted_on)
@@ -115,18 +116,19 @@ def _detect(cell: Cell[DetectorHints], bench: Bench, shared: Any) -> Mapping[str
     }
 
 
-def _best(scene: _Scene, sweep: Mapping[str, Sequence[Any]], options: Mapping[str, Any]) -> dict[str, Any]:
-    """The combination of swept options with the highest AUROC on the validation sets, ties to the first."""
-    found: list[tuple[float, dict[str, Any]]] = []
-    for values in product(*sweep.values()):
-        candidate = {key: _frozen(value) for key, value in zip(sweep, values, strict=True)}
+def _chosen(scene: _Scene, sweep: Mapping[str, Sequence[Any]], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Choose among swept options by AUROC on the validation sets."""
+
+    def told_apart(candidate: Mapping[str, Any]) -> float:
         detector = scene.detector({**options, **candidate})
         state = detector.fit(*scene.fitted_on)
         known, unknown = (
             detector.score(state, scene.features(role, detector)) for role in ("validation", "unknown")
         )
-        found.append((sisom.metrics.auroc(known, unknown), candidate))
-    return max(found, key=lambda each: each[0])[1]
+        return sisom.metrics.auroc(known, unknown)
+
+    values = {key: [_frozen(value) for value in each] for key, each in sweep.items()}
+    return best_options(values, told_apart)[0]
 
 
 class _Scene:

@@ -57,7 +57,7 @@ class Bench:
 
 @dataclass(frozen=True)
 class Lab:
-    """Where the cells of a study are computed: their bench, the cluster below it, and who is told of them."""
+    """A bench on a cluster, and the voice that tells of its cells."""
 
     bench: Bench
     cluster: Cluster
@@ -69,10 +69,11 @@ Hints = TypeVar("Hints")
 
 @dataclass(frozen=True)
 class Cell(Generic[Hints]):
-    """One piece of work. `work(cell, bench, shared)` returns the JSON of the result, with `seconds` apart.
+    """A piece of work.
 
-    `spec` is what the result follows from, and may hold nothing else: no places, no machines. `hints` is what the
-    work needs beside it, such as where the images lie: a value of the work's own type.
+    `work(cell, bench, shared)` returns the JSON of the result, with `seconds` apart. `spec` is what the result follows
+    from, and may hold nothing else: no places, no machines. `hints` is what the work needs beside it, such as where the
+    images lie: a value of the work's own type.
     """
 
     name: str
@@ -94,7 +95,7 @@ class Cell(Generic[Hints]):
 
 
 def compute(cells: Sequence[Cell[Any]], lab: Lab, *, shared: Any = None) -> list[dict[str, Any]]:
-    """Return the results of cells, in order; those that are missing are computed first.
+    """Compute the cells that are missing; return all results in order.
 
     Args:
         cells: the cells, which do not need each other.

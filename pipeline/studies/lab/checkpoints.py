@@ -43,7 +43,7 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class TrainHints:
-    """What training a network needs beside its spec."""
+    """Images, model and options of a training."""
 
     images: ImageSet
     data: Data

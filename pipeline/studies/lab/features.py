@@ -31,7 +31,7 @@ FEATURES = "features.safetensors"
 
 @dataclass(frozen=True)
 class FeatureFolders:
-    """Where the features of each role lie, for one network."""
+    """Folders of features by role, for one network."""
 
     checkpoint: Checkpoint
     folders: Mapping[str, str]
@@ -39,7 +39,7 @@ class FeatureFolders:
 
 @dataclass(frozen=True)
 class EmbedHints:
-    """What embedding a set needs beside its spec."""
+    """Images, model and network of an embedding."""
 
     images: ImageSet
     data: Data

@@ -31,7 +31,7 @@ def load(model: Model, num_classes: int, weights: bytes, *, device: str) -> nn.M
 
 
 def fit(net: nn.Module, course: Course, *, device: str) -> nn.Module:
-    """Train in place, step for step as a round does, and return the network in evaluation mode."""
+    """Train in place by the steps of a round; return the network for evaluation."""
     net = net.to(device).to(memory_format=torch.channels_last)  # a quarter faster on a CPU
     optimizer = optimizer_for(net, course.recipe)
     for epoch in range(course.recipe.epochs):
