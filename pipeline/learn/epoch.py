@@ -64,8 +64,8 @@ class ExamplesInMemory:
 class Exposure:
     """Images of no class that the network learns to be unsure of.
 
-    Their loss, taken `weight` times, is the cross-entropy of the uniform distribution to the softmax. Each step draws as
-    many of them as it has labeled images.
+    Their loss, taken `weight` times, is the cross-entropy of the uniform distribution to the softmax. Each step draws
+    as many of them as it has labeled images.
     """
 
     pixels: NDArray[np.uint8]  # (n, 3, s, s), n > 0
