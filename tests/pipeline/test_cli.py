@@ -258,10 +258,10 @@ def test_labels_that_do_not_fit_are_found_at_once(
 
 
 def test_a_workspace_of_another_config_is_refused(sisom: Sisom, project: Project) -> None:
-    open_workspace(load(project.config)).claim(load(project.config, ["train.lr=0.5"]))
+    open_workspace(load(project.config)).claim(load(project.config, ["pool.id_column=key"]))
     said = sisom("run", project.config)
     assert said.status == 2
-    assert "train.lr = 0.5, but the config says 0.1" in said.sentence
+    assert 'pool.id_column = "key", but the config says "id"' in said.sentence
 
 
 def test_a_held_lease_is_exit_four(sisom: Sisom, project: Project) -> None:

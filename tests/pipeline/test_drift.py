@@ -64,7 +64,7 @@ def project(tmp_path: Path, lab: Lab) -> tuple[Workspace, Config]:
         for group in survey(unit, source):
             writer.add(group.listed, group.digest)
     writer.close()
-    plan = {"taxonomy": TAXONOMY, "scoring": {"device": "cpu", "threads": 1}}
+    plan = {"config": config.frozen(), "taxonomy": TAXONOMY, "scoring": {"device": "cpu", "threads": 1}}
     workspace.write_json(round_key(0, "plan.json"), plan)
     workspace.store.put(round_key(0, "model/model.safetensors"), lab.network.weights.tobytes())
     workspace.store.put(round_key(0, "bank.safetensors"), lab.bank.to_bytes())

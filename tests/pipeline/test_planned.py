@@ -76,7 +76,7 @@ def test_a_round_keeps_its_config_and_takes_where_and_on_what_it_runs_from_today
         workspace="elsewhere", rounds=3, stop={"labels": 9}, resources={"actors": 3}, tick={"answered": 0.5},
         tracking={"experiment": "x"}, storage={"endpoint": "http://x"}, scoring={"max_quarantined": 0.5},
     )  # fmt: skip
-    found = as_planned(now, plan)
+    found = as_planned(now, Plan.model_validate(plan))
     assert found.frozen() == then.frozen()
     assert found.digest() == then.digest() != now.digest()
     assert (found.workspace, found.rounds, found.stop, found.tick) == ("elsewhere", 3, now.stop, now.tick)
@@ -91,10 +91,10 @@ def test_a_plan_of_an_earlier_release_lacks_keys_and_one_of_a_later_release_is_r
     frozen = config.frozen()
     del frozen["open_world"], frozen["model"]["resize"], frozen["query"]["options"]
     plan: dict[str, Any] = {"taxonomy": ["cat", "dog"], "scoring": {"device": "cpu", "threads": 1}}
-    assert as_planned(config, {**plan, "config": frozen}).frozen() == config.frozen()
+    assert as_planned(config, Plan.model_validate({**plan, "config": frozen})).frozen() == config.frozen()
     later = {**frozen, "train": {**frozen["train"], "colour": "red"}}
     with pytest.raises(WorkspaceMismatch, match=r"another release of sisom.*train\.colour"):
-        as_planned(config, {**plan, "config": later})
+        as_planned(config, Plan.model_validate({**plan, "config": later}))
 
 
 def test_what_changed_between_two_rounds_is_named(store: Store, make_config: MakeConfig) -> None:

@@ -67,7 +67,7 @@ def run_round(project: Project, cluster: object, index: int) -> None:
         files.labels(project.config.taxonomy)
         plan = Plan(
             index=index, taxonomy=project.config.taxonomy, labels=tuple(files.keys), label_digests=files.digests,
-            config=project.config.identity(),
+            config=project.config.frozen(),
         )  # fmt: skip
         plan.write(work.folder)
     work = work.on(work.cluster)

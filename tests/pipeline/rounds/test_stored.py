@@ -16,7 +16,8 @@ from pipeline.labels.tables import label_table
 from pipeline.labels.tally import Labels
 from pipeline.pool.shards import survey, units
 from pipeline.pool.snapshot import SnapshotWriter
-from pipeline.report.histogram import PoolView
+from pipeline.pool.source import PoolSource
+from pipeline.report.histogram import ScoreSummary
 from pipeline.rounds.measuring import measure
 from pipeline.rounds.stored import StoredRound, keep_features
 from pipeline.types import LABELED, QUERY, SCORES, Label
@@ -56,14 +57,15 @@ def lay(workspace: Workspace, config: Config, lab: Lab, index: int) -> None:
     """All that the steps of a round leave, up to the manifest."""
     folder = Folder.of_round(workspace, index)
     writer = SnapshotWriter(folder)
-    for unit in units(config.pool, config.storage):
-        for group in survey(unit, config.pool, config.storage):
+    source = PoolSource.of(config)
+    for unit in units(source):
+        for group in survey(unit, source):
             writer.add(group.listed, group.digest)
     writer.close()
     Plan(
         index=index,
         seed=11,
-        config=config.identity() | {"taxonomy": TAXONOMY[:2]},
+        config=config.frozen() | {"taxonomy": TAXONOMY[:2]},
         taxonomy=JOINED,
         scoring=PlannedScoring(device="cpu", threads=1),
     ).write(folder)
@@ -128,7 +130,12 @@ def test_models_are_those_that_the_round_has_left(stored: StoredRound, lab: Lab)
 
 def test_a_detector_comes_back_from_the_features_that_were_kept(stored: StoredRound, config: Config) -> None:
     judged = config.model_copy(update={"scoring": config.scoring.model_copy(update={"score": "knn"})})
-    again = StoredRound(stored.workspace, stored.index, judged)
+    assert StoredRound(stored.workspace, stored.index, judged).detector is None, (
+        "another config plans no round anew"
+    )
+    planned = stored.plan.model_copy(update={"config": judged.frozen() | {"taxonomy": TAXONOMY[:2]}})
+    planned.write(stored.folder)
+    again = StoredRound(stored.workspace, stored.index, config)
     size = config.model.image_size
     pixels = np.random.default_rng(3).integers(0, 256, (30, 3, size, size), np.uint8)
     features = again.extractor(pixels)
@@ -160,7 +167,7 @@ def answers(**said: str) -> Labels:
 
 
 def test_metrics_are_taken_from_what_the_steps_have_left(stored: StoredRound, lab: Lab) -> None:
-    view = PoolView((0.0, 1.0), {"pool": (6,)}, 0.9, 0.3, 2)
+    view = ScoreSummary((0.0, 1.0), {"pool": (6,)}, 0.9, 0.3, 2)
     said = answers(a="labeled", **{"3_png": "unknown-class", "1_png": "out-of-world", "z": "out-of-world"})
     metrics = measure(stored, said, view)
     assert (metrics.round, metrics.listed, metrics.scored, metrics.quarantined) == (1, 7, 6, 1)
@@ -182,4 +189,4 @@ def test_metrics_are_taken_from_what_the_steps_have_left(stored: StoredRound, la
 
 def test_the_first_round_has_no_query_before_it(stored: StoredRound) -> None:
     first = StoredRound(stored.workspace, 0, stored.current)
-    assert measure(first, answers(), PoolView((), {}, None, None, 0)).query_precision is None
+    assert measure(first, answers(), ScoreSummary((), {}, None, None, 0)).query_precision is None

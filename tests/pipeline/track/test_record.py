@@ -17,6 +17,7 @@ from pipeline.workspace import keys
 from pipeline.workspace.artefacts import Workspace
 from pipeline.workspace.folder import Folder
 from pipeline.workspace.metrics import Metrics
+from pipeline.workspace.plan import Plan
 
 
 class Tracker:
@@ -34,10 +35,11 @@ class Tracker:
 
 
 @pytest.fixture
-def workspace(store: Store) -> Workspace:
-    found = Workspace(store)
+def workspace(store: Store, make_config: Callable[..., Config]) -> Workspace:
+    found, config = Workspace(store), make_config()
     for index, accuracy in enumerate((0.5, 0.75, 0.625)):
         folder = Folder.of_round(found, index)
+        Plan(index=index, config=config.frozen(), taxonomy=config.taxonomy).write(folder)
         Metrics(
             round=index, test_accuracy=accuracy, listed=9, slopes={"avgpool": 10.0}, labels_per_class={"a/b": 2},
             seconds={"train": 1.5}, images_per_s={"train": 64.0},
@@ -57,10 +59,10 @@ def record(workspace: Workspace, index: int, config: Config, tracker: Tracker) -
 def test_a_round_is_recorded_once(workspace: Workspace, make_config: Callable[..., Config]) -> None:
     tracker = Tracker()
     for _ in range(2):
-        record(workspace, 1, make_config(), tracker)
+        record(workspace, 1, make_config(seed=7), tracker)
     (told,) = tracker.records
     assert told.index == 1
-    assert told.params["seed"] == "0"
+    assert told.params["seed"] == "0", "the round has frozen another seed than the config has by now"
     assert told.metrics["test_accuracy"] == 0.75
     assert told.metrics["listed"] == 9.0
     assert "r_avg" not in told.metrics, "what is not known is left out"
