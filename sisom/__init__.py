@@ -11,6 +11,7 @@ from sisom import errors, metrics, selectors
 from sisom.bank.bank import FeatureBank, load_bank
 from sisom.bank.fit import average_ratio, fit_bank
 from sisom.bank.slopes import reduced_slopes, search_slopes, sweep_slopes
+from sisom.bank.spec import BankSpec
 from sisom.bank.updates import add_labeled, merge_banks, raise_classes, remove_rows
 from sisom.catalog import DETECTORS, ROW_SELECTORS, SELECTORS, build_detector, build_selector
 from sisom.errors import LayerError, SisomError, TooFewLabels
@@ -31,6 +32,7 @@ __all__ = [
     "ROW_SELECTORS",
     "SELECTORS",
     "SWEEPS",
+    "BankSpec",
     "Candidates",
     "FeatureBank",
     "Features",

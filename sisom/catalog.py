@@ -66,6 +66,9 @@ SELECTORS: dict[str, Callable[..., Selector]] = {
 _FITTING: dict[str, tuple[type, ...]] = {
     "int": (int,),
     "float": (int, float),
+    "float | int": (int, float),
+    "float | None": (int, float, type(None)),
+    "str": (str,),
     "float | Sequence[float]": (int, float, list, tuple),
 }
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from sisom.bank.bank import FeatureBank
 from sisom.bank.enhance import enhance
 from sisom.bank.fit import energy_of
-from sisom.bank.ratios import Anchors, ratios
+from sisom.bank.ratios import Anchors, BankPoints, ratios
 from sisom.checks import check_features
 from sisom.errors import ShapeMismatch
 from sisom.nearest.distances import BUDGET_BYTES
@@ -46,15 +46,12 @@ def score(
     if queries.shape[1] != bank.points.shape[1]:
         raise ShapeMismatch(f"the bank has {bank.points.shape[1]} columns, the features {queries.shape[1]}")
     predicted = features.logits.argmax(dim=1)
+    anchors = Anchors(bank.anchor_distances, bank.anchor_sources) if bank.outer == "anchor" else None
     found = ratios(
         queries,
         predicted,
-        bank.gallery,
-        bank.source,
-        outer=bank.outer,
-        rank=bank.rank,
-        count=bank.neighbors,
-        anchors=Anchors(bank.anchor_distances, bank.anchor_sources) if bank.outer == "anchor" else None,
+        BankPoints(bank.gallery, bank.source, anchors),
+        spec=bank.spec,
         exclude=None if exclude is None else exclude.to(device, torch.int64),
         budget_bytes=budget_bytes,
     )

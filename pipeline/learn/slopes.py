@@ -24,7 +24,6 @@ import sisom
 from pipeline.cluster.joining import keep_secrets
 from pipeline.cluster.layout import Cluster
 from pipeline.config.project import Config
-from pipeline.config.sections import Bank
 from pipeline.encoding import canonical
 from pipeline.errors import StageFailed
 from pipeline.store.opening import Store, open_store
@@ -66,7 +65,9 @@ def search(
         "trials": [], "note": None,
     }  # fmt: skip
     try:
-        found["r_avg"] = found["default_r_avg"] = _r_avg(features, targets, default, config.bank)
+        found["r_avg"] = found["default_r_avg"] = sisom.average_ratio(
+            features, targets, default, spec=config.bank.spec
+        )
     except sisom.errors.TooFewLabels as error:
         return found | {"note": f"search skipped: {error}"}
     if config.slopes.search == "none":
@@ -82,10 +83,6 @@ def search(
     if best["r_avg"] < found["default_r_avg"]:
         return found | {"slopes": best["slopes"], "r_avg": best["r_avg"]}
     return found | {"note": "no trial beat the default slopes"}
-
-
-def _r_avg(features: sisom.Features, targets: torch.Tensor, slopes: Mapping[str, float], bank: Bank) -> float:
-    return sisom.average_ratio(features, targets, slopes, outer=bank.outer, rank=bank.rank)
 
 
 @dataclass(frozen=True)
@@ -144,7 +141,7 @@ def _trials(
         arrays=features.to_arrays(),
         layer_dims=features.layer_dims,
         targets=targets.numpy(),
-        bank=config.bank,
+        spec=config.bank.spec,
         finished=finished,
         known=dict(known),
     )
@@ -190,7 +187,7 @@ def _trial(
     arrays: Any,
     layer_dims: Any,
     targets: Any,
-    bank: Bank,
+    spec: sisom.BankSpec,
     finished: _Finished,
     known: Mapping[str, float],
 ) -> None:
@@ -199,6 +196,6 @@ def _trial(
     if found is None:
         torch.set_num_threads(1)
         features = sisom.Features.from_arrays(arrays, layer_dims)
-        found = _r_avg(features, torch.as_tensor(targets.copy()), slopes, bank)
+        found = sisom.average_ratio(features, torch.as_tensor(targets.copy()), slopes, spec=spec)
         finished.write(slopes, found)
     ray.tune.report({"r_avg": found})

@@ -66,7 +66,7 @@ def fit(config: Config, model: torch.nn.Module, features: sisom.Features, target
     try:
         detector = detector_for(name, config.scoring.options, config.model, Head.of(model))
         return Fitted(detector, detector.fit(features, targets))
-    except (sisom.errors.InputError, TypeError) as error:
+    except (sisom.errors.InputError, sisom.errors.UnknownName, TypeError) as error:
         raise ConfigError(f"scoring.score: {name}: {error}") from None
     except sisom.errors.TooFewLabels as error:
         raise LabelError(

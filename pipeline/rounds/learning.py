@@ -104,12 +104,8 @@ def fit_bank(work: Work) -> None:
             rows.features,
             rows.targets,
             slopes=found["slopes"],
-            subset=config.bank.subset,
-            subset_method=config.bank.subset_method,
+            spec=config.bank.spec,
             seed=work.plan["seed"],
-            outer=config.bank.outer,
-            fusion=config.bank.fusion,
-            rank=config.bank.rank,
             # Too few labels for a leave-one-out value: 1.0 makes SISOMe the energy score, which needs none.
             r_avg=1.0 if found["r_avg"] is None else None,
             num_classes=len(config.taxonomy),

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,13 +22,11 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from sisom.arrays import as_tensor
-from sisom.errors import BankFormatError
+from sisom.bank.spec import BankSpec, Fusion, Outer
+from sisom.errors import BankFormatError, InputError
 from sisom.nearest.gallery import Gallery
 
-__all__ = ["FeatureBank", "Fusion", "Outer", "load_bank"]
-
-Outer = Literal["sample", "anchor"]
-Fusion = Literal["zscore", "raw"]
+__all__ = ["FeatureBank", "load_bank"]
 
 _FORMAT = "sisom-bank"
 _VERSION = 1
@@ -96,6 +94,14 @@ class FeatureBank:
     def gallery(self) -> Gallery:
         """The points as the search wants them: a function of the bank alone, so it is computed once."""
         return Gallery.of(self.points, self.labels)
+
+    @property
+    def spec(self) -> BankSpec:
+        """The spec that its scores follow: of the subset a bank keeps only `subset_method` and `radius`."""
+        fixed = self.r_avg if self.fixed_r_avg else None
+        return BankSpec(
+            outer=self.outer, fusion=self.fusion, rank=self.rank, neighbors=self.neighbors, r_avg=fixed
+        )
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -204,10 +210,10 @@ class FeatureBank:
                 )
         if m == 0:
             raise BankFormatError("a bank without points")
-        if self.outer not in ("sample", "anchor") or self.fusion not in ("zscore", "raw"):
-            raise BankFormatError(f"unknown variant: outer={self.outer!r}, fusion={self.fusion!r}")
-        if self.rank < 1 or self.neighbors < 1:
-            raise BankFormatError(f"rank and neighbors start at 1, found {self.rank} and {self.neighbors}")
+        try:
+            self.spec  # noqa: B018  refuses a variant that does not exist
+        except InputError as error:
+            raise BankFormatError(str(error)) from error
         if bool((self.labels[1:] < self.labels[:-1]).any()):
             raise BankFormatError("bank points are not sorted by class")
         if int(self.labels[0]) < 0 or int(self.labels[-1]) >= self.num_classes:

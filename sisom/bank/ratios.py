@@ -1,16 +1,29 @@
 """From neighbors to the ratio r = inner / outer (sections 6.1 and 6.2), with an answer for every corner."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from sisom.bank.bank import Outer
-from sisom.nearest.distances import BUDGET_BYTES, Backend, neighbors
+from sisom.bank.spec import BankSpec, Outer
+from sisom.errors import TooFewLabels
+from sisom.nearest.distances import BUDGET_BYTES, neighbors
 from sisom.nearest.gallery import Gallery
 
-__all__ = ["CEILING", "Anchors", "Ratios", "anchor_table", "average_and_deviation", "divide", "ratios"]
+__all__ = [
+    "CEILING",
+    "Anchors",
+    "BankPoints",
+    "Ratios",
+    "anchor_table",
+    "average_and_deviation",
+    "divide",
+    "leave_one_out",
+    "ratios",
+]
 
 # Stands for infinity in scores, which must be finite: a query whose class has no bank point, and an exact
 # collision with a point of another class, are as strange as anything can be. A constant, so that it cannot
@@ -29,6 +42,22 @@ class Anchors:
 
 
 @dataclass(frozen=True, eq=False)
+class BankPoints:
+    """A bank's points as ratios see them: `source` is the fitted row that each point is."""
+
+    gallery: Gallery
+    source: Int[Tensor, " m"]
+    anchors: Anchors | None = None
+
+    @classmethod
+    def of(cls, gallery: Gallery, source: Int[Tensor, " m"], outer: Outer) -> BankPoints:
+        """Prepare points for ratios; raises `TooFewLabels` where all are of one class."""
+        if int(gallery.labels[0]) == int(gallery.labels[-1]):
+            raise TooFewLabels("a bank needs points of two classes: with one there is no outer distance")
+        return cls(gallery, source, anchor_table(gallery, source) if outer == "anchor" else None)
+
+
+@dataclass(frozen=True, eq=False)
 class Ratios:
     """Distances and ratio of n queries. `valid` is false where no inner point exists or the collision is exact."""
 
@@ -41,33 +70,34 @@ class Ratios:
 def ratios(
     queries: Float[Tensor, "n d"],
     classes: Int[Tensor, " n"],
-    gallery: Gallery,
-    source: Int[Tensor, " m"],
+    points: BankPoints,
     *,
-    outer: Outer,
-    rank: int,
-    count: int,
-    anchors: Anchors | None = None,
+    spec: BankSpec,
     exclude: Int[Tensor, " n"] | None = None,
     budget_bytes: int = BUDGET_BYTES,
-    backend: Backend = "torch",
 ) -> Ratios:
-    """r of every query: the mean of `count` inner distances from `rank` on, over the mean of `count` outer
-    ones.
+    """Measure each query's ratio: mean inner distance over mean outer distance.
 
-    `outer="sample"` measures from the query; `outer="anchor"` from its inner neighbors, by the table
-    `anchors`. `exclude` holds the `source` that each query may not see, -1 for none.
+    Args:
+        queries: enhanced features.
+        classes: of each query; its inner distances are to points of that class.
+        points: what distances are measured to, with anchors where `spec.outer` is "anchor".
+        spec: both means are of `neighbors` distances; the inner ones start at the `rank`-th. With `outer="sample"` the
+            outer ones are measured from the query, with `outer="anchor"` from its inner neighbors.
+        exclude: the `source` that each query may not see, -1 for none.
+        budget_bytes: about how much scratch memory is used.
     """
+    gallery, source, anchors = points.gallery, points.source, points.anchors
+    outer, rank = spec.outer, spec.rank
     positions = None if exclude is None else _positions(exclude, source)
     near = neighbors(
         queries,
         classes,
         gallery,
-        inner=rank + count - 1,
-        outer=count if outer == "sample" else 0,
+        inner=rank + spec.neighbors - 1,
+        outer=spec.neighbors if outer == "sample" else 0,
         exclude=positions,
         budget_bytes=budget_bytes,
-        backend=backend,
     )
     # A class with fewer than `rank` points answers with the farthest that it has.
     inside = near.inner_index >= 0
@@ -86,6 +116,12 @@ def ratios(
         outside = used & torch.isfinite(outer_distance)
     d_in, d_out = _mean(near.inner, used), _mean(outer_distance, outside)
     return divide(d_in, d_out, used.any(dim=1))
+
+
+def leave_one_out(points: BankPoints, spec: BankSpec) -> Ratios:
+    """Measure the ratios of a bank's own points, each hidden from itself."""
+    gallery = points.gallery
+    return ratios(gallery.points, gallery.labels, points, spec=spec, exclude=points.source)
 
 
 def anchor_table(gallery: Gallery, source: Int[Tensor, " m"]) -> Anchors:

@@ -16,10 +16,28 @@ from torch import Tensor
 
 from sisom.errors import InputError, NonFinite, UnknownName, nearest_name
 
-__all__ = ["SUBSETS", "choose_rows", "derived_radius", "quotas"]
+__all__ = ["SUBSETS", "check_subset", "choose_rows", "derived_radius", "quotas"]
 
 _TILE = 1024
 _SAMPLE = 2000  # rows of a class that the derived radius looks from
+
+
+def check_subset(size: float | int, method: str, radius: float | None) -> None:
+    """Refuse a subset that cannot be chosen.
+
+    Raises:
+        InputError: for a size that is neither a share in (0, 1] nor a count of at least 1, or a radius that is not
+            positive.
+        UnknownName: for a method that does not exist.
+    """
+    whole = isinstance(size, int) and not isinstance(size, bool)
+    if not (size >= 1 if whole else isinstance(size, float) and 0 < size <= 1):
+        raise InputError(f"subset must be a share in (0, 1] or a count of at least 1, got {size!r}")
+    if method not in SUBSETS:
+        near = nearest_name(method, list(SUBSETS))
+        raise UnknownName(f"unknown subset method {method!r}; the nearest is {near!r}", method, near)
+    if radius is not None and not radius > 0:
+        raise InputError(f"the radius must be positive, got {radius}")
 
 
 def quotas(labels: Int[Tensor, " n"], size: float | int) -> dict[int, int]:
@@ -29,10 +47,7 @@ def quotas(labels: Int[Tensor, " n"], size: float | int) -> dict[int, int]:
     count. An int is a total, spread in the same way. No class keeps more than it has or fewer than one.
     """
     present, counts = torch.unique(labels, return_counts=True)
-    whole = isinstance(size, int) and not isinstance(size, bool)
-    if not (size >= 1 if whole else isinstance(size, float) and 0 < size <= 1):
-        raise InputError(f"subset must be a share in (0, 1] or a count of at least 1, got {size!r}")
-    total = size if whole else size * len(labels)
+    total = size * len(labels) if isinstance(size, float) else size
     each = max(1, math.ceil(round(total / len(present), 9)))
     return {int(c): min(int(n), each) for c, n in zip(present, counts, strict=True)}
 
@@ -51,11 +66,7 @@ def choose_rows(
     `size=1.0` keeps all rows, whatever the method. Equal seeds give equal rows. Raises `UnknownName` and
     `InputError`.
     """
-    if method not in SUBSETS:
-        near = nearest_name(method, list(SUBSETS))
-        raise UnknownName(f"unknown subset method {method!r}; the nearest is {near!r}", method, near)
-    if radius is not None and not radius > 0:
-        raise InputError(f"the radius must be positive, got {radius}")
+    check_subset(size, method, radius)
     kept = quotas(labels, size)
     home = labels.device
     if isinstance(size, float) and size == 1.0:

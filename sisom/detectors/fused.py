@@ -12,11 +12,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from sisom.bank.bank import FeatureBank, Outer
+from sisom.bank.bank import FeatureBank
 from sisom.bank.enhance import Slopes
 from sisom.bank.fit import fit_bank
+from sisom.bank.spec import BankSpec, Outer
 from sisom.detectors.base import strangeness
 from sisom.detectors.neighbors import KnnDetector
+from sisom.errors import InputError
 from sisom.nearest.distances import neighbors
 from sisom.nearest.gallery import Gallery
 from sisom.rowwise import rowwise, unit
@@ -78,40 +80,28 @@ class FusedState:
 
 
 @dataclass(frozen=True)
-class SisomFusedDetector:
+class SisomFusedDetector(BankSpec):
     """The ratio fused with the mean of two partners: the energy and the distance to the `k`-th nearest neighbor.
 
     Distances to other classes start at the nearest point of the predicted class (`outer="anchor"`): a fourth of the
     work, and no worse. The other options are those of `fit_bank`.
     """
 
-    slopes: Slopes = 1.0
-    subset: float | int = 1.0
-    subset_method: str = "random"
-    seed: int = 0
     outer: Outer = "anchor"
-    rank: int = 1
-    neighbors: int = 1
+    slopes: Slopes = 1.0
     k: int = 50
 
     needs = frozenset[str]()
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         KnnDetector(self.k)  # refuses a k below one
+        if self.fusion != "zscore":
+            raise InputError('sisom-fused adds up standardised values: fusion must be "zscore"')
 
     def fit(self, features: Features, labels: Int[Tensor, " n"]) -> FusedState:
         """See `Detector`."""
-        bank = fit_bank(
-            features,
-            labels,
-            slopes=self.slopes,
-            subset=self.subset,
-            subset_method=self.subset_method,
-            seed=self.seed,
-            outer=self.outer,
-            rank=self.rank,
-            neighbors=self.neighbors,
-        )
+        bank = fit_bank(features, labels, slopes=self.slopes, spec=self)
         return FusedState(bank, FarNeighbor.of(features, labels, bank.source, self.k))
 
     def score(self, state: FusedState, features: Features) -> Float[Tensor, " n"]:

@@ -46,12 +46,7 @@ def fit(variant: Variant, features: sisom.Features, labels: Tensor, search: Sear
         prepared,
         labels,
         slopes=slopes_of(variant, prepared, labels, search),
-        subset=variant.subset,
-        subset_method=variant.subset_method,
-        outer=variant.outer,
-        fusion=variant.fusion,
-        rank=variant.rank,
-        neighbors=variant.neighbors,
+        spec=variant.spec,
     )
     if variant.partner not in ("knn", "both"):
         return Fitted(variant, bank)

@@ -56,7 +56,10 @@ class _Question:
             seen = self._features(inside, deep=deep)
         if "scores" in needs:
             assert seen is not None and features is not None
-            bank = sisom.fit_bank(seen, labels, num_classes=len(self.known), **config.space.model_dump())
+            space = config.space
+            bank = sisom.fit_bank(
+                seen, labels, slopes=space.slopes, spec=space.spec, num_classes=len(self.known)
+            )
             told["r_avg"] = float(bank.r_avg)
             scores = sisom.score(bank, features)
         if "committee" in needs:
