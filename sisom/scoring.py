@@ -50,7 +50,7 @@ def score(
     found = ratios(
         queries,
         predicted,
-        BankPoints(bank.gallery, bank.source, anchors),
+        BankPoints(bank.sorted_points, bank.source, anchors),
         spec=bank.spec,
         exclude=None if exclude is None else exclude.to(device, torch.int64),
         budget_bytes=budget_bytes,

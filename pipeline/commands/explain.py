@@ -21,6 +21,7 @@ from pipeline.labels.batches import read_labels
 from pipeline.rounds.stored import _Round
 from sisom.bank.enhance import enhance
 from sisom.nearest.distances import neighbors
+from sisom.nearest.queries import Queries
 
 NEAREST = 3  # bank points shown on each side
 
@@ -112,7 +113,8 @@ def _nearest(round_: _Round, scored: Mapping[str, Any]) -> dict[str, Any]:
     features = round_.extract(pixels[None])
     again = sisom.score(bank, features)
     query = enhance(features.saliency, features.layer_dims, bank.slopes)
-    found = neighbors(query, again.predicted, bank.gallery, inner=NEAREST, outer=NEAREST)
+    asked = Queries(query, again.predicted)
+    found = neighbors(asked, bank.sorted_points, inner=NEAREST, outer=NEAREST)
     ids, taxonomy = _fitted(round_), round_.config.taxonomy
 
     def points(distances: torch.Tensor, places: torch.Tensor) -> list[dict[str, Any]]:

@@ -24,7 +24,7 @@ from torch import Tensor
 from sisom.arrays import as_tensor
 from sisom.bank.spec import BankSpec, Fusion, Outer
 from sisom.errors import BankFormatError, InputError
-from sisom.nearest.gallery import Gallery
+from sisom.nearest.points import SortedPoints
 
 __all__ = ["FeatureBank", "load_bank"]
 
@@ -91,9 +91,9 @@ class FeatureBank:
         return len(self.points)
 
     @cached_property
-    def gallery(self) -> Gallery:
-        """The points as the search wants them: a function of the bank alone, so it is computed once."""
-        return Gallery.of(self.points, self.labels)
+    def sorted_points(self) -> SortedPoints:
+        """The points as a search takes them, computed once."""
+        return SortedPoints.of(self.points, self.labels)
 
     @property
     def spec(self) -> BankSpec:

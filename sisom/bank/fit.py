@@ -16,7 +16,7 @@ from sisom.bank.spec import STUDIES, BankSpec, SpecChanges
 from sisom.bank.subset import choose_rows
 from sisom.checks import check_features, check_labels
 from sisom.errors import TooFewLabels
-from sisom.nearest.gallery import Gallery
+from sisom.nearest.points import SortedPoints
 from sisom.types import Features
 
 __all__ = [
@@ -90,8 +90,8 @@ def fit_bank(
     dims = dict(features.layer_dims)
     anchors = fitted.points.anchors
     return FeatureBank(
-        points=fitted.points.gallery.points,
-        labels=fitted.points.gallery.labels,
+        points=fitted.points.searched.points,
+        labels=fitted.points.searched.labels,
         source=kept,
         energies=energies[kept],
         anchor_distances=anchors.distances if anchors else features.saliency.new_empty((0, 2)),
@@ -186,8 +186,8 @@ class _Fit:
 
     def run(self, slopes: tuple[tuple[str, float], ...]) -> _Fitted:
         enhanced = enhance(self.features.saliency, self.features.layer_dims, slopes)
-        gallery = Gallery.of(enhanced[self.kept], self.labels[self.kept])
-        points = BankPoints.of(gallery, self.kept, self.spec.outer)
+        searched = SortedPoints.of(enhanced[self.kept], self.labels[self.kept])
+        points = BankPoints.of(searched, self.kept, self.spec.outer)
         if self.held_out is None:
             queries, classes = enhanced, self.labels
             exclude = torch.arange(len(enhanced), device=enhanced.device)

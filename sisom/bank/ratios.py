@@ -11,7 +11,8 @@ from torch import Tensor
 from sisom.bank.spec import BankSpec, Outer
 from sisom.errors import TooFewLabels
 from sisom.nearest.distances import BUDGET_BYTES, neighbors
-from sisom.nearest.gallery import Gallery
+from sisom.nearest.points import SortedPoints
+from sisom.nearest.queries import Queries
 
 __all__ = [
     "CEILING",
@@ -45,16 +46,16 @@ class Anchors:
 class BankPoints:
     """A bank's points as ratios see them: `source` is the fitted row that each point is."""
 
-    gallery: Gallery
+    searched: SortedPoints
     source: Int[Tensor, " m"]
     anchors: Anchors | None = None
 
     @classmethod
-    def of(cls, gallery: Gallery, source: Int[Tensor, " m"], outer: Outer) -> BankPoints:
+    def of(cls, searched: SortedPoints, source: Int[Tensor, " m"], outer: Outer) -> BankPoints:
         """Prepare points for ratios; raises `TooFewLabels` where all are of one class."""
-        if int(gallery.labels[0]) == int(gallery.labels[-1]):
+        if int(searched.labels[0]) == int(searched.labels[-1]):
             raise TooFewLabels("a bank needs points of two classes: with one there is no outer distance")
-        return cls(gallery, source, anchor_table(gallery, source) if outer == "anchor" else None)
+        return cls(searched, source, anchor_table(searched, source) if outer == "anchor" else None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,16 +88,13 @@ def ratios(
         exclude: the `source` that each query may not see, -1 for none.
         budget_bytes: about how much scratch memory is used.
     """
-    gallery, source, anchors = points.gallery, points.source, points.anchors
-    outer, rank = spec.outer, spec.rank
-    positions = None if exclude is None else _positions(exclude, source)
+    anchors, outer, rank = points.anchors, spec.outer, spec.rank
+    hidden = None if exclude is None else _positions(exclude, points.source)
     near = neighbors(
-        queries,
-        classes,
-        gallery,
+        Queries(queries, classes, hidden),
+        points.searched,
         inner=rank + spec.neighbors - 1,
         outer=spec.neighbors if outer == "sample" else 0,
-        exclude=positions,
         budget_bytes=budget_bytes,
     )
     # A class with fewer than `rank` points answers with the farthest that it has.
@@ -120,13 +118,13 @@ def ratios(
 
 def leave_one_out(points: BankPoints, spec: BankSpec) -> Ratios:
     """Measure the ratios of a bank's own points, each hidden from itself."""
-    gallery = points.gallery
-    return ratios(gallery.points, gallery.labels, points, spec=spec, exclude=points.source)
+    own = points.searched
+    return ratios(own.points, own.labels, points, spec=spec, exclude=points.source)
 
 
-def anchor_table(gallery: Gallery, source: Int[Tensor, " m"]) -> Anchors:
+def anchor_table(points: SortedPoints, source: Int[Tensor, " m"]) -> Anchors:
     """Each point's two nearest points of other classes: the second serves when the nearest is left out."""
-    near = neighbors(gallery.points, gallery.labels, gallery, inner=0, outer=2)
+    near = neighbors(Queries(points.points, points.labels), points, inner=0, outer=2)
     nearest = near.outer_index[:, 0]
     return Anchors(near.outer, torch.where(nearest >= 0, source[nearest.clamp(min=0)], -1))
 

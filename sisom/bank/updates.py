@@ -20,7 +20,7 @@ from sisom.bank.fit import energy_of, statistics_of
 from sisom.bank.ratios import BankPoints, average_and_deviation, leave_one_out
 from sisom.checks import check_features, check_labels
 from sisom.errors import EmptyInput, InputError, LabelError
-from sisom.nearest.gallery import Gallery
+from sisom.nearest.points import SortedPoints
 from sisom.types import Features
 
 __all__ = ["add_labeled", "merge_banks", "raise_classes", "remove_rows"]
@@ -123,7 +123,7 @@ class _Rows:
 def _refit(bank: FeatureBank, rows: _Rows, *, fitted: int) -> FeatureBank:
     order = rows.source.argsort()  # by row, then by class: the order of a fit
     rows = rows.at(order[rows.labels[order].argsort(stable=True)])
-    points = BankPoints.of(Gallery.of(rows.points, rows.labels), rows.source, bank.outer)
+    points = BankPoints.of(SortedPoints.of(rows.points, rows.labels), rows.source, bank.outer)
     measured, anchors = leave_one_out(points, bank.spec), points.anchors
     r_avg, r_std = statistics_of(measured, given=bank.spec.r_avg)
     energy_mean, energy_std = average_and_deviation(rows.energies)

@@ -19,8 +19,9 @@ from sisom.bank.spec import BankSpec, Outer
 from sisom.detectors.base import strangeness
 from sisom.detectors.neighbors import KnnDetector
 from sisom.errors import InputError
-from sisom.nearest.distances import neighbors
-from sisom.nearest.gallery import Gallery
+from sisom.nearest.kth import kth_distance
+from sisom.nearest.points import SortedPoints
+from sisom.nearest.queries import Queries
 from sisom.rowwise import rowwise, unit
 from sisom.scoring import score
 from sisom.types import Features, Scores
@@ -32,32 +33,30 @@ __all__ = ["FarNeighbor", "FusedState", "SisomFusedDetector", "energy_zscore", "
 class FarNeighbor:
     """The distance to the `k`-th nearest row of a bank, against what labeled rows have, each without itself."""
 
-    gallery: Gallery
+    points: SortedPoints
     k: int
     mean: float
     std: float
 
     @classmethod
     def of(
-        cls, features: Features, labels: Int[Tensor, " n"], source: Int[Tensor, " m"], k: int
+        cls, features: Features, labels: Int[Tensor, " n"], *, source: Int[Tensor, " m"], k: int
     ) -> FarNeighbor:
         """From labeled rows, of which those at `source` make the bank."""
-        gallery = KnnDetector(k).fit(features.select(source), labels[source])
+        points = KnnDetector(k).fit(features.select(source), labels[source])
         place = torch.full((len(features),), -1, dtype=torch.int64, device=source.device)
         place[source] = torch.arange(len(source), device=source.device)
         queries = rowwise(unit, features.penultimate).float()
-        one = torch.zeros(len(features), dtype=torch.int64, device=queries.device)
-        least = min(k, max(1, len(gallery) - 1))
-        near = neighbors(queries, one, gallery, inner=least, outer=0, exclude=place.to(queries.device))
-        distance = near.inner[:, -1].double()
+        hidden = Queries.of_one_class(queries, place.to(queries.device))
+        distance = kth_distance(hidden, points, min(k, max(1, len(points) - 1))).double()
         distance = distance[torch.isfinite(distance)]  # a bank of one row has no other
         if len(distance) < 2:
-            return cls(gallery, k, 0.0, 1.0)
-        return cls(gallery, k, float(distance.mean()), float(distance.std()) or 1.0)
+            return cls(points, k, 0.0, 1.0)
+        return cls(points, k, float(distance.mean()), float(distance.std()) or 1.0)
 
     def zscore(self, features: Features) -> Float[Tensor, " n"]:
         """In standard deviations from the mean, float64."""
-        return (KnnDetector(self.k).score(self.gallery, features).double() - self.mean) / self.std
+        return (KnnDetector(self.k).score(self.points, features).double() - self.mean) / self.std
 
 
 def fuse(bank: FeatureBank, scores: Scores, partner: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
@@ -102,7 +101,7 @@ class SisomFusedDetector(BankSpec):
     def fit(self, features: Features, labels: Int[Tensor, " n"]) -> FusedState:
         """See `Detector`."""
         bank = fit_bank(features, labels, slopes=self.slopes, spec=self)
-        return FusedState(bank, FarNeighbor.of(features, labels, bank.source, self.k))
+        return FusedState(bank, FarNeighbor.of(features, labels, source=bank.source, k=self.k))
 
     def score(self, state: FusedState, features: Features) -> Float[Tensor, " n"]:
         """One score a row; see `Detector`."""

@@ -11,7 +11,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sisom.nearest.distances import neighbors
-from sisom.nearest.gallery import Gallery
+from sisom.nearest.points import SortedPoints
+from sisom.nearest.queries import Queries
 from sisom.selectors.base import features_of
 from sisom.selectors.blocks import Block, GreedySelector
 from sisom.selectors.random import draws
@@ -56,10 +57,8 @@ class KCenterBlock(Block[Rows]):
         super().__init__(ids, Rows(penultimate.detach().cpu().float()))
         self._seed = seed
         if labeled is not None and len(labeled):
-            points = labeled.detach().cpu().float()
-            gallery = Gallery.of(points, torch.zeros(len(points), dtype=torch.int64))
-            classes = torch.zeros(len(ids), dtype=torch.int64)
-            near = neighbors(self.points.values, classes, gallery, inner=1, outer=0)
+            centers = SortedPoints.of_one_class(labeled.detach().cpu().float())
+            near = neighbors(Queries.of_one_class(self.points.values), centers, inner=1, outer=0)
             self._bound, self._measured = near.inner[:, 0].double(), True
 
     def _first(self) -> Tensor:

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from sisom.errors import InputError
 from sisom.nearest.distances import neighbors
-from sisom.nearest.gallery import Gallery
+from sisom.nearest.points import SortedPoints
+from sisom.nearest.queries import Queries
 from sisom.rowwise import rowwise, unit
 from sisom.selectors.base import PoolSelector, features_of
 from sisom.selectors.clusters import kmeans
@@ -58,10 +59,8 @@ class TypiClustSelector(PoolSelector):
 
     def _most_typical(self, rows: Float[Tensor, "m p"]) -> int:
         count = min(self.neighbors, max(1, len(rows) // 2))
-        one = torch.zeros(len(rows), dtype=torch.int64)
-        near = neighbors(
-            rows, one, Gallery.of(rows, one), inner=count, outer=0, exclude=torch.arange(len(rows))
-        )
+        queries = Queries.of_one_class(rows, hidden=torch.arange(len(rows)))
+        near = neighbors(queries, SortedPoints.of_one_class(rows), inner=count, outer=0)
         return int(near.inner.double().mean(dim=1).argmin())
 
 

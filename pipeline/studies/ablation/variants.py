@@ -50,7 +50,7 @@ def fit(variant: Variant, features: sisom.Features, labels: Tensor, search: Sear
     )
     if variant.partner not in ("knn", "both"):
         return Fitted(variant, bank)
-    return Fitted(variant, bank, FarNeighbor.of(features, labels, bank.source, K))
+    return Fitted(variant, bank, FarNeighbor.of(features, labels, source=bank.source, k=K))
 
 
 def prepare(features: sisom.Features, variant: Variant) -> sisom.Features:

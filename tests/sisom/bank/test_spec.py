@@ -43,7 +43,9 @@ def test_refusals(make, change, message):
 )
 def test_variants_that_do_not_exist(field, message):
     spec = BankSpec()
-    object.__setattr__(spec, field, "middle")  # the type checks of these tests refuse it before the class does
+    object.__setattr__(
+        spec, field, "middle"
+    )  # the type checks of these tests refuse it before the class does
     with pytest.raises(errors.InputError, match=f"{field} must be {message}, got 'middle'"):
         spec.__post_init__()
 
