@@ -19,10 +19,9 @@ from sisom.network.features import extract
 from sisom.network.head import Head
 from sisom.network.layers import auto_layers, check_layers
 from sisom.network.models import MODELS, build_model, load_weights, save_weights
-from sisom.network.prepare import prepare_model
 from sisom.scoring import score
 from sisom.selectors.batches import class_balanced, greedy
-from sisom.sweeps import SWEEPS, search_options
+from sisom.sweeps import SWEEPS, choose_options, search_options
 from sisom.types import Candidates, Features, Labeled, Query, Scores
 from sisom.verdicts import confidence, is_ood, p_values, threshold
 
@@ -50,6 +49,7 @@ __all__ = [
     "build_model",
     "build_selector",
     "check_layers",
+    "choose_options",
     "class_balanced",
     "confidence",
     "errors",
@@ -62,7 +62,6 @@ __all__ = [
     "merge_banks",
     "metrics",
     "p_values",
-    "prepare_model",
     "raise_classes",
     "reduced_slopes",
     "remove_rows",

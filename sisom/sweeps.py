@@ -1,18 +1,18 @@
-"""The options that were published as sweeps, and the choice among them on a validation split."""
+"""Options that were published as sweeps, and the choice among them on a validation split."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import product
-
-from jaxtyping import Int
-from torch import Tensor
+from typing import TypeVar
 
 from sisom.catalog import build_detector
 from sisom.errors import InputError
 from sisom.metrics import auroc
 from sisom.network.head import Head
-from sisom.types import Features
+from sisom.types import Features, Labeled
 
-__all__ = ["SWEEPS", "search_options"]
+__all__ = ["SWEEPS", "choose_options", "search_options"]
+
+Value = TypeVar("Value")
 
 Sweep = Mapping[str, Sequence[float | int]]
 
@@ -29,33 +29,65 @@ SWEEPS: dict[str, Sweep] = {
 }
 
 
+def choose_options(
+    sweep: Mapping[str, Sequence[Value]], judge: Callable[[dict[str, Value]], float]
+) -> tuple[dict[str, Value], float]:
+    """Choose the combination of swept values that `judge` puts highest, equal ones to the first.
+
+    Returns:
+        The values by option, and what `judge` made of them.
+
+    Raises:
+        InputError: where there is no combination.
+    """
+    best: tuple[dict[str, Value], float] | None = None
+    for values in product(*sweep.values()):
+        options = dict(zip(sweep, values, strict=True))
+        value = judge(options)
+        if best is None or value > best[1]:
+            best = options, value
+    if best is None or not sweep:
+        raise InputError("a sweep needs values to choose from")
+    return best
+
+
 def search_options(
     name: str,
-    features: Features,
-    labels: Int[Tensor, " n"],
+    labeled: Labeled,
+    *,
     known: Features,
     unknown: Features,
-    *,
     head: Head | None = None,
     sweep: Sweep | None = None,
 ) -> tuple[dict[str, float | int], float]:
-    """The options of a detector fitted to `features` that best tell `known` from `unknown`, and their AUROC.
+    """Choose a detector's options on a validation split.
 
-    Looks at every combination of `sweep`, or of the published one; equal ones go to the first. Raises `InputError`
-    for a detector without a sweep and for one that needs the images themselves.
+    Args:
+        name: of the detector.
+        labeled: the rows that it is fitted to.
+        known: features of images of known classes.
+        unknown: features of images of no known class.
+        head: the classifier's last layer, for detectors that need it.
+        sweep: the values of each option; the published ones when left out.
+
+    Returns:
+        The options that best tell known from unknown, and their AUROC.
+
+    Raises:
+        InputError: for a detector without a sweep, and for one that needs the images themselves.
     """
-    fields = SWEEPS.get(name) if sweep is None else sweep
-    if not fields:
+    sweep = SWEEPS.get(name) if sweep is None else sweep
+    if not sweep:
         raise InputError(f"there is no sweep of {name!r}")
     if "model" in build_detector(name, head=head).needs:
         raise InputError(f"the options of {name!r} change the images, so they cannot be chosen from features")
-    best: tuple[dict[str, float | int], float] | None = None
-    for values in product(*fields.values()):
-        options = dict(zip(fields, values, strict=True))
+    fitted = labeled.features
+    if fitted is None:
+        raise InputError("choosing options needs the features of the labeled rows")
+
+    def judge(options: dict[str, float | int]) -> float:
         detector = build_detector(name, head=head, **options)
-        state = detector.fit(features, labels)
-        value = auroc(detector.score(state, known), detector.score(state, unknown))
-        if best is None or value > best[1]:
-            best = options, value
-    assert best is not None
-    return best
+        state = detector.fit(fitted, labeled.labels)
+        return auroc(detector.score(state, known), detector.score(state, unknown))
+
+    return choose_options(sweep, judge)

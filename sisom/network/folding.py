@@ -1,7 +1,7 @@
 """Batch norms merged into the convolutions before them while features are read: equal but for float rounding.
 
 Only where the code of the surrounding block is known, so that nothing else can read the convolution's output:
-residual blocks of ours and of torchvision, and plain sequences. `prepare_model` finds the other ones.
+residual blocks of ours and of torchvision, and plain sequences. Other norms stay.
 """
 
 from __future__ import annotations

@@ -105,17 +105,18 @@ def _detect(cell: Cell, bench: Bench, shared: Any) -> Mapping[str, Any]:  # noqa
 
 
 def _best(scene: _Scene, sweep: Mapping[str, Sequence[Any]], options: Mapping[str, Any]) -> dict[str, Any]:
-    """The combination of swept options with the highest AUROC on the validation sets, ties to the first."""
-    found: list[tuple[float, dict[str, Any]]] = []
-    for values in product(*sweep.values()):
-        candidate = {key: _frozen(value) for key, value in zip(sweep, values, strict=True)}
+    """Choose among swept options by the AUROC on the validation sets."""
+
+    def judge(candidate: Mapping[str, Any]) -> float:
         detector = scene.detector({**options, **candidate})
         state = detector.fit(*scene.fitted_on)
         known, unknown = (
             detector.score(state, scene.features(role, detector)) for role in ("validation", "unknown")
         )
-        found.append((sisom.metrics.auroc(known, unknown), candidate))
-    return max(found, key=lambda each: each[0])[1]
+        return sisom.metrics.auroc(known, unknown)
+
+    values = {key: [_frozen(value) for value in each] for key, each in sweep.items()}
+    return sisom.choose_options(values, judge)[0]
 
 
 class _Scene:
