@@ -20,9 +20,10 @@ from sisom.network.head import Head
 from sisom.network.layers import auto_layers, check_layers
 from sisom.network.models import MODELS, build_model, load_weights, save_weights
 from sisom.scoring import score
-from sisom.selectors.batches import class_balanced, greedy
+from sisom.selectors.class_balanced import class_balanced
+from sisom.selectors.sisome_greedy import greedy
 from sisom.sweeps import SWEEPS, choose_options, search_options
-from sisom.types import Candidates, Features, Labeled, Query, Scores
+from sisom.types import Candidates, Features, Labeled, Scores
 from sisom.verdicts import confidence, is_ood, p_values, threshold
 
 __all__ = [
@@ -38,7 +39,6 @@ __all__ = [
     "Head",
     "Labeled",
     "LayerError",
-    "Query",
     "Scores",
     "SisomError",
     "TooFewLabels",

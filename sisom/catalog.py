@@ -81,7 +81,7 @@ def build_detector(name: str, *, head: Head | None = None, **options: object) ->
     Raises `UnknownName`, and `InputError` for an option that the detector does not have.
     """
     kind = _named(DETECTORS, name, "detector")
-    return kind(**_fitting(kind, f"detector {name!r}", options, head))
+    return kind(**_fitting(kind, f"detector {name!r}", options), **_head_of(kind, head))
 
 
 def build_selector(name: str, *, head: Head | None = None, **options: object) -> Selector:
@@ -94,12 +94,15 @@ def build_selector(name: str, *, head: Head | None = None, **options: object) ->
     kind = _named(SELECTORS, name, "selector")
     if "of" in options and not isinstance(options["of"], RowSelector):
         options["of"] = _named(ROW_SELECTORS, str(options["of"]), "ranking")()
-    return kind(**_fitting(kind, f"selector {name!r}", options, head))
+    return kind(**_fitting(kind, f"selector {name!r}", options), **_head_of(kind, head))
 
 
-def _fitting(
-    kind: Callable[..., object], who: str, options: dict[str, object], head: Head | None
-) -> dict[str, Any]:
+def _head_of(kind: Callable[..., object], head: Head | None) -> dict[str, Any]:
+    return {"head": head} if "head" in signature(kind).parameters else {}
+
+
+def _fitting(kind: Callable[..., object], who: str, options: dict[str, object]) -> dict[str, Any]:
+    """Return the options, checked against the constructor's parameters; raise `InputError`."""
     parameters = signature(kind).parameters
     known = list(parameters)
     for option, value in options.items():
@@ -115,7 +118,7 @@ def _fitting(
         fitting = _FITTING.get(wanted, (object,))
         if not isinstance(value, fitting) or (wanted in _FITTING and isinstance(value, bool)):
             raise InputError(f"{who}: {option} must be of type {wanted}, got {value!r}")
-    return options | ({"head": head} if "head" in known else {})
+    return options
 
 
 def _named(table: Mapping[str, Made], name: str, what: str) -> Made:

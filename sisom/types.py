@@ -18,7 +18,7 @@ from torch import Tensor
 from sisom.arrays import as_tensor
 from sisom.errors import EmptyInput, LabelError, ShapeMismatch
 
-__all__ = ["Candidates", "Features", "Labeled", "LayerDims", "Query", "Scores"]
+__all__ = ["Candidates", "Features", "Labeled", "LayerDims", "Scores"]
 
 LayerDims = tuple[tuple[str, int], ...]
 
@@ -201,22 +201,3 @@ class Labeled:
     def counts(self) -> dict[int, int]:
         """How many labels each class has."""
         return dict(enumerate(torch.bincount(self.labels.cpu(), minlength=self.num_classes).tolist()))
-
-
-@dataclass(frozen=True)
-class Query:
-    """The ids to ask about, in pick order, each with its score and its reason."""
-
-    ids: tuple[str, ...]
-    scores: tuple[float, ...]
-    reasons: tuple[str, ...]
-
-    def __post_init__(self) -> None:
-        if not len(self.ids) == len(self.scores) == len(self.reasons):
-            raise ShapeMismatch(
-                f"a query needs one score and one reason an id, got {len(self.ids)} ids, "
-                f"{len(self.scores)} scores, {len(self.reasons)} reasons"
-            )
-
-    def __len__(self) -> int:
-        return len(self.ids)

@@ -202,8 +202,8 @@ def _sweep(layers: list[list[_Layer]], labels: Tensor) -> dict[tuple[int, ...], 
             break  # one class: no row has an outer distance
         for begin in range(stop - length, stop, size):
             rows = slice(begin, min(begin + size, stop))
-            values = _products(flat, rows, stop - length, buffer, masked=len(layers[0]))
-            inner = _minima(values, choose, rows, stop, outer)
+            values = _products(flat, rows, stop - length, buffer=buffer, masked=len(layers[0]))
+            inner = _minima(values, choose, outer, rows=rows, stop=stop)
             ratio = _ratio(inner, outer[:, rows])
             good = torch.isfinite(ratio)
             total += torch.where(good, ratio, 0.0).double().sum(dim=1)
@@ -211,7 +211,7 @@ def _sweep(layers: list[list[_Layer]], labels: Tensor) -> dict[tuple[int, ...], 
     return dict(zip(combinations, (total / count).tolist(), strict=True))  # 0 / 0 is NaN: no value
 
 
-def _products(flat: list[_Layer], rows: slice, first: int, buffer: Tensor, masked: int) -> Tensor:
+def _products(flat: list[_Layer], rows: slice, first: int, *, buffer: Tensor, masked: int) -> Tensor:
     """(candidates, rows, n - first): squared distances of each to the points from `first` on; from a row to
     itself, far away in the first `masked`.
     """
@@ -225,7 +225,7 @@ def _products(flat: list[_Layer], rows: slice, first: int, buffer: Tensor, maske
     return values
 
 
-def _minima(values: Tensor, choose: Tensor, rows: slice, stop: int, outer: Tensor) -> Tensor:
+def _minima(values: Tensor, choose: Tensor, outer: Tensor, *, rows: slice, stop: int) -> Tensor:
     """(combinations, rows): the smallest sums within the class, which ends at `stop`.
 
     A distance between two classes is the same from both sides: it is added up once, in the earlier class's

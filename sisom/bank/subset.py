@@ -8,7 +8,7 @@
 """
 
 import math
-from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from jaxtyping import Float, Int
@@ -78,7 +78,7 @@ def choose_rows(
     if method == "radius" and radius is None:
         radius = derived_radius({c: penultimate[rows] for c, rows in members.items()}, kept)
     picks = [
-        rows[SUBSETS[method](penultimate[rows], kept[c], generator, radius or 0.0).to(home)]
+        rows[SUBSETS[method](penultimate[rows], kept[c], generator=generator, radius=radius or 0.0).to(home)]
         for c, rows in members.items()
     ]
     return torch.cat(picks).sort().values, radius if method == "radius" else None
@@ -111,11 +111,11 @@ def _squared(rows: Tensor, points: Tensor) -> Tensor:
     return squared.clamp_(min=0)
 
 
-def _random(points: Tensor, quota: int, generator: torch.Generator, radius: float) -> Tensor:  # noqa: ARG001
+def _random(points: Tensor, quota: int, *, generator: torch.Generator, radius: float) -> Tensor:  # noqa: ARG001
     return torch.randperm(len(points), generator=generator)[:quota]
 
 
-def _radius(points: Tensor, quota: int, generator: torch.Generator, radius: float) -> Tensor:
+def _radius(points: Tensor, quota: int, *, generator: torch.Generator, radius: float) -> Tensor:
     """Greedy coverage. Gains are kept exact by subtracting what each pick newly covers: every column once."""
     n = len(points)
     near = torch.cat([_squared(part, points) < radius**2 for part in torch.split(points, _TILE)])
@@ -142,7 +142,7 @@ def _radius(points: Tensor, quota: int, generator: torch.Generator, radius: floa
     return torch.tensor(picked, dtype=torch.int64)
 
 
-def _kcenter(points: Tensor, quota: int, generator: torch.Generator, radius: float) -> Tensor:  # noqa: ARG001
+def _kcenter(points: Tensor, quota: int, *, generator: torch.Generator, radius: float) -> Tensor:  # noqa: ARG001
     """Farthest first, from the point nearest to the class mean. Copies of a pick are taken last."""
     best = int((points - points.mean(dim=0)).square().sum(dim=1).argmin())
     reach = torch.full((len(points),), torch.inf, device=points.device)
@@ -156,7 +156,13 @@ def _kcenter(points: Tensor, quota: int, generator: torch.Generator, radius: flo
         best = int(reach.argmax())
 
 
-SUBSETS: dict[str, Callable[[Tensor, int, torch.Generator, float], Tensor]] = {
+class _Method(Protocol):
+    def __call__(
+        self, points: Tensor, quota: int, *, generator: torch.Generator, radius: float
+    ) -> Tensor: ...
+
+
+SUBSETS: dict[str, _Method] = {
     "random": _random,
     "radius": _radius,
     "kcenter": _kcenter,

@@ -32,7 +32,6 @@ def extract(
     pooling: Pooling = "mean",
     precision: Precision = "float32",
     tile: int = 32,
-    device: str | torch.device | None = None,
 ) -> Features:
     """Saliencies, penultimate features and logits of n normalised images; float32.
 
@@ -42,7 +41,6 @@ def extract(
               float32. Not exact: check that the ranking holds before relying on it
     tile      images per pass. Each pass has exactly this many, the last one filled up with zeros, so that an
               image's features do not depend, not even in the last bit, on how many images came with it
-    device    where the features go; the model's device when left out
 
     The model runs on its own device in evaluation mode. Its modes, its gradient flags and its hooks are
     afterwards what they were, also after an error. May be called under `no_grad` or `inference_mode`.
@@ -70,9 +68,8 @@ def extract(
                 chunk = torch.cat([chunk, chunk.new_zeros((tile - rows, *chunk.shape[1:]))])
             if chunk.is_inference():
                 chunk = chunk.clone()  # autograd may not save tensors made in inference mode
-            parts.append(_extract_tile(net, chunk, names, pooling).select(slice(0, rows)))
-        features = Features.concat(parts)
-        return features if device is None else features.to(device)
+            parts.append(_extract_tile(net, chunk, names, pooling=pooling).select(slice(0, rows)))
+        return Features.concat(parts)
 
 
 def _outside_inference(model: nn.Module) -> nn.Module:
@@ -82,10 +79,10 @@ def _outside_inference(model: nn.Module) -> nn.Module:
     return model
 
 
-def _extract_tile(model: nn.Module, images: Tensor, layers: tuple[str, ...], pooling: Pooling) -> Features:
+def _extract_tile(model: nn.Module, images: Tensor, layers: tuple[str, ...], *, pooling: Pooling) -> Features:
     start = torch.zeros((), device=images.device, requires_grad=True)
     with torch.enable_grad():
-        with record(model, layers, pooling, start) as found:
+        with record(model, layers, pooling=pooling, start=start) as found:
             logits = model(images)
         if not isinstance(logits, Tensor) or logits.ndim != 2:
             raise ShapeMismatch("the model must return logits of shape (n, K)")
@@ -94,14 +91,14 @@ def _extract_tile(model: nn.Module, images: Tensor, layers: tuple[str, ...], poo
         if classifier is not None and logits.dtype != torch.float32:
             outputs = _in_float32(*classifier)
         pull = torch.softmax(outputs, dim=1) - 1.0 / logits.shape[1]
-        last = None if classifier is None else _tap_classifier(found, *classifier, pull)
+        last = None if classifier is None else _tap_classifier(found, classifier, pull)
         waiting = [tap for tap in found.taps.values() if tap.gradient is None]
         for tap in waiting:
             if tap.value is None:
                 raise LayerError(f"layer {tap.name!r} does not run in a forward pass", tap.name)
         if waiting and logits.requires_grad:
             torch.autograd.grad(logits, start, pull.to(logits.dtype), allow_unused=True)
-    return _collect(found, layers, outputs, last)
+    return _collect(found, layers, logits=outputs, last=last)
 
 
 def _in_float32(head: nn.Linear, inputs: Tensor) -> Tensor:
@@ -111,12 +108,12 @@ def _in_float32(head: nn.Linear, inputs: Tensor) -> Tensor:
         return nn.functional.linear(inputs.detach().float(), head.weight.detach().float(), bias)
 
 
-def _tap_classifier(found: Record, head: nn.Linear, inputs: Tensor, pull: Tensor) -> Tensor:
+def _tap_classifier(found: Record, classifier: tuple[nn.Linear, Tensor], pull: Tensor) -> Tensor:
     """Fill in the gradient of every tap that the classifier reads directly; return the classifier's input.
 
     "Directly" means the very memory: a flattened 1x1 map, a flat feature, or the class token of a sequence.
     """
-    inputs = inputs.detach()
+    head, inputs = classifier[0], classifier[1].detach()
     with torch.autocast(inputs.device.type, enabled=False):
         closed = pull @ head.weight.detach().float()
     for tap in found.taps.values():
@@ -133,7 +130,7 @@ def _tap_classifier(found: Record, head: nn.Linear, inputs: Tensor, pull: Tensor
     return inputs.float()
 
 
-def _collect(found: Record, layers: tuple[str, ...], logits: Tensor, last: Tensor | None) -> Features:
+def _collect(found: Record, layers: tuple[str, ...], *, logits: Tensor, last: Tensor | None) -> Features:
     products, dims = [], []
     for name in layers:
         tap: Tap = found.taps[name]

@@ -43,7 +43,7 @@ class ResidualBlock(nn.Module):
 class CifarResNet(nn.Module):
     """A residual net for small images: 3x3 stem without pooling, four stages, average pooling, one linear layer."""
 
-    def __init__(self, blocks: Sequence[int], width: int, num_classes: int, dropout: float = 0.0) -> None:
+    def __init__(self, blocks: Sequence[int], width: int, *, num_classes: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, width, 3, 1, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)

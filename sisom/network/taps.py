@@ -25,9 +25,12 @@ class _Alias(torch.autograd.Function):
     """The identity, which shows the gradient to `see`. `start` requires a gradient, so the graph begins here."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, start: Tensor, see: Callable[[Tensor], None]) -> Tensor:  # noqa: ARG004
-        ctx.see = see
+    def forward(x: Tensor, start: Tensor, see: Callable[[Tensor], None]) -> Tensor:  # noqa: ARG004
         return x.detach()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG004
+        ctx.see = inputs[2]
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, None, None]:
@@ -92,7 +95,7 @@ class Record:
 
 
 @contextmanager
-def record(model: nn.Module, layers: tuple[str, ...], pooling: Pooling, start: Tensor) -> Iterator[Record]:
+def record(model: nn.Module, layers: tuple[str, ...], *, pooling: Pooling, start: Tensor) -> Iterator[Record]:
     """Hooks for one forward pass, removed at the end whatever happens. The graph begins at the first tap."""
     modules = dict(model.named_modules())
     taps = {name: Tap(name, is_channels_last(modules[name]), pooling) for name in layers}

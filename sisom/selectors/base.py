@@ -80,7 +80,7 @@ class PoolSelector(ABC):
         """See `Selector`."""
 
     @abstractmethod
-    def _pick(self, pool: Candidates, labeled: Labeled, k: int, seed: int) -> Sequence[int]:
+    def _pick(self, pool: Candidates, labeled: Labeled, k: int, *, seed: int) -> Sequence[int]:
         """`k` different rows of a pool in the order of its ids, in pick order; k is at least 1."""
 
     def select(self, pool: Candidates, labeled: Labeled, k: int, *, seed: int) -> Int[Tensor, " k"]:
@@ -94,7 +94,7 @@ class PoolSelector(ABC):
         if twice is not None:
             raise InputError(f"id {twice!r} stands more than once among the candidates")
         in_order = order == list(range(len(ids)))
-        picks = self._pick(pool if in_order else pool.select(order), labeled, k, seed)
+        picks = self._pick(pool if in_order else pool.select(order), labeled, k, seed=seed)
         return torch.tensor([order[row] for row in picks], dtype=torch.int64)
 
 

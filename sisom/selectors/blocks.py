@@ -190,7 +190,7 @@ class GreedySelector(PoolSelector):
     def block(self, pool: Candidates, labeled: Labeled, *, seed: int) -> Block[Any]:
         """Some rows of a pool, in ascending order of their ids, for `pick_greedily`."""
 
-    def _pick(self, pool: Candidates, labeled: Labeled, k: int, seed: int) -> Sequence[int]:
+    def _pick(self, pool: Candidates, labeled: Labeled, k: int, *, seed: int) -> Sequence[int]:
         return [row for _, row in pick_greedily([self.block(pool, labeled, seed=seed)], k)]
 
 

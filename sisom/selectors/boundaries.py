@@ -28,7 +28,7 @@ class BaseSelector(PoolSelector):
 
     needs = frozenset({"features"})
 
-    def _pick(self, pool: Candidates, labeled: Labeled, k: int, seed: int) -> Sequence[int]:  # noqa: ARG002
+    def _pick(self, pool: Candidates, labeled: Labeled, k: int, *, seed: int) -> Sequence[int]:  # noqa: ARG002
         logits = features_of(pool).logits
         classes = logits.shape[1]
         gaps = torch.ones(classes, classes, dtype=torch.float64) if self.head is None else self.head.gaps()

@@ -34,7 +34,7 @@ class ProbCoverSelector(PoolSelector):
         if not self.radius > 0:
             raise InputError(f"the radius must be positive, got {self.radius}")
 
-    def _pick(self, pool: Candidates, labeled: Labeled, k: int, seed: int) -> Sequence[int]:
+    def _pick(self, pool: Candidates, labeled: Labeled, k: int, *, seed: int) -> Sequence[int]:
         balls = _Balls(unit_rows(pool, labeled), self.radius)
         n = len(pool)
         for tile in row_tiles(len(labeled), _TILE):

@@ -22,7 +22,7 @@ class InformationDensitySelector(PoolSelector):
 
     needs = frozenset({"features"})
 
-    def _pick(self, pool: Candidates, labeled: Labeled, k: int, seed: int) -> Sequence[int]:  # noqa: ARG002
+    def _pick(self, pool: Candidates, labeled: Labeled, k: int, *, seed: int) -> Sequence[int]:  # noqa: ARG002
         features = features_of(pool)
         mean = rowwise(unit, features.penultimate).mean(dim=0)
         worth = rowwise(

@@ -38,7 +38,7 @@ class TypiClustSelector(PoolSelector):
         if min(self.most, self.neighbors) < 1 or self.small < 0:
             raise InputError("TypiClust needs at least one cluster and one neighbor")
 
-    def _pick(self, pool: Candidates, labeled: Labeled, k: int, seed: int) -> Sequence[int]:
+    def _pick(self, pool: Candidates, labeled: Labeled, k: int, *, seed: int) -> Sequence[int]:
         rows = unit_rows(pool, labeled)
         n = len(pool)
         cluster = kmeans(rows, min(len(labeled) + k, self.most, len(rows)), seed=seed)

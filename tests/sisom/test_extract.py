@@ -138,7 +138,7 @@ def test_train_mode_and_dropout_change_nothing():
     from sisom.network.models import CifarResNet
 
     with torch.random.fork_rng(devices=[]):
-        model = CifarResNet((1, 1), 8, 4, dropout=0.5)
+        model = CifarResNet((1, 1), 8, num_classes=4, dropout=0.5)
     quiet = extract(model.eval(), images(), ["layer1", "avgpool"])
     loud = extract(model.train(), images(), ["layer1", "avgpool"])
     assert torch.equal(quiet.saliency, loud.saliency)

@@ -404,7 +404,7 @@ def test_class_balanced_wraps_any_ranking():
 def test_sisome_greedy_is_the_library_function():
     pool, labeled = open_world.make_pool(), open_world.make_labeled()
     bank = fit_bank(labeled.features, labeled.labels, slopes=1.0)
-    expected = greedy(bank, pool.features, pool.ids, 9)[0].tolist()
+    expected = greedy(bank, pool.features, pool.ids, k=9)[0].tolist()
     assert picks("sisome-greedy", pool, labeled, k=9) == expected
     with pytest.raises(errors.EmptyInput):
         picks("sisome-greedy", pool, Labeled(labeled.features.select([]), labeled.labels[:0], 4), k=1)

@@ -155,7 +155,7 @@ class _Scene:
             for start in range(0, len(piece), size):
                 part = torch.from_numpy(piece[start : start + size]).to(self._bench.device)
                 moved = detector.perturb(self._net, normalise(part, config.model))
-                parts.append(sisom.extract(self._net, moved, config.model.layers[-1:], device="cpu"))
+                parts.append(sisom.extract(self._net, moved, config.model.layers[-1:]).to("cpu"))
         return sisom.Features.concat(parts)
 
 
