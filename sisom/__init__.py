@@ -1,4 +1,4 @@
-"""SISOM: one score for "worth a label" and "not of this world" (arXiv 2405.11337).
+"""SISOM: one score for labeling and for out-of-distribution detection (arXiv 2405.11337).
 
     features = extract(model, images, layers=("layer1", "layer2", "layer3", "avgpool"))
     bank = fit_bank(features, labels, slopes={"layer1": 1e-3, "layer2": 1e-3, "layer3": 1e3, "avgpool": 1e2})
@@ -7,7 +7,7 @@
 Tensors in, tensors out: nothing here knows where it runs.
 """
 
-from sisom import errors, metrics, selectors
+from sisom import errors, metrics
 from sisom.bank.bank import FeatureBank, load_bank
 from sisom.bank.fit import average_ratio, fit_bank
 from sisom.bank.slopes import reduced_slopes, search_slopes, sweep_slopes
@@ -69,7 +69,6 @@ __all__ = [
     "score",
     "search_options",
     "search_slopes",
-    "selectors",
     "sweep_slopes",
     "threshold",
 ]

@@ -1,4 +1,4 @@
-"""Fitting: labeled features in, a frozen bank out (sections 5, 6.3 and 7)."""
+"""Fitting of banks to labeled features (sections 5, 6.3 and 7)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,10 @@ LEAST_SHARE = 1e-12
 
 
 def energy_of(logits: Float[Tensor, "n K"]) -> Float[Tensor, " n"]:
-    """`-logsumexp` of each row (temperature 1), summed in float64 and returned in float32."""
+    """Compute `-logsumexp` of each row at temperature 1.
+
+    Summed in float64, returned in float32.
+    """
     return -torch.logsumexp(logits.detach().double(), dim=1).float()
 
 
@@ -126,9 +129,9 @@ def average_ratio(
     spec: BankSpec = STUDIES,
     **changes: Unpack[SpecChanges],
 ) -> float:
-    """Average the leave-one-out ratio over labeled rows: the objective of section 8, lower is better.
+    """Average the leave-one-out ratio over labeled rows; lower is better.
 
-    All rows are points, whatever subset `spec` asks for. Rows that are alone in their class have no inner distance
+    The objective of section 8. All rows are points, whatever subset `spec` asks for. Rows that are alone in their class have no inner distance
     and are left out.
 
     Args:
@@ -151,7 +154,10 @@ def average_ratio(
 
 
 def layer_shares(enhanced: Float[Tensor, "m d"], layer_dims: tuple[tuple[str, int], ...]) -> dict[str, float]:
-    """Each layer's share of the mean squared distance between two points: its part of the total variance."""
+    """Measure each layer's share of the mean squared distance between two points.
+
+    That is its part of the total variance.
+    """
     variance = enhanced.double().var(dim=0, correction=0)
     total = float(variance.sum())
     return {
@@ -162,7 +168,7 @@ def layer_shares(enhanced: Float[Tensor, "m d"], layer_dims: tuple[tuple[str, in
 
 @dataclass(frozen=True, eq=False)
 class _Fitted:
-    """What a fit with certain slopes yields."""
+    """The result of a fit with certain slopes."""
 
     slopes: tuple[tuple[str, float], ...]
     points: BankPoints
@@ -176,7 +182,7 @@ class _Fitted:
 
 @dataclass(frozen=True, eq=False)
 class _Fit:
-    """One fit but for its slopes, which name the layers that take part."""
+    """A fit but for its slopes, which choose the layers."""
 
     features: Features
     labels: Tensor
@@ -201,7 +207,7 @@ class _Fit:
 
 
 def _pruned(fit: _Fit, slopes: tuple[tuple[str, float], ...]) -> tuple[_Fitted, dict[str, float]]:
-    """Fit without the layers that cannot be seen; return the fit and their shares."""
+    """Fit without the layers that cannot be seen; return their shares too."""
     dims = fit.features.layer_dims
     shares = layer_shares(enhance(fit.features.saliency[fit.kept], dims, slopes), dims)
     small = {name: share for name, share in shares.items() if share < LEAST_SHARE}
@@ -218,7 +224,7 @@ def _pruned(fit: _Fit, slopes: tuple[tuple[str, float], ...]) -> tuple[_Fitted, 
 
 
 def statistics_of(measured: Ratios, given: float | None) -> tuple[float, float]:
-    """r_avg and its deviation over the valid ratios; `given` replaces the mean."""
+    """Compute `r_avg` and its deviation over the valid ratios; `given` replaces the mean."""
     values = measured.ratio[measured.valid]
     if len(values) == 0:
         if given is None:

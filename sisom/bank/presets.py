@@ -1,4 +1,6 @@
-"""Published slopes by name (section 3.4), for the layers of residual nets, in terms of mean pooling.
+"""Published slopes by name (section 3.4), for the layers of residual nets.
+
+All are meant for mean pooling.
 
 The `nac-` presets were published for sum pooling. Sums over H*W positions are H*W times the means, for the
 activation and for the gradient, so a mean-pooled slope is the summed one times (H*W)^2: exact, and huge. With
@@ -17,7 +19,10 @@ _IMAGENET_POSITIONS = {"layer1": 56 * 56, "layer2": 28 * 28, "layer3": 14 * 14, 
 
 
 def sum_to_mean(slopes: Mapping[str, float], positions: Mapping[str, int]) -> dict[str, float]:
-    """Slopes for sum pooling over the given numbers of positions, as slopes for mean pooling."""
+    """Convert slopes for sum pooling to slopes for mean pooling.
+
+    `positions` is the number of positions that each layer pools over.
+    """
     return {name: slope * positions[name] ** 2 for name, slope in slopes.items()}
 
 
@@ -38,7 +43,12 @@ PRESETS: Mapping[str, Mapping[str, float]] = MappingProxyType(
 
 
 def preset_slopes(name: str, layers: Sequence[str]) -> dict[str, float]:
-    """The preset's slopes for `layers`; raises `UnknownName`, or `SlopeError` for a layer it does not know."""
+    """Look up the preset's slopes for `layers`.
+
+    Raises:
+        UnknownName: for a preset that does not exist.
+        SlopeError: for a layer that it does not know.
+    """
     if name not in PRESETS:
         near = nearest_name(name, list(PRESETS))
         raise UnknownName(f"unknown slope preset {name!r}; the nearest is {near!r}", name, near)

@@ -1,4 +1,4 @@
-"""From neighbors to the ratio r = inner / outer (sections 6.1 and 6.2), with an answer for every corner."""
+"""Ratios r = inner / outer (sections 6.1 and 6.2), defined in every case."""
 
 from __future__ import annotations
 
@@ -34,8 +34,11 @@ CEILING = 1e6
 
 @dataclass(frozen=True, eq=False)
 class Anchors:
-    """For `outer="anchor"`: each bank point's two nearest points of other classes, and which the nearest
-    is.
+    """Two nearest points of other classes for each bank point (`outer="anchor"`).
+
+    Args:
+        distances: to the two, near to far.
+        sources: `source` of the nearest, -1 for none.
     """
 
     distances: Float[Tensor, "m 2"]
@@ -44,7 +47,13 @@ class Anchors:
 
 @dataclass(frozen=True, eq=False)
 class BankPoints:
-    """A bank's points as ratios see them: `source` is the fitted row that each point is."""
+    """Points of a bank as ratios see them.
+
+    Args:
+        searched: the points, sorted by class.
+        source: the fitted row that each point is.
+        anchors: where outer distances start at the inner neighbor.
+    """
 
     searched: SortedPoints
     source: Int[Tensor, " m"]
@@ -60,7 +69,10 @@ class BankPoints:
 
 @dataclass(frozen=True, eq=False)
 class Ratios:
-    """Distances and ratio of n queries. `valid` is false where no inner point exists or the collision is exact."""
+    """Distances and ratios of n queries.
+
+    `valid` is false where no inner point exists or where the query equals a point of another class only.
+    """
 
     inner: Float[Tensor, " n"]
     outer: Float[Tensor, " n"]
@@ -123,21 +135,27 @@ def leave_one_out(points: BankPoints, spec: BankSpec) -> Ratios:
 
 
 def anchor_table(points: SortedPoints, source: Int[Tensor, " m"]) -> Anchors:
-    """Each point's two nearest points of other classes: the second serves when the nearest is left out."""
+    """Find each point's two nearest points of other classes.
+
+    The second serves when the nearest is left out.
+    """
     near = neighbors(Queries(points.points, points.labels), points, inner=0, outer=2)
     nearest = near.outer_index[:, 0]
     return Anchors(near.outer, torch.where(nearest >= 0, source[nearest.clamp(min=0)], -1))
 
 
 def average_and_deviation(values: Float[Tensor, " n"]) -> tuple[float, float]:
-    """Mean and unbiased standard deviation in float64; a deviation that is zero or undefined becomes one."""
+    """Compute mean and unbiased standard deviation in float64.
+
+    A deviation that is zero or undefined becomes one.
+    """
     values = values.double()
     deviation = float(values.std()) if len(values) > 1 else 0.0
     return float(values.mean()), deviation if deviation > 0 else 1.0
 
 
 def divide(d_in: Tensor, d_out: Tensor, exists: Tensor) -> Ratios:
-    """The ratio with the answers of section 6.2 for what division cannot answer.
+    """Divide distances, with section 6.2's answers for what division cannot answer.
 
     Equal to a point of another class: as strange as can be, or 1 when equal to one of its own class too.
     No point of its class (`exists` false): as strange as can be. No point of another class: ratio 0.
@@ -154,13 +172,16 @@ def divide(d_in: Tensor, d_out: Tensor, exists: Tensor) -> Ratios:
 
 
 def _mean(distance: Tensor, used: Tensor) -> Tensor:
-    """Row mean over the used places, in float64 so that the order of summation cannot be seen; infinity for none."""
+    """Average each row over its used places; infinity for none.
+
+    In float64, so that the order of summation cannot be seen.
+    """
     total = torch.where(used, distance, 0.0).double().sum(dim=1)
     return torch.where(used.any(dim=1), total / used.sum(dim=1).clamp(min=1), torch.inf).float()
 
 
 def _positions(exclude: Tensor, source: Tensor) -> Tensor:
-    """Bank positions of the fitted rows `exclude`; -1 where the row is -1 or not in the bank."""
+    """Find the bank positions of fitted rows; -1 for a row that is -1 or missing."""
     order = source.argsort()
     ranked = source[order]
     place = torch.searchsorted(ranked, exclude.contiguous()).clamp(max=len(source) - 1)

@@ -1,4 +1,4 @@
-"""The search for one slope a layer that minimises the leave-one-out ratio (section 8), in one exact sweep.
+"""Search for the slopes that minimise the leave-one-out ratio (section 8).
 
 Squared distances add over the layers, so each layer's distances are computed once for each of its candidates,
 and a combination only adds them up (section 10.4). The sweep is in float32 products; the best combinations,
@@ -35,7 +35,7 @@ _MOST_EXACT = 8
 
 @dataclass(frozen=True)
 class SlopeSweep:
-    """What a sweep found.
+    """The result of a sweep.
 
     slopes    the winning combination
     r_avg     its leave-one-out ratio
@@ -53,14 +53,16 @@ class SlopeSweep:
 def search_slopes(
     features: Features, labels: Int[Tensor, " n"], candidates: Mapping[str, Sequence[float]]
 ) -> dict[str, float]:
-    """The combination of candidate slopes with the smallest leave-one-out ratio; see `sweep_slopes`."""
+    """Find the candidate slopes with the smallest leave-one-out ratio; see `sweep_slopes`."""
     return sweep_slopes(features, labels, candidates).slopes
 
 
 def sweep_slopes(
     features: Features, labels: Int[Tensor, " n"], candidates: Mapping[str, Sequence[float]]
 ) -> SlopeSweep:
-    """The leave-one-out ratio of every combination of candidate slopes, and the best combination.
+    """Measure the leave-one-out ratio of every combination of candidate slopes.
+
+    The ratio is that of `average_ratio` with its default spec.
 
     `candidates` names one or more slopes for each layer of the features. Ties go to the combination that
     saturates less, then to the smaller slopes. A combination in which every layer is constant or saturated is
@@ -119,7 +121,9 @@ def sweep_slopes(
 def reduced_slopes(
     features: Features, level: float, log_ratios: Mapping[str, float] | None = None
 ) -> dict[str, float]:
-    """Slopes from one common level and a log-ratio for each layer, both natural logarithms (section 8).
+    """Compute slopes from a common level and log-ratios of the layers (section 8).
+
+    Both are natural logarithms.
 
     Far from saturation a common factor of all slopes cancels in the ratio, so a search needs the layers'
     ratios and one level only: for four layers, three log-ratios (a layer left out has zero) and the level.
@@ -139,7 +143,7 @@ def reduced_slopes(
 
 @dataclass(frozen=True, eq=False)
 class _Layer:
-    """One layer's enhanced, centered features for one candidate slope, in class order."""
+    """Enhanced, centered features of a layer for one candidate slope, in class order."""
 
     slope: float
     points: Tensor
@@ -176,7 +180,9 @@ def _grid(names: tuple[str, ...], candidates: Mapping[str, Sequence[float]]) -> 
 
 
 def _sweep(layers: list[list[_Layer]], labels: Tensor) -> dict[tuple[int, ...], float]:
-    """Mean leave-one-out ratio of every combination, by the candidates' places; NaN where there is none.
+    """Average the leave-one-out ratio of every combination.
+
+    Returns the means by the candidates' places; NaN where there is no ratio.
 
     Adding up one candidate of each layer is a product with a matrix of zeros and ones, which costs one pass over
     the sums where additions would cost three.
@@ -212,8 +218,9 @@ def _sweep(layers: list[list[_Layer]], labels: Tensor) -> dict[tuple[int, ...], 
 
 
 def _products(flat: list[_Layer], rows: slice, first: int, *, buffer: Tensor, masked: int) -> Tensor:
-    """(candidates, rows, n - first): squared distances of each to the points from `first` on; from a row to
-    itself, far away in the first `masked`.
+    """Compute squared distances of some rows to the points from `first` on.
+
+    Returns (candidates, rows, n - first). A row is far away from itself in the first `masked` candidates.
     """
     shape = (len(flat), rows.stop - rows.start, len(flat[0].points) - first)
     values = buffer[: math.prod(shape)].view(shape)
@@ -226,7 +233,9 @@ def _products(flat: list[_Layer], rows: slice, first: int, *, buffer: Tensor, ma
 
 
 def _minima(values: Tensor, choose: Tensor, outer: Tensor, *, rows: slice, stop: int) -> Tensor:
-    """(combinations, rows): the smallest sums within the class, which ends at `stop`.
+    """Find the smallest sums within the class, which ends at `stop`.
+
+    Returns (combinations, rows).
 
     A distance between two classes is the same from both sides: it is added up once, in the earlier class's
     rows, and goes into `outer` (combinations, n) of both points.
@@ -253,7 +262,7 @@ def _minima(values: Tensor, choose: Tensor, outer: Tensor, *, rows: slice, stop:
 
 
 def _ratio(inner: Tensor, outer: Tensor) -> Tensor:
-    """Ratios from smallest sums; not finite for a row that has none."""
+    """Divide smallest sums; the ratio of a row that has none is not finite."""
     alone = inner > _FAR / 2
     # Rounding may leave a tiny negative; both zero counts as one, zero outside alone as no value.
     inner, outer = inner.double().clamp(min=0), outer.double().clamp(min=0)

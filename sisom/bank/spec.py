@@ -1,4 +1,7 @@
-"""How a bank is built: one value for rounds, studies, detectors and the library."""
+"""A value that says how a bank is built.
+
+Rounds, studies, detectors and the library all take it.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ Fusion = Literal["zscore", "raw"]
 
 @dataclass(frozen=True)
 class BankSpec:
-    """How labeled features become a bank; the defaults are the paper's.
+    """Choices that make a bank of labeled features; the defaults are the paper's.
 
     Args:
         subset: a share in (0, 1] or a count of the labeled rows that become bank points.

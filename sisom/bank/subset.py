@@ -1,4 +1,6 @@
-"""A representative part of the labeled set for the bank (section 9). Every class keeps at least one point.
+"""Representative subsets of the labeled set (section 9).
+
+Every class keeps at least one point.
 
     random    a uniform sample of each class
     radius    greedy maximum coverage: each pick covers the points of its class nearer than the radius
@@ -41,7 +43,7 @@ def check_subset(size: float | int, method: str, radius: float | None) -> None:
 
 
 def quotas(labels: Int[Tensor, " n"], size: float | int) -> dict[int, int]:
-    """How many points each present class keeps.
+    """Count the points that each present class keeps.
 
     A float is a share in (0, 1], spread evenly over the classes: `ceil(share * n / classes)`, as the authors
     count. An int is a total, spread in the same way. No class keeps more than it has or fewer than one.
@@ -61,7 +63,9 @@ def choose_rows(
     seed: int = 0,
     radius: float | None = None,
 ) -> tuple[Int[Tensor, " m"], float | None]:
-    """Rows to keep, ascending and without repetition, and the radius that was used, if one was.
+    """Choose the rows to keep, ascending and each once.
+
+    Returns the rows, and the radius that was used, if one was.
 
     `size=1.0` keeps all rows, whatever the method. Equal seeds give equal rows. Raises `UnknownName` and
     `InputError`.
@@ -85,7 +89,9 @@ def choose_rows(
 
 
 def derived_radius(points: dict[int, Tensor], kept: dict[int, int]) -> float:
-    """The radius at which a ball around the median point holds as many points as each pick must stand for.
+    """Derive the radius from the rows that each pick must stand for.
+
+    A ball of it around the median point holds that many points.
 
     For every class that is asked to keep q of n points: the distance from each point to its ceil(n / q)-th
     nearest of the class, itself counted; over all classes, the median.
@@ -104,7 +110,10 @@ def derived_radius(points: dict[int, Tensor], kept: dict[int, int]) -> float:
 
 
 def _squared(rows: Tensor, points: Tensor) -> Tensor:
-    """Squared distances in float64, where the cancellation of the product form does not matter."""
+    """Compute squared distances in float64.
+
+    There the cancellation of the product form does not matter.
+    """
     center = points.double().mean(dim=0)
     a, b = rows.double() - center, points.double() - center
     squared = a.square().sum(dim=1, keepdim=True) + b.square().sum(dim=1) - 2 * a @ b.T
@@ -116,7 +125,10 @@ def _random(points: Tensor, quota: int, *, generator: torch.Generator, radius: f
 
 
 def _radius(points: Tensor, quota: int, *, generator: torch.Generator, radius: float) -> Tensor:
-    """Greedy coverage. Gains are kept exact by subtracting what each pick newly covers: every column once."""
+    """Pick greedily by coverage.
+
+    Gains are kept exact by subtracting what each pick newly covers: every column once.
+    """
     n = len(points)
     near = torch.cat([_squared(part, points) < radius**2 for part in torch.split(points, _TILE)])
     near.fill_diagonal_(True)
@@ -143,7 +155,10 @@ def _radius(points: Tensor, quota: int, *, generator: torch.Generator, radius: f
 
 
 def _kcenter(points: Tensor, quota: int, *, generator: torch.Generator, radius: float) -> Tensor:  # noqa: ARG001
-    """Farthest first, from the point nearest to the class mean. Copies of a pick are taken last."""
+    """Pick farthest first, from the point nearest to the class mean.
+
+    Copies of a pick are taken last.
+    """
     best = int((points - points.mean(dim=0)).square().sum(dim=1).argmin())
     reach = torch.full((len(points),), torch.inf, device=points.device)
     picked: list[int] = []

@@ -1,4 +1,4 @@
-"""A bank that lives: add labels, remove rows, raise the class count, merge shards; each equal to a rebuild.
+"""Updates of a bank, each equal to fitting it again.
 
 The ratio of a point depends on all others, so statistics are taken again from the points that the bank holds;
 the network is not. That needs every fitted row in the bank: a thinned bank refuses, because the rows it left
@@ -27,7 +27,9 @@ __all__ = ["add_labeled", "merge_banks", "raise_classes", "remove_rows"]
 
 
 def add_labeled(bank: FeatureBank, features: Features, labels: Int[Tensor, " n"]) -> FeatureBank:
-    """The bank with `features` as further fitted rows: `source` goes on where the bank's rows ended.
+    """Add labeled rows to a bank.
+
+    Their `source` goes on where the bank's rows ended.
 
     Equal to fitting all rows together, but for layers that the old rows alone had pruned. The threshold is
     dropped, because the scores move.
@@ -47,7 +49,12 @@ def add_labeled(bank: FeatureBank, features: Features, labels: Int[Tensor, " n"]
 
 
 def remove_rows(bank: FeatureBank, rows: Int[Tensor, " r"]) -> FeatureBank:
-    """The bank without the fitted rows `rows` (values of `source`); raises `InputError` for a row it lacks."""
+    """Remove fitted rows, given by their `source`.
+
+    Raises:
+        InputError: for a row that the bank lacks.
+        EmptyInput: where no point would be left.
+    """
     _check_whole(bank)
     rows = rows.to(bank.source.device, torch.int64)
     strange = rows[~torch.isin(rows, bank.source)]
@@ -60,14 +67,19 @@ def remove_rows(bank: FeatureBank, rows: Int[Tensor, " r"]) -> FeatureBank:
 
 
 def raise_classes(bank: FeatureBank, num_classes: int) -> FeatureBank:
-    """The bank for a taxonomy that has grown; points of the new classes come with `add_labeled`."""
+    """Widen a bank to a taxonomy that has grown.
+
+    Points of the new classes come with `add_labeled`.
+    """
     if num_classes < bank.num_classes:
         raise LabelError(f"the bank knows {bank.num_classes} classes already, got {num_classes}")
     return replace(bank, num_classes=num_classes)
 
 
 def merge_banks(banks: Sequence[FeatureBank]) -> FeatureBank:
-    """One bank of the banks of shards, equal to the bank of all rows; rows are numbered shard after shard.
+    """Merge the banks of shards into the bank of all rows.
+
+    Rows are numbered shard after shard.
 
     The shards must be whole and agree on everything that a fit was told: slopes, layers, variant, classes.
     """

@@ -23,7 +23,7 @@ from threadpoolctl import threadpool_limits
 
 import sisom
 from sisom import SELECTORS, Candidates, Features, Labeled
-from sisom.detectors import KnnDetector
+from sisom.detectors.neighbors import KnnDetector
 from sisom.nearest.distances import neighbors
 from sisom.nearest.points import SortedPoints
 

@@ -24,7 +24,8 @@ from sisom import (
     search_options,
 )
 from sisom import score as bank_score
-from sisom.detectors import KnnDetector, OdinDetector
+from sisom.detectors.neighbors import KnnDetector
+from sisom.detectors.odin import OdinDetector
 
 HEAD = open_world.head()
 W, B = HEAD.weight.double().numpy(), HEAD.bias.double().numpy()

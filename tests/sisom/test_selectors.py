@@ -10,9 +10,11 @@ import torch
 from scipy.stats import chisquare
 
 from sisom import SELECTORS, Candidates, Features, Head, Labeled, build_selector, errors, fit_bank, greedy
-from sisom.selectors import BadgeBlock, Gradients, KCenterBlock, ensemble_votes, pick_greedily
-from sisom.selectors.blocks import Race
+from sisom.selectors.badge import BadgeBlock, Gradients
+from sisom.selectors.blocks import Race, pick_greedily
 from sisom.selectors.clusters import kmeans
+from sisom.selectors.committee import ensemble_votes
+from sisom.selectors.coreset import KCenterBlock
 
 NOTHING = Labeled(None, torch.empty(0, dtype=torch.int64), 4)
 

@@ -18,7 +18,7 @@ from pipeline.studies.active.open_set import (
 from pipeline.studies.active.stage import Rows, Stage, _trained, round_seed
 from pipeline.studies.lab.cells import Bench, Cell
 from pipeline.studies.lab.networks import embed, load, predict
-from sisom.selectors import dropout_votes, ensemble_votes
+from sisom.selectors.committee import dropout_votes, ensemble_votes
 from sisom.types import Candidates, Labeled
 
 
