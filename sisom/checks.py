@@ -13,7 +13,7 @@ _TILE = 4096  # isfinite makes copies, and a pool is large
 
 
 def check_features(features: Features) -> None:
-    """Raise `NonFinite` for rows with a NaN or an infinity; the error names them."""
+    """Raise `NonFinite`, naming the rows with a NaN or an infinity."""
     if all(_all_finite(part) for part in (features.saliency, features.penultimate, features.logits)):
         return
     bad = torch.zeros(len(features), dtype=torch.bool, device=features.saliency.device)

@@ -23,7 +23,9 @@ def score(
     exclude: Int[Tensor, " n"] | None = None,
     budget_bytes: int = BUDGET_BYTES,
 ) -> Scores:
-    """SISOM, SISOMe and their parts for n images; every number finite, higher is stranger.
+    """Score images: SISOM, SISOMe and their parts; higher is stranger.
+
+    Every number is finite.
 
     Distances are taken for the predicted class. `exclude` names, for each row, the fitted row that it is (-1
     for none), so that a labeled image can be scored without seeing itself. Runs on the bank's device and
@@ -68,7 +70,10 @@ def score(
 
 
 def fuse(bank: FeatureBank, energy: Float[Tensor, " n"], ratio: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
-    """SISOMe: the energy where the space is badly separated (r_avg near one), the ratio where it is well separated."""
+    """Fuse energy and ratio to SISOMe.
+
+    The energy counts where the space is badly separated (`r_avg` near one), the ratio where it is well separated.
+    """
     on_energy, on_ratio = min(bank.r_avg, 1.0), max(1.0 - bank.r_avg, 0.0)
     e, r = energy.double(), ratio.double()
     if bank.fusion == "zscore":

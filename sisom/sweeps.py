@@ -1,4 +1,4 @@
-"""Options that were published as sweeps, and the choice among them on a validation split."""
+"""Published sweeps of options, and the choice among them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import product
@@ -32,7 +32,9 @@ SWEEPS: dict[str, Sweep] = {
 def choose_options(
     sweep: Mapping[str, Sequence[Value]], judge: Callable[[dict[str, Value]], float]
 ) -> tuple[dict[str, Value], float]:
-    """Choose the combination of swept values that `judge` puts highest, equal ones to the first.
+    """Choose the combination of swept values that `judge` puts highest.
+
+    Equal ones go to the first.
 
     Returns:
         The values by option, and what `judge` made of them.

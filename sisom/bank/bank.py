@@ -120,7 +120,7 @@ class FeatureBank:
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """Names of the layers that scoring needs; `extract` may leave out all others."""
+        """Layers that scoring needs; `extract` may leave out all others."""
         return tuple(name for name, _ in self.layer_dims)
 
     def to(self, device: str | torch.device) -> FeatureBank:

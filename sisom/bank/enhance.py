@@ -1,6 +1,6 @@
-"""Enhanced features (section 3.3), shifted to zero: `tanh(slope * saliency / 2) / 2`.
+"""Enhanced features (section 3.3), shifted to zero.
 
-That is `sigmoid(t) - 1/2`.
+`tanh(t / 2) / 2` is `sigmoid(t) - 1/2`, with `t = slope * saliency`.
 
 A constant shift changes no distance, and small features keep their relative precision, which a float32
 sigmoid near one half has lost (section 10.2 of the method's analysis: 0.15 against 1e-4 relative error of
@@ -76,6 +76,6 @@ def enhance(
             raise LayerError(
                 f"the features lack layer {name!r}; the nearest they have is {near!r}", name, near
             )
-        # The product cannot overflow into NaN: tanh saturates, and an infinite product still gives one half.
+        # The product cannot overflow into NaN: tanh saturates, and an infinite product still becomes one half.
         parts.append(torch.tanh(saliency[:, columns[name]].detach() * (0.5 * slope)).mul_(0.5))
     return torch.cat(parts, dim=1) if parts else saliency[:, :0]

@@ -131,8 +131,8 @@ def average_ratio(
 ) -> float:
     """Average the leave-one-out ratio over labeled rows; lower is better.
 
-    The objective of section 8. All rows are points, whatever subset `spec` asks for. Rows that are alone in their class have no inner distance
-    and are left out.
+    The objective of section 8. All rows are points, whatever subset `spec` asks for. Rows that are alone in their
+    class have no inner distance and are left out.
 
     Args:
         features: of the labeled rows.
@@ -224,7 +224,10 @@ def _pruned(fit: _Fit, slopes: tuple[tuple[str, float], ...]) -> tuple[_Fitted, 
 
 
 def statistics_of(measured: Ratios, given: float | None) -> tuple[float, float]:
-    """Compute `r_avg` and its deviation over the valid ratios; `given` replaces the mean."""
+    """Compute `r_avg` and its deviation over the valid ratios.
+
+    `given` replaces the mean.
+    """
     values = measured.ratio[measured.valid]
     if len(values) == 0:
         if given is None:

@@ -1,10 +1,8 @@
 """Published slopes by name (section 3.4), for the layers of residual nets.
 
-All are meant for mean pooling.
-
-The `nac-` presets were published for sum pooling. Sums over H*W positions are H*W times the means, for the
-activation and for the gradient, so a mean-pooled slope is the summed one times (H*W)^2: exact, and huge. With
-mean pooling and the plain presets the early layers contribute next to nothing, see `FeatureBank.pruned`.
+All are meant for mean pooling. The `nac-` presets were published for sum pooling. Sums over H*W positions are H*W times
+the means, for the activation and for the gradient, so a mean-pooled slope is the summed one times (H*W)^2: exact, and
+huge. With mean pooling and the plain presets the early layers contribute next to nothing, see `FeatureBank.pruned`.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Ratios r = inner / outer (sections 6.1 and 6.2), defined in every case."""
+"""Ratios of inner to outer distance (section 6), defined in every case."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def _mean(distance: Tensor, used: Tensor) -> Tensor:
 
 
 def _positions(exclude: Tensor, source: Tensor) -> Tensor:
-    """Find the bank positions of fitted rows; -1 for a row that is -1 or missing."""
+    """Find the bank positions of fitted rows, -1 for a missing row."""
     order = source.argsort()
     ranked = source[order]
     place = torch.searchsorted(ranked, exclude.contiguous()).clamp(max=len(source) - 1)

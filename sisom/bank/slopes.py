@@ -37,10 +37,12 @@ _MOST_EXACT = 8
 class SlopeSweep:
     """The result of a sweep.
 
-    slopes    the winning combination
-    r_avg     its leave-one-out ratio
-    table     the sweep's ratio of every usable combination, in the order of `layers`
-    refused   why the other combinations are not usable
+    Args:
+        slopes: the winning combination, by layer.
+        r_avg: its leave-one-out ratio.
+        layers: their names, in the order of the combinations.
+        table: the sweep's ratio of every usable combination.
+        refused: why the other combinations are not usable.
     """
 
     slopes: dict[str, float]
@@ -121,7 +123,7 @@ def sweep_slopes(
 def reduced_slopes(
     features: Features, level: float, log_ratios: Mapping[str, float] | None = None
 ) -> dict[str, float]:
-    """Compute slopes from a common level and log-ratios of the layers (section 8).
+    """Compute slopes from a common level and log-ratios (section 8).
 
     Both are natural logarithms.
 
@@ -143,7 +145,7 @@ def reduced_slopes(
 
 @dataclass(frozen=True, eq=False)
 class _Layer:
-    """Enhanced, centered features of a layer for one candidate slope, in class order."""
+    """Enhanced, centered features of a layer for a candidate slope, class-sorted."""
 
     slope: float
     points: Tensor
@@ -262,7 +264,7 @@ def _minima(values: Tensor, choose: Tensor, outer: Tensor, *, rows: slice, stop:
 
 
 def _ratio(inner: Tensor, outer: Tensor) -> Tensor:
-    """Divide smallest sums; the ratio of a row that has none is not finite."""
+    """Divide smallest sums; not finite for a row without one."""
     alone = inner > _FAR / 2
     # Rounding may leave a tiny negative; both zero counts as one, zero outside alone as no value.
     inner, outer = inner.double().clamp(min=0), outer.double().clamp(min=0)

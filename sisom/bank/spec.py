@@ -20,7 +20,7 @@ Fusion = Literal["zscore", "raw"]
 
 @dataclass(frozen=True)
 class BankSpec:
-    """Choices that make a bank of labeled features; the defaults are the paper's.
+    """Choices that make a bank; the defaults are the paper's.
 
     Args:
         subset: a share in (0, 1] or a count of the labeled rows that become bank points.

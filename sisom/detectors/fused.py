@@ -1,7 +1,6 @@
-"""SISOMe with a second partner: the ratio, the energy, and the distance to a neighbor.
+"""SISOMe with a second partner: energy and distance to a neighbor.
 
-What distances in the enhanced space miss of far images, plain nearest neighbors see, and of near ones the energy;
-docs/results.md has the ablation that this comes from.
+Nearest neighbors catch far images that SISOM misses; the energy catches near ones. docs/results.md has the ablation.
 """
 
 from __future__ import annotations
@@ -31,7 +30,10 @@ __all__ = ["FarNeighbor", "FusedState", "SisomFusedDetector", "energy_zscore", "
 
 @dataclass(frozen=True, eq=False)
 class FarNeighbor:
-    """The distance to the `k`-th nearest row of a bank, against what labeled rows have, each without itself."""
+    """Distance to the k-th nearest row of a bank, standardised.
+
+    Mean and deviation are those of labeled rows, each without itself.
+    """
 
     points: SortedPoints
     k: int
@@ -42,7 +44,7 @@ class FarNeighbor:
     def of(
         cls, features: Features, labels: Int[Tensor, " n"], *, source: Int[Tensor, " m"], k: int
     ) -> FarNeighbor:
-        """From labeled rows, of which those at `source` make the bank."""
+        """Fit to labeled rows, of which those at `source` make the bank."""
         points = KnnDetector(k).fit(features.select(source), labels[source])
         place = torch.full((len(features),), -1, dtype=torch.int64, device=source.device)
         place[source] = torch.arange(len(source), device=source.device)
@@ -55,24 +57,27 @@ class FarNeighbor:
         return cls(points, k, float(distance.mean()), float(distance.std()) or 1.0)
 
     def zscore(self, features: Features) -> Float[Tensor, " n"]:
-        """In standard deviations from the mean, float64."""
+        """Measure the distance in standard deviations from the mean; float64."""
         return (KnnDetector(self.k).score(self.points, features).double() - self.mean) / self.std
 
 
 def fuse(bank: FeatureBank, scores: Scores, partner: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
-    """SISOMe's fusion with any partner given in standard deviations: `min(ra,1) partner + max(1-ra,0) z(ratio)`."""
+    """Fuse the ratio with any partner that is given in standard deviations.
+
+    That is `min(r_avg, 1) * partner + max(1 - r_avg, 0) * z(ratio)`, as in SISOMe.
+    """
     ratio = (scores.ratio.double() - bank.r_avg) / bank.r_std
     return strangeness(min(bank.r_avg, 1.0) * partner + max(1.0 - bank.r_avg, 0.0) * ratio)
 
 
 def energy_zscore(bank: FeatureBank, scores: Scores) -> Float[Tensor, " n"]:
-    """The energy in standard deviations from that of the labeled rows, float64."""
+    """Standardise the energy by that of the labeled rows; float64."""
     return (scores.energy.double() - bank.energy_mean) / bank.energy_std
 
 
 @dataclass(frozen=True, eq=False)
 class FusedState:
-    """A bank, and the second partner."""
+    """Bank and second partner."""
 
     bank: FeatureBank
     near: FarNeighbor
@@ -80,10 +85,10 @@ class FusedState:
 
 @dataclass(frozen=True)
 class SisomFusedDetector(BankSpec):
-    """The ratio fused with the mean of two partners: the energy and the distance to the `k`-th nearest neighbor.
+    """SISOM's ratio, fused with the mean of energy and neighbor distance.
 
     Distances to other classes start at the nearest point of the predicted class (`outer="anchor"`): a fourth of the
-    work, and no worse. The other options are those of `fit_bank`.
+    work, and no worse. The other options are those of `BankSpec`, but that fusion is always by z-scores.
     """
 
     outer: Outer = "anchor"
@@ -99,12 +104,12 @@ class SisomFusedDetector(BankSpec):
             raise InputError('sisom-fused adds up standardised values: fusion must be "zscore"')
 
     def fit(self, features: Features, labels: Int[Tensor, " n"]) -> FusedState:
-        """See `Detector`."""
+        """Fit the bank and the neighbor; see `Detector`."""
         bank = fit_bank(features, labels, slopes=self.slopes, spec=self)
         return FusedState(bank, FarNeighbor.of(features, labels, source=bank.source, k=self.k))
 
     def score(self, state: FusedState, features: Features) -> Float[Tensor, " n"]:
-        """One score a row; see `Detector`."""
+        """Score each row; see `Detector`."""
         scores = score(state.bank, features)
         partner = (state.near.zscore(features) + energy_zscore(state.bank, scores)) / 2
         return fuse(state.bank, scores, partner)

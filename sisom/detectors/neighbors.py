@@ -19,7 +19,9 @@ __all__ = ["KnnDetector"]
 
 @dataclass(frozen=True)
 class KnnDetector:
-    """The distance to the k-th nearest fitted row, among penultimate features of length one; exact.
+    """Exact distance to the k-th nearest fitted row.
+
+    Rows are penultimate features at length one.
 
     With fewer fitted rows than `k` it is the farthest of them.
     """
@@ -33,13 +35,13 @@ class KnnDetector:
             raise InputError(f"k starts at 1, got {self.k}")
 
     def fit(self, features: Features, labels: Int[Tensor, " n"]) -> SortedPoints:
-        """The fitted rows, all as of one class."""
+        """Lay out the fitted rows, all as of one class."""
         check_fit(features, labels)
         points = rowwise(unit, features.penultimate).float()
         return SortedPoints.of_one_class(points)
 
     def score(self, state: SortedPoints, features: Features) -> Float[Tensor, " n"]:
-        """One score a row; see `Detector`."""
+        """Score each row; see `Detector`."""
         check_features(features)
         check_width(features, state.points.shape[1])
         queries = rowwise(unit, features.penultimate.to(state.points.device)).float()

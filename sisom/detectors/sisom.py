@@ -29,17 +29,17 @@ class _BankDetector(BankSpec):
 
 @dataclass(frozen=True)
 class SisomDetector(_BankDetector):
-    """The ratio of inner to outer distance."""
+    """SISOM: the ratio of inner to outer distance."""
 
     def score(self, state: FeatureBank, features: Features) -> Float[Tensor, " n"]:
-        """One score a row; see `Detector`."""
+        """Score each row; see `Detector`."""
         return score(state, features).sisom
 
 
 @dataclass(frozen=True)
 class SisomeDetector(_BankDetector):
-    """The ratio fused with the energy."""
+    """SISOMe: the ratio fused with the energy."""
 
     def score(self, state: FeatureBank, features: Features) -> Float[Tensor, " n"]:
-        """One score a row; see `Detector`."""
+        """Score each row; see `Detector`."""
         return score(state, features).sisome

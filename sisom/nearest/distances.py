@@ -1,4 +1,4 @@
-"""Inner and outer distances (section 6.1): the nearest points of each side, exact.
+"""Exact inner and outer distances (section 6.1).
 
 A query's inner neighbors are of its own class, its outer ones of all other classes.
 
@@ -39,7 +39,9 @@ class Neighbors:
 def neighbors(
     queries: Queries, points: SortedPoints, *, inner: int, outer: int, budget_bytes: int = BUDGET_BYTES
 ) -> Neighbors:
-    """Find the nearest points of each query's class and of the other classes; exact.
+    """Find the nearest points of each query's class and of the others.
+
+    Exact, whatever the size of a batch.
 
     Args:
         queries: n points with their classes.
@@ -60,7 +62,10 @@ class _Search:
     budget_bytes: int
 
     def by_class(self, queries: Queries) -> Neighbors:
-        """Search each class's own block: without an outer side, K times less work for K classes."""
+        """Search each class's own block, where there is no outer side.
+
+        That is K times less work for K classes.
+        """
         n, device = len(queries), queries.points.device
         distance = queries.points.new_full((n, self.inner), torch.inf)
         index = torch.full((n, self.inner), -1, dtype=torch.int64, device=device)

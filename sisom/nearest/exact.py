@@ -1,4 +1,4 @@
-"""Exact distances of a shortlist, and the proof that no other point is nearer.
+"""Exact distances of a shortlist, with proof that no other is nearer.
 
 A matrix product finds a shortlist quickly but not exactly. Each distance is then the norm of the float32 difference,
 computed pair by pair, and a bound on the product's rounding proves that no other point can be nearer; where the proof
@@ -18,14 +18,28 @@ _TF32_UNIT = 2.0**-10
 _PAIRS = {"cpu": 512, "cuda": 4096}  # differences at a time: on a CPU they stay in the cache
 
 
-def measured(tile: Tile, shortlist: Shortlist, need: int, *, same: bool) -> tuple[Tensor, Tensor]:
-    """Measure the shortlist of one side; return the `need` nearest points, proved."""
-    queries, points = tile.queries.points, tile.points.points
+def measured(
+    tile: Tile, shortlist: Shortlist, need: int, *, same: bool, rows: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Measure a shortlist; return the `need` nearest points of its side, proved.
+
+    Args:
+        tile: the queries and the points.
+        shortlist: of one side.
+        need: the number of neighbors.
+        same: whether that side is the query's class.
+        rows: the queries of the tile that the shortlist is of; all when left out.
+
+    Returns:
+        Distances and positions, both (n, need).
+    """
+    asked = torch.arange(len(tile.queries), device=shortlist.index.device) if rows is None else rows
+    queries, points = tile.queries.points[asked], tile.points.points
     if need == 0:
         return queries.new_empty((len(queries), 0)), shortlist.index[:, :0]
-    rows = torch.arange(len(queries), device=queries.device).repeat_interleave(shortlist.index.shape[1])
-    columns = shortlist.index.flatten().clamp(min=0)
-    squared = squared_distances(queries, points, rows=rows, columns=columns).view(shortlist.index.shape)
+    row = torch.arange(len(queries), device=queries.device).repeat_interleave(shortlist.index.shape[1])
+    column = shortlist.index.flatten().clamp(min=0)
+    squared = squared_distances(queries, points, rows=row, columns=column).view(shortlist.index.shape)
     squared, index = _order(squared.masked_fill_(shortlist.index < 0, torch.inf), shortlist.index, need)
 
     # No other point's squared distance is below its value, less the rounding of that value, plus |q|^2.
@@ -39,16 +53,16 @@ def measured(tile: Tile, shortlist: Shortlist, need: int, *, same: bool) -> tupl
     for part in row_tiles(len(doubtful), max(1, len(tile.buffer))):
         again = doubtful[part]
         limit = (furthest - length + error)[again]
-        pairs = tile.below(again, limit, same=same)
+        pairs = tile.below(asked[again], limit, same=same)
         values = squared_distances(queries, points, rows=again[pairs[0]], columns=pairs[1])
         squared[again], index[again] = _first(pairs, values, rows=len(again), need=need)
     return squared.sqrt(), index
 
 
 def rounding(length: Tensor, longest: float, queries: Tensor) -> Tensor:
-    """Bound how far a value of the product can be from the truth.
+    """Bound the rounding of the product's values.
 
-    For any order of summation (Higham, Accuracy and Stability of Numerical Algorithms, section 3.1).
+    Holds for any order of summation (Higham, Accuracy and Stability of Numerical Algorithms, section 3.1).
 
     Args:
         length: squared Euclidean norms of the queries.
@@ -62,7 +76,10 @@ def rounding(length: Tensor, longest: float, queries: Tensor) -> Tensor:
 
 
 def squared_distances(queries: Tensor, points: Tensor, *, rows: Tensor, columns: Tensor) -> Tensor:
-    """Square the norm of each pair's difference; no sum ever sees another pair."""
+    """Compute squared distances pair by pair.
+
+    No sum ever sees another pair.
+    """
     parts, size = [], _PAIRS.get(queries.device.type, 4096)
     for part in row_tiles(len(rows), size):
         row, column = rows[part], columns[part]
@@ -74,7 +91,10 @@ def squared_distances(queries: Tensor, points: Tensor, *, rows: Tensor, columns:
 
 
 def _order(squared: Tensor, index: Tensor, need: int) -> tuple[Tensor, Tensor]:
-    """Sort out the `need` smallest, ties to the lower position; pad with infinity and -1."""
+    """Sort the `need` smallest of each row, ties to the lower position.
+
+    Pads with infinity and -1.
+    """
     by_index = index.argsort(dim=1, stable=True)
     squared, index = squared.gather(1, by_index), index.gather(1, by_index)
     squared, by_value = squared.sort(dim=1, stable=True)
@@ -86,7 +106,9 @@ def _order(squared: Tensor, index: Tensor, need: int) -> tuple[Tensor, Tensor]:
 
 
 def _first(pairs: tuple[Tensor, Tensor], squared: Tensor, *, rows: int, need: int) -> tuple[Tensor, Tensor]:
-    """Sort out the `need` smallest pairs of each row, ties to the lower position.
+    """Sort the `need` smallest pairs of each row.
+
+    Ties go to the lower position.
 
     `pairs` are (row, column) in any order, `squared` their squared distances.
     """

@@ -11,11 +11,13 @@ from torch import Tensor
 from sisom.nearest.exact import UNIT, measured, rounding, squared_distances
 from sisom.nearest.points import SortedPoints
 from sisom.nearest.queries import Queries
-from sisom.nearest.tiles import BUDGET_BYTES, Tile, tiles
+from sisom.nearest.tiles import BUDGET_BYTES, Shortlist, Tile, tiles
 
 __all__ = ["kth_distance"]
 
-_MORE = 5  # points beyond the k-th, so that the proof of exactness rarely fails
+# Points beyond the k-th, so that the proof of exactness rarely fails: as the bound does, they grow with the columns.
+_MORE = 4
+_COLUMNS = 64
 
 
 def kth_distance(queries: Queries, points: SortedPoints, k: int) -> Float[Tensor, " n"]:
@@ -29,8 +31,8 @@ def kth_distance(queries: Queries, points: SortedPoints, k: int) -> Float[Tensor
 
 
 def _kth(tile: Tile, k: int) -> Tensor:
-    near, _ = tile.shortlists(k + _MORE, 0)
     queries = tile.queries.points
+    near, _ = tile.shortlists(k + _MORE + queries.shape[1] // _COLUMNS, 0)
     distance = queries.new_full((len(queries),), torch.inf)
     if near.values.shape[1] < k:
         return distance
@@ -57,6 +59,6 @@ def _kth(tile: Tile, k: int) -> Tensor:
     distance = torch.where(proved, kth.sqrt(), distance)
     rest = (exists & ~proved).nonzero().flatten()
     if len(rest):
-        part = Tile(tile.queries.at(rest), tile.points, tile.buffer)
-        distance[rest] = measured(part, part.shortlists(k, 0)[0], k, same=True)[0][:, -1]
+        listed = Shortlist(near.values[rest], near.index[rest], near.floor[rest])
+        distance[rest] = measured(tile, listed, k, same=True, rows=rest)[0][:, -1]
     return distance

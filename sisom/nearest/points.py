@@ -1,4 +1,4 @@
-"""Points laid out for the search: sorted by class, with what every search needs computed once."""
+"""Points laid out for the search, sorted by class."""
 
 from __future__ import annotations
 
@@ -42,14 +42,17 @@ class SortedPoints:
 
     @classmethod
     def of_one_class(cls, points: Float[Tensor, "m d"]) -> SortedPoints:
-        """Lay out points among which classes do not matter: all are of class 0."""
+        """Lay out points whose classes do not matter.
+
+        All are of class 0.
+        """
         return cls.of(points, torch.zeros(len(points), dtype=torch.int64, device=points.device))
 
     def __len__(self) -> int:
         return len(self.points)
 
     def span(self, classes: Int[Tensor, " n"]) -> tuple[Int[Tensor, " n"], Int[Tensor, " n"]]:
-        """Find the first position of each class and the position after its last.
+        """Find the first position of each class and the one after it.
 
         Both are equal for a class without points.
         """

@@ -1,4 +1,4 @@
-"""Queries of a search: points, the class of each, and the position that each may not see."""
+"""Queries of a search."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ _SPARE = 3  # points beyond the needed ones, so that the proof of exactness rare
 
 @dataclass(frozen=True, eq=False)
 class Shortlist:
-    """Few points of one side for each of n queries, among which the nearest are.
+    """Few points of one side that hold each query's nearest.
 
     Args:
         values: (n, r), ascending; infinity for none.
@@ -45,7 +45,9 @@ class Shortlist:
 
 
 class Tile:
-    """One tile of queries against all points, which are walked in pieces that fit the buffer.
+    """A tile of queries against all points.
+
+    The points are walked in pieces that fit the buffer.
 
     A point's value is its squared distance less the squared length of the query, but for rounding.
 
@@ -60,7 +62,12 @@ class Tile:
         self._only: _Groups | None = None
 
     def shortlists(self, inner: int, outer: int) -> tuple[Shortlist, Shortlist]:
-        """List the `inner` nearest points of each query's class and the `outer` nearest others."""
+        """List the nearest points, inside and outside.
+
+        Args:
+            inner: how many points of the query's class are asked for.
+            outer: how many points of other classes.
+        """
         inside, outside = [], []
         for groups in self._pieces():
             inside.append(groups.inside(inner))
@@ -68,7 +75,10 @@ class Tile:
         return _merge(inside, inner), _merge(outside, outer)
 
     def below(self, rows: Tensor, limit: Tensor, *, same: bool) -> tuple[Tensor, Tensor]:
-        """Find all pairs (place in `rows`, position) of one side with a value within the row's limit."""
+        """Find pairs of one side with a value within the row's limit.
+
+        Returns places in `rows`, and positions.
+        """
         # Rounded up, so that comparing in float32 leaves nobody out.
         limit = limit.float() + limit.float().abs() * 2.0**-22
         if self._only is not None:
@@ -115,7 +125,10 @@ class Tile:
 
 
 def tiles(queries: Queries, points: SortedPoints, budget_bytes: int) -> Iterator[Tile]:
-    """Cut queries into tiles, each with the scratch memory that the budget allows; one buffer serves all."""
+    """Cut queries into tiles whose scratch memory the budget allows.
+
+    One buffer serves all tiles.
+    """
     columns = _whole_groups(max(1, len(points)))
     rows = max(_LEAST_ROWS, budget_bytes // (4 * columns))
     rows = min(_MOST_ROWS, rows, max(1, len(queries)))
@@ -125,7 +138,7 @@ def tiles(queries: Queries, points: SortedPoints, budget_bytes: int) -> Iterator
 
 
 class _Groups:
-    """The values of one tile and one piece of the points, in groups of columns."""
+    """Values of a tile and a piece of the points, in groups."""
 
     def __init__(
         self, values: Tensor, minima: Tensor, *, piece: SortedPoints, classes: Tensor, offset: int
@@ -140,7 +153,10 @@ class _Groups:
         self.one_class = bool(piece.labels[0] == piece.labels[-1])
 
     def inside(self, need: int) -> Shortlist:
-        """List points of the query's class: only the groups that the class touches can hold them."""
+        """List points of the query's class.
+
+        Only the groups that the class touches can hold them.
+        """
         if need == 0:
             return self._nothing()
         first = self.start // _GROUP
@@ -153,7 +169,10 @@ class _Groups:
         return self._open(minima, window, need, same=True)
 
     def outside(self, need: int) -> Shortlist:
-        """List points of other classes: all groups but those of the query's class alone."""
+        """List points of other classes.
+
+        Groups of the query's class alone are left out.
+        """
         if need == 0:
             return self._nothing()
         pure = torch.where(self.labels[:, 0] == self.labels[:, -1], self.labels[:, 0], -1)
@@ -161,7 +180,10 @@ class _Groups:
         return self._open(minima, None, need, same=False)
 
     def below(self, rows: Tensor, limit: Tensor, *, same: bool) -> tuple[Tensor, Tensor]:
-        """Find pairs (place in `rows`, position) of one side with a value of at most `limit`."""
+        """Find pairs of one side with a value of at most `limit`.
+
+        Returns places in `rows`, and positions.
+        """
         row, group = (self.minima[rows] <= limit[:, None]).nonzero(as_tuple=True)
         fits = self.values[rows[row], group] <= limit[row, None]
         fits &= (self.labels[group] == self.classes[rows[row], None]) == same
@@ -173,7 +195,10 @@ class _Groups:
         return Shortlist(empty, empty.long(), self.minima.new_full((len(self.minima),), torch.inf))
 
     def _open(self, minima: Tensor, window: Tensor | None, need: int, *, same: bool) -> Shortlist:
-        """Open the most promising groups; two may be borders of the class, opened in vain."""
+        """Open the most promising groups, and list their best columns.
+
+        Two groups may be borders of the class, opened in vain.
+        """
         minima, chosen, floor = _smallest(minima, need + 3)
         opened = chosen if window is None else window.gather(1, chosen)
         values = self.values.gather(1, opened[:, :, None].expand(*opened.shape, _GROUP))
@@ -187,9 +212,9 @@ class _Groups:
 
 
 def _smallest(values: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Find the `count` smallest of each row, their places, and the smallest of the others.
+    """Find the `count` smallest of each row and their places.
 
-    The last is infinity where there are no others.
+    Returns values, places, and the smallest of the other values: infinity where there are none.
     """
     take = min(count + 1, values.shape[1])
     best, place = values.topk(take, dim=1, largest=False)

@@ -17,19 +17,25 @@ __all__ = ["ClassBalancedSelector", "class_balanced"]
 
 @dataclass(frozen=True)
 class ClassBalancedSelector(PoolSelector):
-    """The ranking of another selector, each pick for the predicted class with the fewest labels and picks so far."""
+    """Ranking of another selector, levelled over the predicted classes.
+
+    Each pick is for the class with the fewest labels and picks so far.
+    """
 
     of: RowSelector = field(default_factory=SisomeSelector)
 
     @property
     def needs(self) -> frozenset[str]:
-        """Those of the ranking; the predicted classes come from the scores or the logits."""
+        """Requirements of the ranking, and the predicted classes.
+
+        They come from the scores or the logits.
+        """
         predicted = self.of.needs & {"scores", "features"} or {"scores"}
         return self.of.needs | predicted | {"labeled"}
 
     @property
     def committee(self) -> str | None:
-        """Who votes where the ranking asks a committee: "dropout" or "ensemble"."""
+        """Members of the committee that the ranking asks: "dropout" or "ensemble"."""
         return getattr(self.of, "committee", None)
 
     def _pick(self, pool: Candidates, labeled: Labeled, k: int, *, seed: int) -> Sequence[int]:
@@ -48,7 +54,9 @@ def class_balanced(
     k: int,
     labeled: Mapping[int, int] | None = None,
 ) -> Int[Tensor, " k"]:
-    """The `k` best rows under a levelling of classes: each pick goes to the class that has the fewest so far.
+    """Pick the `k` best rows under a levelling of classes.
+
+    Each pick goes to the class that has the fewest so far.
 
     `labeled` counts what each class has already; classes with equal counts take turns by their best row's
     priority, then by id. A class that runs out leaves its turns to the others.

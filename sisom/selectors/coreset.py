@@ -1,4 +1,4 @@
-"""CoreSet (Sener and Savarese 2018): the exact greedy solution of the k-center problem."""
+"""CoreSet (Sener and Savarese 2018): exact greedy k-center."""
 
 from __future__ import annotations
 
@@ -41,9 +41,10 @@ class Rows:
 
 
 class KCenterBlock(Block[Rows]):
-    """Rows of the pool and their distance to the nearest center: labeled rows at first, then picks too.
+    """Rows of the pool and their distance to the nearest center.
 
-    Without a labeled row the first pick is drawn at random, by the seed and the id.
+    Centers are the labeled rows at first, then picks too. Without a labeled row the first pick is drawn at random, by
+    the seed and the id.
     """
 
     def __init__(
@@ -67,11 +68,14 @@ class KCenterBlock(Block[Rows]):
 
 @dataclass(frozen=True)
 class CoreSetSelector(GreedySelector):
-    """Farthest first: each pick is the row whose penultimate features are farthest from all labeled and picked ones."""
+    """CoreSet: farthest first from all labeled and picked rows.
+
+    Distances are those of penultimate features.
+    """
 
     needs = frozenset({"features", "labeled"})
 
     def block(self, pool: Candidates, labeled: Labeled, *, seed: int) -> Block[Any]:
-        """See `GreedySelector`."""
+        """Make a block of rows; see `GreedySelector`."""
         known = features_of(labeled).penultimate if len(labeled) else None
         return KCenterBlock(pool.ids, features_of(pool).penultimate, known, seed=seed)

@@ -13,7 +13,9 @@ __all__ = ["InformationDensitySelector"]
 
 @dataclass(frozen=True)
 class InformationDensitySelector(PoolSelector):
-    """The entropy times the mean cosine to all rows of the pool, that to the power of `beta`; below zero is zero.
+    """Entropy times density: the mean cosine to all rows, to a power.
+
+    The power is `beta`; a negative mean counts as zero.
 
     The mean cosine is the cosine to the sum of all rows at length one, so that no pair is ever looked at.
     """

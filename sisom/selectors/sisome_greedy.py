@@ -1,4 +1,4 @@
-"""SISOMe with a bank that grows by each pick before the next."""
+"""SISOMe with a bank that grows by each pick."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ __all__ = ["SisomeGreedySelector", "greedy"]
 
 @dataclass(frozen=True)
 class SisomeGreedySelector(PoolSelector):
-    """Each pick joins the bank under its predicted class before the next; see `sisom.greedy`.
+    """SISOMe, each pick joining the bank before the next; see `sisom.greedy`.
 
     The bank is that of the whole labeled set, which must have two classes, and one of them two rows.
     """
@@ -44,7 +44,9 @@ class SisomeGreedySelector(PoolSelector):
 def greedy(
     bank: FeatureBank, features: Features, ids: Sequence[str], *, k: int, by: str = "sisome"
 ) -> tuple[Int[Tensor, " k"], Float[Tensor, " k"]]:
-    """Pick `k` rows one by one; each pick joins the bank under its predicted class before the next (10.5).
+    """Pick rows one by one, each joining the bank (section 10.5).
+
+    A pick joins under its predicted class before the next one is made.
 
     Returns the rows in pick order with the score that each had when it was picked, by "sisome" or "sisom",
     ties to the lower id. A pick changes another row's distances only if it is nearer than what is known, so

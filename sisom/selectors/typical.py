@@ -1,4 +1,4 @@
-"""TypiClust (Hacohen et al. 2022): the most typical row of each large cluster that has few labels."""
+"""TypiClust (Hacohen et al. 2022): typical rows of barely labeled clusters."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +21,9 @@ __all__ = ["TypiClustSelector", "unit_rows"]
 
 @dataclass(frozen=True)
 class TypiClustSelector(PoolSelector):
-    """Penultimate features at length one, of the pool and the labeled set, in `min(labels + k, most)` clusters.
+    """TypiClust: the most typical row of each cluster in turn.
+
+    Rows are penultimate features at length one, of the pool and the labeled set, in `min(labels + k, most)` clusters.
 
     Clusters take turns, those with the fewest labels first and then the largest; of each the row with the least mean
     distance to its `neighbors` nearest unlabeled rows of the cluster. Clusters of `small` rows or fewer wait until the
@@ -65,7 +67,10 @@ class TypiClustSelector(PoolSelector):
 
 
 def unit_rows(pool: Candidates, labeled: Labeled) -> Float[Tensor, "all p"]:
-    """Penultimate features at length one: the pool's, then the labeled ones in an order of their own values."""
+    """Scale penultimate features to length one: the pool's, then the labeled ones.
+
+    The labeled ones come in an order of their own values.
+    """
     rows = rowwise(unit, features_of(pool).penultimate).float().cpu()
     if not len(labeled):
         return rows

@@ -42,7 +42,7 @@ class FlatTile(Tile):
         distance, place = faiss.knn(
             rows.numpy(), self.points.points.numpy(), min(inner + 1, len(self.points))
         )
-        # faiss has rounded |q|^2; kth's error bound has to spare for it where all rows are of length one.
+        # faiss rounds |q|^2 as well, which ours does not: a proof of its own would be a little more doubtful.
         values = torch.from_numpy(distance) - rows.double().square().sum(dim=1, keepdim=True).float()
         listed = Shortlist(values[:, :-1], torch.from_numpy(place)[:, :-1], values[:, -1])
         return listed, listed
@@ -83,7 +83,7 @@ def bench_knn(points: int, queries: int, columns: int, k: int, rounds: int) -> N
             sisom.nearest.kth.tiles = own
 
     def flat_tiles(wanted: Queries, laid_out: SortedPoints, budget: int) -> list[Tile]:
-        return [FlatTile(wanted, laid_out, torch.empty(64, 4096))]
+        return [FlatTile(wanted, laid_out, torch.empty(len(wanted), 4096))]
 
     assert proved().equal(kth_distance(wanted, laid_out, k))
     ours, checked, alone = medians(
