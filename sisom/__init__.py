@@ -1,4 +1,4 @@
-"""SISOM: one score for "worth a label" and "not of this world" (arXiv 2405.11337).
+"""SISOM: one score for labeling and for out-of-distribution detection (arXiv 2405.11337).
 
     features = extract(model, images, layers=("layer1", "layer2", "layer3", "avgpool"))
     bank = fit_bank(features, labels, slopes={"layer1": 1e-3, "layer2": 1e-3, "layer3": 1e3, "avgpool": 1e2})
@@ -7,10 +7,11 @@
 Tensors in, tensors out: nothing here knows where it runs.
 """
 
-from sisom import errors, metrics, selectors
+from sisom import errors, metrics
 from sisom.bank.bank import FeatureBank, load_bank
 from sisom.bank.fit import average_ratio, fit_bank
 from sisom.bank.slopes import reduced_slopes, search_slopes, sweep_slopes
+from sisom.bank.spec import BankSpec
 from sisom.bank.updates import add_labeled, merge_banks, raise_classes, remove_rows
 from sisom.catalog import DETECTORS, ROW_SELECTORS, SELECTORS, build_detector, build_selector
 from sisom.errors import LayerError, SisomError, TooFewLabels
@@ -18,11 +19,11 @@ from sisom.network.features import extract
 from sisom.network.head import Head
 from sisom.network.layers import auto_layers, check_layers
 from sisom.network.models import MODELS, build_model, load_weights, save_weights
-from sisom.network.prepare import prepare_model
 from sisom.scoring import score
-from sisom.selectors.batches import class_balanced, greedy
-from sisom.sweeps import SWEEPS, search_options
-from sisom.types import Candidates, Features, Labeled, Query, Scores
+from sisom.selectors.class_balanced import class_balanced
+from sisom.selectors.sisome_greedy import greedy
+from sisom.sweeps import SWEEPS, choose_options, search_options
+from sisom.types import Candidates, Features, Labeled, Scores
 from sisom.verdicts import confidence, is_ood, p_values, threshold
 
 __all__ = [
@@ -31,13 +32,13 @@ __all__ = [
     "ROW_SELECTORS",
     "SELECTORS",
     "SWEEPS",
+    "BankSpec",
     "Candidates",
     "FeatureBank",
     "Features",
     "Head",
     "Labeled",
     "LayerError",
-    "Query",
     "Scores",
     "SisomError",
     "TooFewLabels",
@@ -48,6 +49,7 @@ __all__ = [
     "build_model",
     "build_selector",
     "check_layers",
+    "choose_options",
     "class_balanced",
     "confidence",
     "errors",
@@ -60,7 +62,6 @@ __all__ = [
     "merge_banks",
     "metrics",
     "p_values",
-    "prepare_model",
     "raise_classes",
     "reduced_slopes",
     "remove_rows",
@@ -68,7 +69,6 @@ __all__ = [
     "score",
     "search_options",
     "search_slopes",
-    "selectors",
     "sweep_slopes",
     "threshold",
 ]

@@ -1,4 +1,4 @@
-"""NumPy in, tensors out, without copying memory that another process owns."""
+"""NumPy arrays as tensors, without copying memory of another process."""
 
 import warnings
 
@@ -10,7 +10,7 @@ __all__ = ["as_tensor"]
 
 
 def as_tensor(array: np.ndarray) -> Tensor:
-    """A tensor over the same memory, also when the array is read-only.
+    """Return a tensor over the same memory, also of a read-only array.
 
     torch warns about read-only arrays because a write through the tensor would be undefined. Nothing in this
     package writes to what it is given, and a copy of a bank in every worker is what shared memory is there to

@@ -1,71 +1,103 @@
-"""The only table of names: what a configuration file may ask for."""
+"""Tables of detectors and selectors by the names that configs use."""
 
 from collections.abc import Callable, Mapping
 from inspect import signature
 from typing import Any, TypeVar
 
-from sisom import detectors, selectors
-from sisom.detectors import Detector
+from sisom.detectors.activations import AshDetector, ReActDetector, ScaleDetector
+from sisom.detectors.base import Detector
+from sisom.detectors.boundaries import FdbdDetector
+from sisom.detectors.coverage import NacDetector
+from sisom.detectors.fused import SisomFusedDetector
+from sisom.detectors.gaussians import MahalanobisDetector, RelativeMahalanobisDetector
+from sisom.detectors.logits import (
+    EnergyDetector,
+    GenDetector,
+    MaxLogitDetector,
+    MspDetector,
+    TempScaleDetector,
+)
+from sisom.detectors.neighbors import KnnDetector
+from sisom.detectors.odin import OdinDetector
+from sisom.detectors.patterns import SheDetector
+from sisom.detectors.sisom import SisomDetector, SisomeDetector
+from sisom.detectors.vim import VimDetector
+from sisom.detectors.weights import DiceDetector, GradNormDetector
 from sisom.errors import InputError, UnknownName, nearest_name
 from sisom.network.head import Head
-from sisom.selectors import RowSelector, Selector
+from sisom.selectors.badge import BadgeSelector
+from sisom.selectors.base import RowSelector, Selector
+from sisom.selectors.boundaries import BaseSelector
+from sisom.selectors.by_score import EnergySelector, SisomeSelector, SisomSelector
+from sisom.selectors.class_balanced import ClassBalancedSelector
+from sisom.selectors.committee import BaldSelector, KlSelector, VoteEntropySelector
+from sisom.selectors.coreset import CoreSetSelector
+from sisom.selectors.coverage import ProbCoverSelector
+from sisom.selectors.density import InformationDensitySelector
+from sisom.selectors.random import RandomSelector
+from sisom.selectors.sisome_greedy import SisomeGreedySelector
+from sisom.selectors.typical import TypiClustSelector
+from sisom.selectors.uncertainty import EntropySelector, LeastConfidenceSelector, MarginSelector
 
 __all__ = ["DETECTORS", "ROW_SELECTORS", "SELECTORS", "build_detector", "build_selector"]
 
 DETECTORS: dict[str, Callable[..., Detector[Any]]] = {
-    "msp": detectors.MspDetector,
-    "max-logit": detectors.MaxLogitDetector,
-    "energy": detectors.EnergyDetector,
-    "temp-scale": detectors.TempScaleDetector,
-    "odin": detectors.OdinDetector,
-    "gen": detectors.GenDetector,
-    "react": detectors.ReActDetector,
-    "dice": detectors.DiceDetector,
-    "ash-b": detectors.AshDetector,
-    "scale": detectors.ScaleDetector,
-    "she": detectors.SheDetector,
-    "grad-norm": detectors.GradNormDetector,
-    "knn": detectors.KnnDetector,
-    "mahalanobis": detectors.MahalanobisDetector,
-    "relative-mahalanobis": detectors.RelativeMahalanobisDetector,
-    "vim": detectors.VimDetector,
-    "fdbd": detectors.FdbdDetector,
-    "nac-ue": detectors.NacDetector,
-    "sisom": detectors.SisomDetector,
-    "sisome": detectors.SisomeDetector,
-    "sisom-fused": detectors.SisomFusedDetector,
+    "msp": MspDetector,
+    "max-logit": MaxLogitDetector,
+    "energy": EnergyDetector,
+    "temp-scale": TempScaleDetector,
+    "odin": OdinDetector,
+    "gen": GenDetector,
+    "react": ReActDetector,
+    "dice": DiceDetector,
+    "ash-b": AshDetector,
+    "scale": ScaleDetector,
+    "she": SheDetector,
+    "grad-norm": GradNormDetector,
+    "knn": KnnDetector,
+    "mahalanobis": MahalanobisDetector,
+    "relative-mahalanobis": RelativeMahalanobisDetector,
+    "vim": VimDetector,
+    "fdbd": FdbdDetector,
+    "nac-ue": NacDetector,
+    "sisom": SisomDetector,
+    "sisome": SisomeDetector,
+    "sisom-fused": SisomFusedDetector,
 }
 
 # Those that can be streamed: each row's priority is its own.
 ROW_SELECTORS: dict[str, Callable[..., RowSelector]] = {
-    "sisome": selectors.SisomeSelector,
-    "sisom": selectors.SisomSelector,
-    "energy": selectors.EnergySelector,
-    "random": selectors.RandomSelector,
-    "least-confidence": selectors.LeastConfidenceSelector,
-    "margin": selectors.MarginSelector,
-    "entropy": selectors.EntropySelector,
-    "bald": selectors.BaldSelector,
-    "qbc-vote": selectors.VoteEntropySelector,
-    "qbc-kl": selectors.KlSelector,
+    "sisome": SisomeSelector,
+    "sisom": SisomSelector,
+    "energy": EnergySelector,
+    "random": RandomSelector,
+    "least-confidence": LeastConfidenceSelector,
+    "margin": MarginSelector,
+    "entropy": EntropySelector,
+    "bald": BaldSelector,
+    "qbc-vote": VoteEntropySelector,
+    "qbc-kl": KlSelector,
 }
 
 SELECTORS: dict[str, Callable[..., Selector]] = {
     **ROW_SELECTORS,
-    "coreset": selectors.CoreSetSelector,
-    "badge": selectors.BadgeSelector,
-    "typiclust": selectors.TypiClustSelector,
-    "prob-cover": selectors.ProbCoverSelector,
-    "base": selectors.BaseSelector,
-    "information-density": selectors.InformationDensitySelector,
-    "class-balanced": selectors.ClassBalancedSelector,
-    "sisome-greedy": selectors.SisomeGreedySelector,
+    "coreset": CoreSetSelector,
+    "badge": BadgeSelector,
+    "typiclust": TypiClustSelector,
+    "prob-cover": ProbCoverSelector,
+    "base": BaseSelector,
+    "information-density": InformationDensitySelector,
+    "class-balanced": ClassBalancedSelector,
+    "sisome-greedy": SisomeGreedySelector,
 }
 
 # What a file may give where an option is annotated so.
 _FITTING: dict[str, tuple[type, ...]] = {
     "int": (int,),
     "float": (int, float),
+    "float | int": (int, float),
+    "float | None": (int, float, type(None)),
+    "str": (str,),
     "float | Sequence[float]": (int, float, list, tuple),
 }
 
@@ -73,16 +105,20 @@ Made = TypeVar("Made")
 
 
 def build_detector(name: str, *, head: Head | None = None, **options: object) -> Detector[Any]:
-    """The detector `name` with `options`; `head` is for those that need it, and the others never see it.
+    """Build the detector `name` with `options`.
+
+    `head` goes to the detectors that need it; the others never see it.
 
     Raises `UnknownName`, and `InputError` for an option that the detector does not have.
     """
     kind = _named(DETECTORS, name, "detector")
-    return kind(**_fitting(kind, f"detector {name!r}", options, head))
+    return kind(**_fitting(kind, f"detector {name!r}", options), **_head_of(kind, head))
 
 
 def build_selector(name: str, *, head: Head | None = None, **options: object) -> Selector:
-    """The selector `name` with `options`; `head` is for those that need it, and the others never see it.
+    """Build the selector `name` with `options`.
+
+    `head` goes to the selectors that need it; the others never see it.
 
     A ranking that another selector levels over the classes (`of`) is given by its name.
 
@@ -91,12 +127,15 @@ def build_selector(name: str, *, head: Head | None = None, **options: object) ->
     kind = _named(SELECTORS, name, "selector")
     if "of" in options and not isinstance(options["of"], RowSelector):
         options["of"] = _named(ROW_SELECTORS, str(options["of"]), "ranking")()
-    return kind(**_fitting(kind, f"selector {name!r}", options, head))
+    return kind(**_fitting(kind, f"selector {name!r}", options), **_head_of(kind, head))
 
 
-def _fitting(
-    kind: Callable[..., object], who: str, options: dict[str, object], head: Head | None
-) -> dict[str, Any]:
+def _head_of(kind: Callable[..., object], head: Head | None) -> dict[str, Any]:
+    return {"head": head} if "head" in signature(kind).parameters else {}
+
+
+def _fitting(kind: Callable[..., object], who: str, options: dict[str, object]) -> dict[str, Any]:
+    """Return the options, checked against the constructor's parameters; raise `InputError`."""
     parameters = signature(kind).parameters
     known = list(parameters)
     for option, value in options.items():
@@ -112,7 +151,7 @@ def _fitting(
         fitting = _FITTING.get(wanted, (object,))
         if not isinstance(value, fitting) or (wanted in _FITTING and isinstance(value, bool)):
             raise InputError(f"{who}: {option} must be of type {wanted}, got {value!r}")
-    return options | ({"head": head} if "head" in known else {})
+    return options
 
 
 def _named(table: Mapping[str, Made], name: str, what: str) -> Made:

@@ -1,4 +1,4 @@
-"""Refusals shared by every entry point: one wording, one place."""
+"""Checks of features and labels that every entry point shares."""
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ _TILE = 4096  # isfinite makes copies, and a pool is large
 
 
 def check_features(features: Features) -> None:
-    """Raise `NonFinite`, naming the rows, when a saliency, penultimate feature or logit is NaN or infinite."""
+    """Raise `NonFinite`, naming the rows with a NaN or an infinity."""
     if all(_all_finite(part) for part in (features.saliency, features.penultimate, features.logits)):
         return
     bad = torch.zeros(len(features), dtype=torch.bool, device=features.saliency.device)
@@ -26,12 +26,21 @@ def check_features(features: Features) -> None:
 
 
 def _all_finite(values: Tensor) -> bool:
-    """By the extremes, which NaN takes part in: nothing as large as the values is made to look at them."""
+    """Check finiteness by the extremes, which NaN takes part in.
+
+    That makes nothing as large as the values.
+    """
     return values.numel() == 0 or bool(torch.isfinite(torch.stack(torch.aminmax(values))).all())
 
 
 def check_labels(labels: Tensor, rows: int, num_classes: int) -> None:
-    """Raise `EmptyInput`, `ShapeMismatch` or `LabelError` unless `labels` are `rows` classes below `num_classes`."""
+    """Raise for labels that are not `rows` classes below `num_classes`.
+
+    Raises:
+        EmptyInput: without rows.
+        ShapeMismatch: for another number of labels.
+        LabelError: for a label that is no class.
+    """
     if rows == 0:
         raise EmptyInput("no labeled rows")
     if tuple(labels.shape) != (rows,):

@@ -71,7 +71,10 @@ class BudgetTooLarge(InputError):
 
 
 class TooFewLabels(SisomError, ValueError):
-    """No leave-one-out ratio exists: it needs two classes, one of them with two points."""
+    """No leave-one-out ratio exists.
+
+    The ratio needs two classes, and one of them with two points.
+    """
 
 
 class SlopeError(SisomError, ValueError):
@@ -87,7 +90,7 @@ class DegenerateSlopes(SlopeError):
 
 
 class LayerError(SisomError, ValueError):
-    """A layer that the model does not have, or that cannot be tapped."""
+    """A layer that the model lacks or that cannot be tapped."""
 
     def __init__(self, message: str, layer: str = "", nearest: str | None = None) -> None:
         super().__init__(message)
@@ -113,7 +116,7 @@ class WeightsError(SisomError, ValueError):
 
 
 def nearest_name(name: str, known: list[str]) -> str | None:
-    """The known name most like `name`, or none when there is nothing to offer."""
+    """Find the known name most like `name`; None when there is none."""
     if not known:
         return None
     close = get_close_matches(name, known, n=1, cutoff=0.0)

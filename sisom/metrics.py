@@ -1,4 +1,7 @@
-"""How good scores and predictions are. Unknown images are the positive class; higher scores are stranger."""
+"""Measures of scores and predictions.
+
+Unknown images are the positive class; higher scores are stranger.
+"""
 
 import torch
 from jaxtyping import Float, Int
@@ -10,7 +13,10 @@ __all__ = ["accuracy", "aupr", "auroc", "fpr_at_tpr", "per_class_accuracy"]
 
 
 def auroc(known: Float[Tensor, " n"], unknown: Float[Tensor, " u"]) -> float:
-    """Chance that a random unknown image scores above a random known one, ties counting half; in [0, 1]."""
+    """Compute the area under the ROC curve, in [0, 1].
+
+    That is the chance that a random unknown image scores above a random known one, ties counting half.
+    """
     from sklearn.metrics import roc_auc_score  # a second of imports that only evaluation should pay for
 
     truth, values = _joined(known, unknown)
@@ -18,7 +24,9 @@ def auroc(known: Float[Tensor, " n"], unknown: Float[Tensor, " u"]) -> float:
 
 
 def aupr(positive: Float[Tensor, " p"], negative: Float[Tensor, " n"]) -> float:
-    """Area under the curve of precision over recall, by trapezoids as OpenOOD takes it; in [0, 1].
+    """Compute the area under the precision-recall curve, in [0, 1].
+
+    By trapezoids, as OpenOOD takes it.
 
     Higher scores speak for the positive images: unknown ones with their scores (AUPR out), or known ones with scores
     of the other sign (AUPR in).
@@ -31,7 +39,10 @@ def aupr(positive: Float[Tensor, " p"], negative: Float[Tensor, " n"]) -> float:
 
 
 def fpr_at_tpr(known: Float[Tensor, " n"], unknown: Float[Tensor, " u"], tpr: float = 0.95) -> float:
-    """Smallest share of known images flagged at a threshold that catches at least `tpr` of the unknown; in [0, 1]."""
+    """Find the smallest share of known images flagged while `tpr` are caught.
+
+    In [0, 1]; `tpr` is the least share of the unknown images that a threshold must catch.
+    """
     from sklearn.metrics import roc_curve
 
     if not 0 < tpr <= 1:
@@ -43,13 +54,13 @@ def fpr_at_tpr(known: Float[Tensor, " n"], unknown: Float[Tensor, " u"], tpr: fl
 
 
 def accuracy(predicted: Int[Tensor, " n"], labels: Int[Tensor, " n"]) -> float:
-    """Share of rows whose prediction is the label; in [0, 1]."""
+    """Compute the share of correct predictions; in [0, 1]."""
     _check_rows(predicted, labels)
     return float((predicted == labels).double().mean())
 
 
 def per_class_accuracy(predicted: Int[Tensor, " n"], labels: Int[Tensor, " n"]) -> dict[int, float]:
-    """Accuracy over the rows of each class that occurs among the labels."""
+    """Compute the accuracy over the rows of each class among the labels."""
     _check_rows(predicted, labels)
     hit = (predicted == labels).double()
     return {int(c): float(hit[labels == c].mean()) for c in torch.unique(labels)}

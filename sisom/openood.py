@@ -1,4 +1,4 @@
-"""SISOM in the shape of an OpenOOD post-processor, so that users of that benchmark can try it.
+"""SISOM as a post-processor of the OpenOOD benchmark.
 
     post = SisomPostprocessor(slopes="cifar10", neighbors=5)
     post.setup(net, id_loader_dict, ood_loader_dict)
@@ -27,7 +27,10 @@ __all__ = ["SisomPostprocessor"]
 
 
 class SisomPostprocessor:
-    """The benchmark's interface keeps state between its calls; the state here is one bank."""
+    """SISOM behind the benchmark's interface.
+
+    The interface keeps state between its calls; here that is one bank.
+    """
 
     def __init__(
         self, *, layers: Sequence[str] | str = "auto", by: str = "sisome", slopes: Any = "cifar10", **fit: Any
@@ -51,7 +54,7 @@ class SisomPostprocessor:
         self.bank = fit_bank(Features.concat(parts), torch.cat(labels), slopes=self.slopes, **self.fit)
 
     def postprocess(self, net: nn.Module, data: Tensor) -> tuple[Tensor, Tensor]:
-        """Predicted classes and confidences of a batch of images."""
+        """Return predicted classes and confidences of a batch of images."""
         if self.bank is None:
             raise InputError("setup() must run before postprocess()")
         scores = score(self.bank, extract(net, data, self.bank.layers))

@@ -1,4 +1,7 @@
-"""Functions of single rows, in tiles of one shape: a row's result has the same bits whatever rows come with it."""
+"""Functions of single rows, computed in tiles of one shape.
+
+A row's result has the same bits whatever rows come with it.
+"""
 
 from collections.abc import Callable, Iterator
 
@@ -12,7 +15,9 @@ _TILE = 256
 
 
 def rowwise(function: Callable[..., Tensor], *parts: Tensor) -> Tensor:
-    """`function` of the parts' rows, in float64; its results one below the other.
+    """Apply a function to the rows of all parts, in float64.
+
+    Returns its results one below the other.
 
     The function sees tiles of 256 rows, the last one filled up with zeros, so that a matrix product within it is
     always of the same shape: products of other shapes add in other orders. It must treat every row by itself.
@@ -26,7 +31,7 @@ def rowwise(function: Callable[..., Tensor], *parts: Tensor) -> Tensor:
 
 
 def unit(rows: Float[Tensor, "n p"]) -> Float[Tensor, "n p"]:
-    """Each float64 row at length one; a row of zeros as it is."""
+    """Scale each float64 row to length one; a row of zeros stays."""
     length: Tensor = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
     return rows / length.clamp(min=torch.finfo(rows.dtype).tiny)
 
@@ -38,5 +43,5 @@ def _filled(part: Tensor) -> Tensor:
 
 
 def row_tiles(rows: int, size: int) -> Iterator[slice]:
-    """Slices of `size` rows that cover `rows`."""
+    """Cut `rows` into slices of `size`."""
     return (slice(start, min(start + size, rows)) for start in range(0, rows, size))

@@ -7,7 +7,7 @@ from torch import Tensor
 from sisom.bank.bank import FeatureBank
 from sisom.bank.enhance import enhance
 from sisom.bank.fit import energy_of
-from sisom.bank.ratios import Anchors, ratios
+from sisom.bank.ratios import Anchors, BankPoints, ratios
 from sisom.checks import check_features
 from sisom.errors import ShapeMismatch
 from sisom.nearest.distances import BUDGET_BYTES
@@ -23,7 +23,9 @@ def score(
     exclude: Int[Tensor, " n"] | None = None,
     budget_bytes: int = BUDGET_BYTES,
 ) -> Scores:
-    """SISOM, SISOMe and their parts for n images; every number finite, higher is stranger.
+    """Score images: SISOM, SISOMe and their parts; higher is stranger.
+
+    Every number is finite.
 
     Distances are taken for the predicted class. `exclude` names, for each row, the fitted row that it is (-1
     for none), so that a labeled image can be scored without seeing itself. Runs on the bank's device and
@@ -46,15 +48,12 @@ def score(
     if queries.shape[1] != bank.points.shape[1]:
         raise ShapeMismatch(f"the bank has {bank.points.shape[1]} columns, the features {queries.shape[1]}")
     predicted = features.logits.argmax(dim=1)
+    anchors = Anchors(bank.anchor_distances, bank.anchor_sources) if bank.outer == "anchor" else None
     found = ratios(
         queries,
         predicted,
-        bank.gallery,
-        bank.source,
-        outer=bank.outer,
-        rank=bank.rank,
-        count=bank.neighbors,
-        anchors=Anchors(bank.anchor_distances, bank.anchor_sources) if bank.outer == "anchor" else None,
+        BankPoints(bank.sorted_points, bank.source, anchors),
+        spec=bank.spec,
         exclude=None if exclude is None else exclude.to(device, torch.int64),
         budget_bytes=budget_bytes,
     )
@@ -71,7 +70,10 @@ def score(
 
 
 def fuse(bank: FeatureBank, energy: Float[Tensor, " n"], ratio: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
-    """SISOMe: the energy where the space is badly separated (r_avg near one), the ratio where it is well separated."""
+    """Fuse energy and ratio to SISOMe.
+
+    The energy counts where the space is badly separated (`r_avg` near one), the ratio where it is well separated.
+    """
     on_energy, on_ratio = min(bank.r_avg, 1.0), max(1.0 - bank.r_avg, 0.0)
     e, r = energy.double(), ratio.double()
     if bank.fusion == "zscore":

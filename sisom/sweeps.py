@@ -1,19 +1,16 @@
-"""The options that were published as sweeps, and the choice among them on a validation split."""
+"""Published sweeps of options, and the choice among them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from typing import TypeVar
 
-from jaxtyping import Int
-from torch import Tensor
-
 from sisom.catalog import build_detector
 from sisom.errors import InputError
 from sisom.metrics import auroc
 from sisom.network.head import Head
-from sisom.types import Features
+from sisom.types import Features, Labeled
 
-__all__ = ["SWEEPS", "best_options", "search_options"]
+__all__ = ["SWEEPS", "choose_options", "search_options"]
 
 Sweep = Mapping[str, Sequence[float | int]]
 Value = TypeVar("Value")
@@ -31,45 +28,67 @@ SWEEPS: dict[str, Sweep] = {
 }
 
 
+def choose_options(
+    sweep: Mapping[str, Sequence[Value]], judge: Callable[[dict[str, Value]], float]
+) -> tuple[dict[str, Value], float]:
+    """Choose the combination of swept values that `judge` puts highest.
+
+    Equal ones go to the first.
+
+    Returns:
+        The values by option, and what `judge` made of them.
+
+    Raises:
+        InputError: where there is no combination.
+    """
+    best: tuple[dict[str, Value], float] | None = None
+    for values in product(*sweep.values()):
+        options = dict(zip(sweep, values, strict=True))
+        value = judge(options)
+        if best is None or value > best[1]:
+            best = options, value
+    if best is None or not sweep:
+        raise InputError("a sweep needs values to choose from")
+    return best
+
+
 def search_options(
     name: str,
-    features: Features,
-    labels: Int[Tensor, " n"],
+    labeled: Labeled,
+    *,
     known: Features,
     unknown: Features,
-    *,
     head: Head | None = None,
     sweep: Sweep | None = None,
 ) -> tuple[dict[str, float | int], float]:
-    """The options of a detector fitted to `features` that best tell `known` from `unknown`, and their AUROC.
+    """Choose a detector's options on a validation split.
 
-    Looks at every combination of `sweep`, or of the published one; equal ones go to the first. Raises `InputError`
-    for a detector without a sweep and for one that needs the images themselves.
+    Args:
+        name: of the detector.
+        labeled: the rows that it is fitted to.
+        known: features of images of known classes.
+        unknown: features of images of no known class.
+        head: the classifier's last layer, for detectors that need it.
+        sweep: the values of each option; the published ones when left out.
+
+    Returns:
+        The options that best tell known from unknown, and their AUROC.
+
+    Raises:
+        InputError: for a detector without a sweep, and for one that needs the images themselves.
     """
-    fields = SWEEPS.get(name) if sweep is None else sweep
-    if not fields:
+    sweep = SWEEPS.get(name) if sweep is None else sweep
+    if not sweep:
         raise InputError(f"there is no sweep of {name!r}")
     if "model" in build_detector(name, head=head).needs:
         raise InputError(f"the options of {name!r} change the images, so they cannot be chosen from features")
+    fitted = labeled.features
+    if fitted is None:
+        raise InputError("choosing options needs the features of the labeled rows")
 
-    def told_apart(options: Mapping[str, float | int]) -> float:
+    def judge(options: dict[str, float | int]) -> float:
         detector = build_detector(name, head=head, **options)
-        state = detector.fit(features, labels)
+        state = detector.fit(fitted, labeled.labels)
         return auroc(detector.score(state, known), detector.score(state, unknown))
 
-    return best_options(fields, told_apart)
-
-
-def best_options(
-    sweep: Mapping[str, Sequence[Value]], goodness: Callable[[Mapping[str, Value]], float]
-) -> tuple[dict[str, Value], float]:
-    """Return the combination of swept options with the highest goodness, and this; ties go to the first.
-
-    The first option varies slowest. `InputError` for a sweep without a combination.
-    """
-    combinations = [dict(zip(sweep, values, strict=True)) for values in product(*sweep.values())]
-    if not combinations:
-        raise InputError("a sweep needs at least one value of each option")
-    values = [goodness(options) for options in combinations]
-    best = max(range(len(values)), key=values.__getitem__)
-    return combinations[best], values[best]
+    return choose_options(sweep, judge)

@@ -1,4 +1,6 @@
-"""The values that flow through the algorithm. All frozen; `eq=False` because tensors have no single truth.
+"""Values that flow through the algorithm, all frozen.
+
+`eq=False` because tensors have no single truth.
 
 n rows of a batch, d saliency columns, p penultimate columns, K classes. Scores are higher when the image is
 stranger.
@@ -18,19 +20,20 @@ from torch import Tensor
 from sisom.arrays import as_tensor
 from sisom.errors import EmptyInput, LabelError, ShapeMismatch
 
-__all__ = ["Candidates", "Features", "Labeled", "LayerDims", "Query", "Scores"]
+__all__ = ["Candidates", "Features", "Labeled", "LayerDims", "Scores"]
 
 LayerDims = tuple[tuple[str, int], ...]
 
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """What one forward (and at most one partial backward) pass yields for n images.
+    """Features of n images, from one forward pass.
 
-    saliency     pooled activation times pooled gradient, `z * g`, the layers side by side as `layer_dims`
-                 says
-    penultimate  the vector that enters the classifier
-    logits       the classifier's output
+    Args:
+        saliency: pooled activation times pooled gradient, `z * g`, the layers side by side as `layer_dims` says.
+        layer_dims: name and columns of each layer.
+        penultimate: the vector that enters the classifier.
+        logits: the classifier's output.
     """
 
     saliency: Float[Tensor, "n d"]
@@ -53,23 +56,26 @@ class Features:
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """The names of the layers, in column order."""
+        """Names of the layers, in column order."""
         return tuple(name for name, _ in self.layer_dims)
 
     def select(self, index: Tensor | slice | Sequence[int]) -> Features:
-        """The rows at `index`, in that order."""
+        """Select the rows at `index`, in that order."""
         rows = index if isinstance(index, slice | Tensor) else torch.as_tensor(list(index), dtype=torch.int64)
         return Features(self.saliency[rows], self.layer_dims, self.penultimate[rows], self.logits[rows])
 
     def to(self, device: str | torch.device) -> Features:
-        """The same features on `device`."""
+        """Move the features to `device`."""
         return Features(
             self.saliency.to(device), self.layer_dims, self.penultimate.to(device), self.logits.to(device)
         )
 
     @classmethod
     def concat(cls, parts: Sequence[Features]) -> Features:
-        """The rows of all parts, one after the other; the parts must agree on `layer_dims`."""
+        """Join the rows of all parts, one after the other.
+
+        The parts must agree on `layer_dims`.
+        """
         if not parts:
             raise EmptyInput("cannot concatenate no features")
         if any(part.layer_dims != parts[0].layer_dims for part in parts):
@@ -82,7 +88,10 @@ class Features:
         )
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        """`saliency`, `penultimate` and `logits` as NumPy arrays (no copy on a CPU)."""
+        """Return `saliency`, `penultimate` and `logits` as NumPy arrays.
+
+        No copy is made on a CPU.
+        """
         return {
             "saliency": self.saliency.detach().cpu().numpy(),
             "penultimate": self.penultimate.detach().cpu().numpy(),
@@ -91,7 +100,7 @@ class Features:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray], layer_dims: Sequence[Sequence[Any]]) -> Features:
-        """The inverse of `to_arrays`; read-only arrays are used in place."""
+        """Restore features of `to_arrays`; read-only arrays are used in place."""
         return cls(
             as_tensor(arrays["saliency"]),
             tuple((str(name), int(dim)) for name, dim in layer_dims),
@@ -102,15 +111,18 @@ class Features:
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """One row per image; every number is finite and higher means stranger (except `outer`, a distance).
+    """Scores, one row per image; higher is stranger.
 
-    predicted  argmax of the logits: the class the distances are taken for
-    inner      distance to the nearest bank point of the predicted class
-    outer      distance to the nearest bank point of another class
-    ratio      inner / outer
-    energy     -logsumexp of the logits
-    sisom      the paper's SISOM score, the ratio
-    sisome     the energy and the ratio fused
+    Every number is finite. `outer` alone is a distance that is smaller for stranger images.
+
+    Args:
+        predicted: argmax of the logits, the class that distances are taken for.
+        inner: distance to the nearest bank point of the predicted class.
+        outer: distance to the nearest bank point of another class.
+        ratio: inner / outer.
+        energy: -logsumexp of the logits.
+        sisom: the paper's SISOM score, the ratio.
+        sisome: the energy and the ratio fused.
     """
 
     predicted: Int[Tensor, " n"]
@@ -129,27 +141,33 @@ class Scores:
         return len(self.predicted)
 
     def select(self, index: Tensor | slice | Sequence[int]) -> Scores:
-        """The rows at `index`, in that order."""
+        """Select the rows at `index`, in that order."""
         rows = index if isinstance(index, slice | Tensor) else torch.as_tensor(list(index), dtype=torch.int64)
         return Scores(*(getattr(self, field.name)[rows] for field in fields(self)))
 
     @classmethod
     def concat(cls, parts: Sequence[Scores]) -> Scores:
-        """The rows of all parts, one after the other."""
+        """Join the rows of all parts, one after the other."""
         if not parts:
             raise EmptyInput("cannot concatenate no scores")
         return cls(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(cls)))
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        """Each score under its name as a NumPy array."""
+        """Return each score under its name as a NumPy array."""
         return {field.name: getattr(self, field.name).cpu().numpy() for field in fields(self)}
 
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
-    """Rows that may be asked about, with as much about them as a selector needs; None is what nobody produced.
+    """Rows that may be asked about, with the facts that selectors need.
 
-    committee  the class probabilities that each member of a committee gives: passes with dropout, or an ensemble
+    None stands for what nobody produced.
+
+    Args:
+        ids: of the rows.
+        scores: by a bank.
+        features: of the images.
+        committee: class probabilities by each member: passes with dropout, or an ensemble.
     """
 
     ids: Sequence[str]
@@ -171,7 +189,7 @@ class Candidates:
         return len(self.ids)
 
     def select(self, index: Sequence[int]) -> Candidates:
-        """The rows at `index`, in that order."""
+        """Select the rows at `index`, in that order."""
         rows = torch.as_tensor(list(index), dtype=torch.int64)
         return Candidates(
             [self.ids[row] for row in index],
@@ -183,7 +201,10 @@ class Candidates:
 
 @dataclass(frozen=True, eq=False)
 class Labeled:
-    """The labeled set as the current model sees it; `features` may be None where no selector needs them."""
+    """Labeled set as the current model sees it.
+
+    `features` may be None where no selector needs them.
+    """
 
     features: Features | None
     labels: Int[Tensor, " m"]
@@ -199,24 +220,5 @@ class Labeled:
         return len(self.labels)
 
     def counts(self) -> dict[int, int]:
-        """How many labels each class has."""
+        """Count the labels of each class."""
         return dict(enumerate(torch.bincount(self.labels.cpu(), minlength=self.num_classes).tolist()))
-
-
-@dataclass(frozen=True)
-class Query:
-    """The ids to ask about, in pick order, each with its score and its reason."""
-
-    ids: tuple[str, ...]
-    scores: tuple[float, ...]
-    reasons: tuple[str, ...]
-
-    def __post_init__(self) -> None:
-        if not len(self.ids) == len(self.scores) == len(self.reasons):
-            raise ShapeMismatch(
-                f"a query needs one score and one reason an id, got {len(self.ids)} ids, "
-                f"{len(self.scores)} scores, {len(self.reasons)} reasons"
-            )
-
-    def __len__(self) -> int:
-        return len(self.ids)

@@ -1,4 +1,4 @@
-"""From scores to decisions: threshold, p-value, verdict and confidence.
+"""Decisions from scores: threshold, p-value, verdict and confidence.
 
 Scores are higher for stranger images, everywhere. Only `confidence` turns the sign, once, for benchmarks that
 want higher to mean in-distribution; its ranking is the same, backwards.
@@ -21,7 +21,9 @@ FEWEST_ANSWERS = 5  # on either side of the open-set filter: fewer tell nothing
 
 
 def threshold(scores: Float[Tensor, " n"], keep: float = 0.95) -> float:
-    """The score above which a row is out-of-distribution, so that a share `keep` of known images is kept.
+    """Find the score above which an image is out-of-distribution.
+
+    A share `keep` of known images lies at or below it.
 
     `scores` are of held-out in-distribution images. The threshold is the ceil((n + 1) * keep)-th smallest:
     then a new exchangeable in-distribution image is flagged with a chance of at most 1 - keep, and at least
@@ -40,10 +42,10 @@ def threshold(scores: Float[Tensor, " n"], keep: float = 0.95) -> float:
 
 
 def p_values(known: Float[Tensor, " n"], scores: Float[Tensor, " q"]) -> Float[Tensor, " q"]:
-    """The conformal p-value of each score against held-out in-distribution scores; in (0, 1], float64.
+    """Compute conformal p-values against held-out in-distribution scores.
 
-    (1 + how many known scores are at least as high) / (n + 1). For an image exchangeable with the known ones,
-    the chance of a p-value of at most `a` is at most `a`.
+    That is (1 + the number of known scores at least as high) / (n + 1), in (0, 1], float64. For an image exchangeable
+    with the known ones, the chance of a p-value of at most `a` is at most `a`.
     """
     _check_scores(known)
     ranked = known.double().sort().values
@@ -52,12 +54,12 @@ def p_values(known: Float[Tensor, " n"], scores: Float[Tensor, " q"]) -> Float[T
 
 
 def is_ood(scores: Float[Tensor, " n"], limit: float) -> Bool[Tensor, " n"]:
-    """Whether each row is out-of-distribution: its score lies strictly above the threshold."""
+    """Mark rows whose score lies strictly above the threshold."""
     return scores > limit
 
 
 def confidence(scores: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
-    """The paper's S: minus the score, so that higher means in-distribution."""
+    """Return the paper's S: minus the score, higher means in-distribution."""
     return -scores
 
 

@@ -29,8 +29,8 @@ from pipeline.score.feature_rows import unpack
 from pipeline.score.memory import measured
 from pipeline.workspace import keys
 from pipeline.workspace.folder import Folder
-from sisom.selectors import GreedySelector, RowSelector, winner
-from sisom.selectors.blocks import Pick
+from sisom.selectors.base import RowSelector
+from sisom.selectors.blocks import GreedySelector, Pick, winner
 
 Place = dict[str, Any]
 PLACE = ["id", "uri", "shard", "predicted"]

@@ -22,6 +22,7 @@ from pipeline.rounds.stored import StoredRound
 from pipeline.workspace import keys
 from sisom.bank.enhance import enhance
 from sisom.nearest.distances import neighbors
+from sisom.nearest.queries import Queries
 
 NEAREST = 3  # bank points shown on each side
 
@@ -111,7 +112,8 @@ def _nearest(stored: StoredRound, scored: Mapping[str, Any]) -> dict[str, Any]:
     features = stored.extractor(pixels[None])
     again = sisom.score(bank, features)
     query = enhance(features.saliency, features.layer_dims, bank.slopes)
-    nearest = neighbors(query, again.predicted, bank.gallery, inner=NEAREST, outer=NEAREST)
+    asked = Queries(query, again.predicted)
+    nearest = neighbors(asked, bank.sorted_points, inner=NEAREST, outer=NEAREST)
     ids, taxonomy = stored.fitted_ids, stored.config.taxonomy
 
     def points(distances: torch.Tensor, places: torch.Tensor) -> list[dict[str, Any]]:

@@ -122,12 +122,13 @@ class QueryPlan(Section):
     def ranking(self) -> Any:
         """The selector that ranks rows while they are scored, or None."""
         import sisom
+        from sisom.selectors.base import RowSelector
 
         if self.strategy not in sisom.SELECTORS:
             return None
         selector = self.selector()
         ranking = getattr(selector, "of", selector)
-        of_rows = isinstance(ranking, sisom.selectors.RowSelector)
+        of_rows = isinstance(ranking, RowSelector)
         return ranking if of_rows and ranking.needs & {"features", "committee"} else None
 
     @property

@@ -8,12 +8,15 @@ values mean: `pool` (Pool), `learn` (Test, Train, Augment, Slopes), `labels.orac
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, field_validator, model_validator
 
 from pipeline.errors import nearest
 from pipeline.images.decode import Interpolation, Transform
+
+if TYPE_CHECKING:
+    from sisom import BankSpec
 
 _CLEAN = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$"  # no line breaks or terminal codes in names that are shown
 Name = Annotated[str, Field(min_length=1, max_length=512, pattern=_CLEAN)]
@@ -147,13 +150,22 @@ class Slopes(Section):
 
 
 class Bank(Section):
-    """How the labeled features become the bank."""
+    """How labeled features become the bank; its defaults are those of `sisom.bank.spec.ROUNDS`."""
 
     subset: Annotated[float, Field(gt=0.0, le=1.0)] = 0.05
     subset_method: Name = "random"
     outer: Literal["sample", "anchor"] = "sample"
     fusion: Literal["zscore", "raw"] = "zscore"
     rank: Literal[1, 2] = 1
+
+    @property
+    def spec(self) -> BankSpec:
+        """The same as the library takes it."""
+        from dataclasses import fields
+
+        from sisom import BankSpec
+
+        return BankSpec(**self.model_dump(include={field.name for field in fields(BankSpec)}))
 
 
 class OpenWorld(Section):

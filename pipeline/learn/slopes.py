@@ -26,7 +26,6 @@ import sisom
 from pipeline.cluster.joining import keep_secrets
 from pipeline.cluster.layout import Cluster
 from pipeline.config.project import Config
-from pipeline.config.sections import Bank
 from pipeline.encoding import canonical
 from pipeline.errors import StageFailed
 from pipeline.learn.attempt import Attempt
@@ -65,7 +64,9 @@ def search(
         "trials": [], "note": None,
     }  # fmt: skip
     try:
-        found["r_avg"] = found["default_r_avg"] = _r_avg(features, targets, default, bank=config.bank)
+        found["r_avg"] = found["default_r_avg"] = sisom.average_ratio(
+            features, targets, default, spec=config.bank.spec
+        )
     except sisom.errors.TooFewLabels as error:
         return found | {"note": f"search skipped: {error}"}
     if config.slopes.search == "none":
@@ -77,7 +78,7 @@ def search(
     trial = ray.tune.with_parameters(  # into the object store once, whatever the number of trials
         _trial,
         rows=_Rows(features.to_arrays(), features.layer_dims, targets.numpy()),
-        bank=config.bank,
+        spec=config.bank.spec,
         finished=finished,
         known=known,
     )
@@ -88,12 +89,6 @@ def search(
     if best["r_avg"] < found["default_r_avg"]:
         return found | {"slopes": best["slopes"], "r_avg": best["r_avg"]}
     return found | {"note": "no trial beat the default slopes"}
-
-
-def _r_avg(
-    features: sisom.Features, targets: torch.Tensor, slopes: Mapping[str, float], *, bank: Bank
-) -> float:
-    return sisom.average_ratio(features, targets, slopes, outer=bank.outer, rank=bank.rank)
 
 
 @dataclass(frozen=True)
@@ -184,7 +179,12 @@ class _Rows:
 
 
 def _trial(
-    space: dict[str, float], *, rows: _Rows, bank: Bank, finished: _Finished, known: Mapping[str, float]
+    space: dict[str, float],
+    *,
+    rows: _Rows,
+    spec: sisom.BankSpec,
+    finished: _Finished,
+    known: Mapping[str, float],
 ) -> None:
     """Report r_avg of one choice of slopes, computed or found."""
     slopes = {layer: float(space[layer]) for layer in sorted(space)}
@@ -192,6 +192,6 @@ def _trial(
     if found is None:
         torch.set_num_threads(1)
         features = sisom.Features.from_arrays(rows.arrays, rows.layer_dims)
-        found = _r_avg(features, torch.as_tensor(rows.targets.copy()), slopes, bank=bank)
+        found = sisom.average_ratio(features, torch.as_tensor(rows.targets.copy()), slopes, spec=spec)
         finished.write(slopes, found)
     ray.tune.report({"r_avg": found})

@@ -68,7 +68,7 @@ def fit(
     try:
         detector = detector_for(name, config.scoring.options, config.model, head=Head.of(model))
         return FittedDetector(detector, detector.fit(features, targets))
-    except (sisom.errors.InputError, TypeError) as error:
+    except (sisom.errors.InputError, sisom.errors.UnknownName, TypeError) as error:
         raise ConfigError(f"scoring.score: {name}: {error}") from None
     except sisom.errors.TooFewLabels as error:
         raise LabelError(

@@ -115,12 +115,8 @@ def fit_bank(work: Work) -> None:
             rows.features,
             rows.targets,
             slopes=search.slopes,
-            subset=config.bank.subset,
-            subset_method=config.bank.subset_method,
+            spec=config.bank.spec,
             seed=work.round.plan.seed,
-            outer=config.bank.outer,
-            fusion=config.bank.fusion,
-            rank=config.bank.rank,
             # Too few labels for a leave-one-out value: 1.0 makes SISOMe the energy score, which needs none.
             r_avg=1.0 if search.r_avg is None else None,
             num_classes=len(config.taxonomy),

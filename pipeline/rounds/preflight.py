@@ -76,7 +76,7 @@ def check_detector(config: Config, model: torch.nn.Module) -> None:
         try:
             scoring = config.scoring
             detector_for(scoring.score, scoring.options, config.model, head=sisom.Head.of(model))
-        except (sisom.errors.InputError, TypeError) as error:
+        except (sisom.errors.InputError, sisom.errors.UnknownName, TypeError) as error:
             raise ConfigError(f"scoring.options: {error}") from None
 
 

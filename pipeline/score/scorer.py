@@ -25,7 +25,7 @@ from pipeline.model.network import Network
 from pipeline.score.feature_rows import pack
 from pipeline.types import EXTRAS, SCORED
 from sisom.nearest.distances import BUDGET_BYTES
-from sisom.selectors import dropout_votes, ensemble_votes
+from sisom.selectors.committee import dropout_votes, ensemble_votes
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
-"""The feature bank: everything that scoring needs, as one frozen value that can be saved, shared and
-compared.
+"""The feature bank: a frozen value that scoring needs and nothing else.
+
+It can be saved, shared between processes and compared.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,13 +23,11 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from sisom.arrays import as_tensor
-from sisom.errors import BankFormatError
-from sisom.nearest.gallery import Gallery
+from sisom.bank.spec import BankSpec, Fusion, Outer
+from sisom.errors import BankFormatError, InputError
+from sisom.nearest.points import SortedPoints
 
-__all__ = ["FeatureBank", "Fusion", "Outer", "load_bank"]
-
-Outer = Literal["sample", "anchor"]
-Fusion = Literal["zscore", "raw"]
+__all__ = ["FeatureBank", "load_bank"]
 
 _FORMAT = "sisom-bank"
 _VERSION = 1
@@ -44,22 +43,33 @@ _TENSORS = {
 
 @dataclass(frozen=True, eq=False)
 class FeatureBank:
-    """The labeled set as scoring sees it: m points of d enhanced features, sorted by class, and their
-    statistics.
+    """Enhanced features of labeled images, sorted by class, with their statistics.
 
-    points             tanh-half features: `sigmoid(slope * saliency) - 1/2`
-    labels             the TRUE class of each point, ascending
-    source             the row of the fitted set that each point is, so that leave-one-out goes by index
-    energies           the energy of each point's own logits
-    anchor_distances   `outer="anchor"` only: distances from each point to its two nearest points of other
-                       classes
-    anchor_sources     `outer="anchor"` only: `source` of the nearest of the two
-    r_avg, r_std       mean and unbiased standard deviation of the leave-one-out ratio
-    energy_mean, energy_std   the same of the energy
-    pruned             layers whose share of the squared distance was too small to matter, with that share
-    fixed_r_avg        whether r_avg was given instead of measured
-    held_out           whether the statistics come from other rows than the fitted ones
-    counted, skipped   how many ratios are behind r_avg, and how many had no leave-one-out value
+    m points of d columns. `fit_bank` makes one; `load_bank` reads one.
+
+    Args:
+        points: tanh-half features, `sigmoid(slope * saliency) - 1/2`, float32.
+        labels: the TRUE class of each point, ascending, int64.
+        source: the row of the fitted set that each point is, so that leave-one-out goes by index.
+        energies: the energy of each point's own logits.
+        anchor_distances: for `outer="anchor"`, distances from each point to its two nearest points of other classes;
+            otherwise empty.
+        anchor_sources: for `outer="anchor"`, `source` of the nearest of the two; otherwise empty.
+        num_classes: of the taxonomy.
+        slopes: the slope of each layer that scoring needs.
+        layer_dims: the columns of each layer, side by side.
+        r_avg, r_std: mean and unbiased standard deviation of the leave-one-out ratio.
+        energy_mean, energy_std: the same of the energy.
+        outer, fusion, rank, neighbors: see `BankSpec`.
+        threshold: the score above which an image is out-of-distribution, where one was set.
+        pruned: layers whose share of the squared distance was too small to matter, with that share.
+        counted: the number of ratios behind `r_avg`.
+        skipped: the number of fitted rows without a leave-one-out ratio.
+        fitted: the number of fitted rows.
+        fixed_r_avg: whether `r_avg` was given instead of measured.
+        held_out: whether the statistics come from other rows than the fitted ones.
+        subset_method: the method that chose the points among the fitted rows; "all" where all are points.
+        radius: the radius of that method, if it has one.
     """
 
     points: Float[Tensor, "m d"]
@@ -93,28 +103,44 @@ class FeatureBank:
         return len(self.points)
 
     @cached_property
-    def gallery(self) -> Gallery:
-        """The points as the search wants them: a function of the bank alone, so it is computed once."""
-        return Gallery.of(self.points, self.labels)
+    def sorted_points(self) -> SortedPoints:
+        """The points as a search takes them, computed once."""
+        return SortedPoints.of(self.points, self.labels)
+
+    @property
+    def spec(self) -> BankSpec:
+        """The spec that scores of this bank follow.
+
+        Of the subset a bank keeps `subset_method` and `radius` alone.
+        """
+        fixed = self.r_avg if self.fixed_r_avg else None
+        return BankSpec(
+            outer=self.outer, fusion=self.fusion, rank=self.rank, neighbors=self.neighbors, r_avg=fixed
+        )
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """The layers that scoring needs; `extract` may leave out all others."""
+        """Layers that scoring needs; `extract` may leave out all others."""
         return tuple(name for name, _ in self.layer_dims)
 
     def to(self, device: str | torch.device) -> FeatureBank:
-        """The same bank with its tensors on `device`; `score` computes where the bank lives."""
+        """Move the tensors to `device`, where `score` then computes."""
         return replace(self, **{name: getattr(self, name).to(device) for name in _TENSORS})
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        """Tensors as NumPy arrays (no copy on a CPU) and the rest as JSON in the uint8 array `meta`."""
+        """Return NumPy arrays that `from_arrays` reads.
+
+        Tensors become arrays (no copy on a CPU), the rest JSON in the uint8 array `meta`.
+        """
         arrays = {name: getattr(self, name).detach().cpu().contiguous().numpy() for name in _TENSORS}
         arrays["meta"] = np.frombuffer(self._meta().encode(), dtype=np.uint8)
         return arrays
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> FeatureBank:
-        """The inverse of `to_arrays`. Read-only arrays are used in place, so that workers share one bank.
+        """Restore a bank from arrays of `to_arrays`.
+
+        Read-only arrays are used in place, so that workers share one bank.
 
         Raises `BankFormatError` when an array is missing, misshapen, or does not fit the metadata.
         """
@@ -127,13 +153,13 @@ class FeatureBank:
         )
 
     def to_bytes(self) -> bytes:
-        """A safetensors file: tensors, and the rest as JSON in its metadata. Never pickle."""
+        """Return a safetensors file: tensors, with the rest as JSON metadata."""
         tensors = {name: getattr(self, name).detach().cpu().contiguous() for name in _TENSORS}
         return save_tensors(tensors, {_FORMAT: self._meta()})
 
     @classmethod
     def from_bytes(cls, data: bytes) -> FeatureBank:
-        """The inverse of `to_bytes`; raises `BankFormatError` on anything else."""
+        """Restore a bank from bytes of `to_bytes`; raises `BankFormatError` for others."""
         try:
             length = int.from_bytes(data[:8], "little")
             header = json.loads(data[8 : 8 + length]).get("__metadata__", {})
@@ -204,10 +230,10 @@ class FeatureBank:
                 )
         if m == 0:
             raise BankFormatError("a bank without points")
-        if self.outer not in ("sample", "anchor") or self.fusion not in ("zscore", "raw"):
-            raise BankFormatError(f"unknown variant: outer={self.outer!r}, fusion={self.fusion!r}")
-        if self.rank < 1 or self.neighbors < 1:
-            raise BankFormatError(f"rank and neighbors start at 1, found {self.rank} and {self.neighbors}")
+        try:
+            self.spec  # noqa: B018  refuses a variant that does not exist
+        except InputError as error:
+            raise BankFormatError(str(error)) from error
         if bool((self.labels[1:] < self.labels[:-1]).any()):
             raise BankFormatError("bank points are not sorted by class")
         if int(self.labels[0]) < 0 or int(self.labels[-1]) >= self.num_classes:
@@ -222,7 +248,11 @@ class FeatureBank:
 
 
 def load_bank(path: str | os.PathLike[str]) -> FeatureBank:
-    """Read a bank that `FeatureBank.save` wrote; raises `BankFormatError` when the file is not one."""
+    """Read a bank that `FeatureBank.save` wrote.
+
+    Raises:
+        BankFormatError: when the file is not one.
+    """
     try:
         with safe_open(path, framework="pt") as file:
             meta = (file.metadata() or {}).get(_FORMAT)

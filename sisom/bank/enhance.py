@@ -1,4 +1,6 @@
-"""The enhancement of section 3.3, shifted: `sigmoid(t) - 1/2 = tanh(t / 2) / 2`.
+"""Enhanced features (section 3.3), shifted to zero.
+
+`tanh(t / 2) / 2` is `sigmoid(t) - 1/2`, with `t = slope * saliency`.
 
 A constant shift changes no distance, and small features keep their relative precision, which a float32
 sigmoid near one half has lost (section 10.2 of the method's analysis: 0.15 against 1e-4 relative error of
@@ -21,7 +23,9 @@ Slopes = float | Mapping[str, float] | str
 
 
 def resolve_slopes(slopes: Slopes, layers: Sequence[str]) -> tuple[tuple[str, float], ...]:
-    """One slope a layer, in the layers' order. A single number serves all layers; a name is a preset's.
+    """Resolve slopes to one for each layer, in the layers' order.
+
+    A single number serves all layers; a name is a preset's.
 
     Raises `SlopeError` for a missing or unknown layer and for a slope that is negative or not finite.
     """
@@ -45,7 +49,7 @@ def resolve_slopes(slopes: Slopes, layers: Sequence[str]) -> tuple[tuple[str, fl
 
 
 def columns_of(layer_dims: Sequence[tuple[str, int]]) -> dict[str, slice]:
-    """Where each layer's columns lie in a saliency matrix."""
+    """Map each layer to its columns of a saliency matrix."""
     columns, start = {}, 0
     for name, dim in layer_dims:
         columns[name] = slice(start, start + dim)
@@ -58,8 +62,9 @@ def enhance(
     layer_dims: Sequence[tuple[str, int]],
     slopes: Sequence[tuple[str, float]],
 ) -> Float[Tensor, "n e"]:
-    """`tanh(slope * saliency / 2) / 2` for the layers that `slopes` names, in that order; float32 in (-1/2,
-    1/2).
+    """Enhance the layers that `slopes` names, in that order.
+
+    Returns `tanh(slope * saliency / 2) / 2`, float32 in (-1/2, 1/2).
 
     Layers without a slope are left out. Raises `LayerError` for a slope whose layer the saliency lacks.
     """
@@ -71,6 +76,6 @@ def enhance(
             raise LayerError(
                 f"the features lack layer {name!r}; the nearest they have is {near!r}", name, near
             )
-        # The product cannot overflow into NaN: tanh saturates, and an infinite product still gives one half.
+        # The product cannot overflow into NaN: tanh saturates, and an infinite product still becomes one half.
         parts.append(torch.tanh(saliency[:, columns[name]].detach() * (0.5 * slope)).mul_(0.5))
     return torch.cat(parts, dim=1) if parts else saliency[:, :0]

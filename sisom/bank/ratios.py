@@ -1,4 +1,6 @@
-"""From neighbors to the ratio r = inner / outer (sections 6.1 and 6.2), with an answer for every corner."""
+"""Ratios of inner to outer distance (section 6), defined in every case."""
+
+from __future__ import annotations
 
 from dataclasses import dataclass
 
@@ -6,11 +8,23 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from sisom.bank.bank import Outer
-from sisom.nearest.distances import BUDGET_BYTES, Backend, neighbors
-from sisom.nearest.gallery import Gallery
+from sisom.bank.spec import BankSpec, Outer
+from sisom.errors import TooFewLabels
+from sisom.nearest.distances import BUDGET_BYTES, neighbors
+from sisom.nearest.points import SortedPoints
+from sisom.nearest.queries import Queries
 
-__all__ = ["CEILING", "Anchors", "Ratios", "anchor_table", "average_and_deviation", "divide", "ratios"]
+__all__ = [
+    "CEILING",
+    "Anchors",
+    "BankPoints",
+    "Ratios",
+    "anchor_table",
+    "average_and_deviation",
+    "divide",
+    "leave_one_out",
+    "ratios",
+]
 
 # Stands for infinity in scores, which must be finite: a query whose class has no bank point, and an exact
 # collision with a point of another class, are as strange as anything can be. A constant, so that it cannot
@@ -20,8 +34,11 @@ CEILING = 1e6
 
 @dataclass(frozen=True, eq=False)
 class Anchors:
-    """For `outer="anchor"`: each bank point's two nearest points of other classes, and which the nearest
-    is.
+    """Two nearest points of other classes for each bank point (`outer="anchor"`).
+
+    Args:
+        distances: to the two, near to far.
+        sources: `source` of the nearest, -1 for none.
     """
 
     distances: Float[Tensor, "m 2"]
@@ -29,8 +46,33 @@ class Anchors:
 
 
 @dataclass(frozen=True, eq=False)
+class BankPoints:
+    """Points of a bank as ratios see them.
+
+    Args:
+        searched: the points, sorted by class.
+        source: the fitted row that each point is.
+        anchors: where outer distances start at the inner neighbor.
+    """
+
+    searched: SortedPoints
+    source: Int[Tensor, " m"]
+    anchors: Anchors | None = None
+
+    @classmethod
+    def of(cls, searched: SortedPoints, source: Int[Tensor, " m"], outer: Outer) -> BankPoints:
+        """Prepare points for ratios; raises `TooFewLabels` where all are of one class."""
+        if int(searched.labels[0]) == int(searched.labels[-1]):
+            raise TooFewLabels("a bank needs points of two classes: with one there is no outer distance")
+        return cls(searched, source, anchor_table(searched, source) if outer == "anchor" else None)
+
+
+@dataclass(frozen=True, eq=False)
 class Ratios:
-    """Distances and ratio of n queries. `valid` is false where no inner point exists or the collision is exact."""
+    """Distances and ratios of n queries.
+
+    `valid` is false where no inner point exists or where the query equals a point of another class only.
+    """
 
     inner: Float[Tensor, " n"]
     outer: Float[Tensor, " n"]
@@ -41,33 +83,31 @@ class Ratios:
 def ratios(
     queries: Float[Tensor, "n d"],
     classes: Int[Tensor, " n"],
-    gallery: Gallery,
-    source: Int[Tensor, " m"],
+    points: BankPoints,
     *,
-    outer: Outer,
-    rank: int,
-    count: int,
-    anchors: Anchors | None = None,
+    spec: BankSpec,
     exclude: Int[Tensor, " n"] | None = None,
     budget_bytes: int = BUDGET_BYTES,
-    backend: Backend = "torch",
 ) -> Ratios:
-    """r of every query: the mean of `count` inner distances from `rank` on, over the mean of `count` outer
-    ones.
+    """Measure each query's ratio: mean inner distance over mean outer distance.
 
-    `outer="sample"` measures from the query; `outer="anchor"` from its inner neighbors, by the table
-    `anchors`. `exclude` holds the `source` that each query may not see, -1 for none.
+    Args:
+        queries: enhanced features.
+        classes: of each query; its inner distances are to points of that class.
+        points: what distances are measured to, with anchors where `spec.outer` is "anchor".
+        spec: both means are of `neighbors` distances; the inner ones start at the `rank`-th. With `outer="sample"` the
+            outer ones are measured from the query, with `outer="anchor"` from its inner neighbors.
+        exclude: the `source` that each query may not see, -1 for none.
+        budget_bytes: about how much scratch memory is used.
     """
-    positions = None if exclude is None else _positions(exclude, source)
+    anchors, outer, rank = points.anchors, spec.outer, spec.rank
+    hidden = None if exclude is None else _positions(exclude, points.source)
     near = neighbors(
-        queries,
-        classes,
-        gallery,
-        inner=rank + count - 1,
-        outer=count if outer == "sample" else 0,
-        exclude=positions,
+        Queries(queries, classes, hidden),
+        points.searched,
+        inner=rank + spec.neighbors - 1,
+        outer=spec.neighbors if outer == "sample" else 0,
         budget_bytes=budget_bytes,
-        backend=backend,
     )
     # A class with fewer than `rank` points answers with the farthest that it has.
     inside = near.inner_index >= 0
@@ -88,22 +128,34 @@ def ratios(
     return divide(d_in, d_out, used.any(dim=1))
 
 
-def anchor_table(gallery: Gallery, source: Int[Tensor, " m"]) -> Anchors:
-    """Each point's two nearest points of other classes: the second serves when the nearest is left out."""
-    near = neighbors(gallery.points, gallery.labels, gallery, inner=0, outer=2)
+def leave_one_out(points: BankPoints, spec: BankSpec) -> Ratios:
+    """Measure the ratios of a bank's own points, each hidden from itself."""
+    own = points.searched
+    return ratios(own.points, own.labels, points, spec=spec, exclude=points.source)
+
+
+def anchor_table(points: SortedPoints, source: Int[Tensor, " m"]) -> Anchors:
+    """Find each point's two nearest points of other classes.
+
+    The second serves when the nearest is left out.
+    """
+    near = neighbors(Queries(points.points, points.labels), points, inner=0, outer=2)
     nearest = near.outer_index[:, 0]
     return Anchors(near.outer, torch.where(nearest >= 0, source[nearest.clamp(min=0)], -1))
 
 
 def average_and_deviation(values: Float[Tensor, " n"]) -> tuple[float, float]:
-    """Mean and unbiased standard deviation in float64; a deviation that is zero or undefined becomes one."""
+    """Compute mean and unbiased standard deviation in float64.
+
+    A deviation that is zero or undefined becomes one.
+    """
     values = values.double()
     deviation = float(values.std()) if len(values) > 1 else 0.0
     return float(values.mean()), deviation if deviation > 0 else 1.0
 
 
 def divide(d_in: Tensor, d_out: Tensor, exists: Tensor) -> Ratios:
-    """The ratio with the answers of section 6.2 for what division cannot answer.
+    """Divide distances, with section 6.2's answers for what division cannot answer.
 
     Equal to a point of another class: as strange as can be, or 1 when equal to one of its own class too.
     No point of its class (`exists` false): as strange as can be. No point of another class: ratio 0.
@@ -120,13 +172,16 @@ def divide(d_in: Tensor, d_out: Tensor, exists: Tensor) -> Ratios:
 
 
 def _mean(distance: Tensor, used: Tensor) -> Tensor:
-    """Row mean over the used places, in float64 so that the order of summation cannot be seen; infinity for none."""
+    """Average each row over its used places; infinity for none.
+
+    In float64, so that the order of summation cannot be seen.
+    """
     total = torch.where(used, distance, 0.0).double().sum(dim=1)
     return torch.where(used.any(dim=1), total / used.sum(dim=1).clamp(min=1), torch.inf).float()
 
 
 def _positions(exclude: Tensor, source: Tensor) -> Tensor:
-    """Bank positions of the fitted rows `exclude`; -1 where the row is -1 or not in the bank."""
+    """Find the bank positions of fitted rows, -1 for a missing row."""
     order = source.argsort()
     ranked = source[order]
     place = torch.searchsorted(ranked, exclude.contiguous()).clamp(max=len(source) - 1)

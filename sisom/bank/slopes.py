@@ -1,4 +1,4 @@
-"""The search for one slope a layer that minimises the leave-one-out ratio (section 8), in one exact sweep.
+"""Search for the slopes that minimise the leave-one-out ratio (section 8).
 
 Squared distances add over the layers, so each layer's distances are computed once for each of its candidates,
 and a combination only adds them up (section 10.4). The sweep is in float32 products; the best combinations,
@@ -35,12 +35,14 @@ _MOST_EXACT = 8
 
 @dataclass(frozen=True)
 class SlopeSweep:
-    """What a sweep found.
+    """The result of a sweep.
 
-    slopes    the winning combination
-    r_avg     its leave-one-out ratio
-    table     the sweep's ratio of every usable combination, in the order of `layers`
-    refused   why the other combinations are not usable
+    Args:
+        slopes: the winning combination, by layer.
+        r_avg: its leave-one-out ratio.
+        layers: their names, in the order of the combinations.
+        table: the sweep's ratio of every usable combination.
+        refused: why the other combinations are not usable.
     """
 
     slopes: dict[str, float]
@@ -53,14 +55,16 @@ class SlopeSweep:
 def search_slopes(
     features: Features, labels: Int[Tensor, " n"], candidates: Mapping[str, Sequence[float]]
 ) -> dict[str, float]:
-    """The combination of candidate slopes with the smallest leave-one-out ratio; see `sweep_slopes`."""
+    """Find the candidate slopes with the smallest leave-one-out ratio; see `sweep_slopes`."""
     return sweep_slopes(features, labels, candidates).slopes
 
 
 def sweep_slopes(
     features: Features, labels: Int[Tensor, " n"], candidates: Mapping[str, Sequence[float]]
 ) -> SlopeSweep:
-    """The leave-one-out ratio of every combination of candidate slopes, and the best combination.
+    """Measure the leave-one-out ratio of every combination of candidate slopes.
+
+    The ratio is that of `average_ratio` with its default spec.
 
     `candidates` names one or more slopes for each layer of the features. Ties go to the combination that
     saturates less, then to the smaller slopes. A combination in which every layer is constant or saturated is
@@ -119,7 +123,9 @@ def sweep_slopes(
 def reduced_slopes(
     features: Features, level: float, log_ratios: Mapping[str, float] | None = None
 ) -> dict[str, float]:
-    """Slopes from one common level and a log-ratio for each layer, both natural logarithms (section 8).
+    """Compute slopes from a common level and log-ratios (section 8).
+
+    Both are natural logarithms.
 
     Far from saturation a common factor of all slopes cancels in the ratio, so a search needs the layers'
     ratios and one level only: for four layers, three log-ratios (a layer left out has zero) and the level.
@@ -139,7 +145,7 @@ def reduced_slopes(
 
 @dataclass(frozen=True, eq=False)
 class _Layer:
-    """One layer's enhanced, centered features for one candidate slope, in class order."""
+    """Enhanced, centered features of a layer for a candidate slope, class-sorted."""
 
     slope: float
     points: Tensor
@@ -176,7 +182,9 @@ def _grid(names: tuple[str, ...], candidates: Mapping[str, Sequence[float]]) -> 
 
 
 def _sweep(layers: list[list[_Layer]], labels: Tensor) -> dict[tuple[int, ...], float]:
-    """Mean leave-one-out ratio of every combination, by the candidates' places; NaN where there is none.
+    """Average the leave-one-out ratio of every combination.
+
+    Returns the means by the candidates' places; NaN where there is no ratio.
 
     Adding up one candidate of each layer is a product with a matrix of zeros and ones, which costs one pass over
     the sums where additions would cost three.
@@ -202,8 +210,8 @@ def _sweep(layers: list[list[_Layer]], labels: Tensor) -> dict[tuple[int, ...], 
             break  # one class: no row has an outer distance
         for begin in range(stop - length, stop, size):
             rows = slice(begin, min(begin + size, stop))
-            values = _products(flat, rows, stop - length, buffer, masked=len(layers[0]))
-            inner = _minima(values, choose, rows, stop, outer)
+            values = _products(flat, rows, stop - length, buffer=buffer, masked=len(layers[0]))
+            inner = _minima(values, choose, outer, rows=rows, stop=stop)
             ratio = _ratio(inner, outer[:, rows])
             good = torch.isfinite(ratio)
             total += torch.where(good, ratio, 0.0).double().sum(dim=1)
@@ -211,9 +219,10 @@ def _sweep(layers: list[list[_Layer]], labels: Tensor) -> dict[tuple[int, ...], 
     return dict(zip(combinations, (total / count).tolist(), strict=True))  # 0 / 0 is NaN: no value
 
 
-def _products(flat: list[_Layer], rows: slice, first: int, buffer: Tensor, masked: int) -> Tensor:
-    """(candidates, rows, n - first): squared distances of each to the points from `first` on; from a row to
-    itself, far away in the first `masked`.
+def _products(flat: list[_Layer], rows: slice, first: int, *, buffer: Tensor, masked: int) -> Tensor:
+    """Compute squared distances of some rows to the points from `first` on.
+
+    Returns (candidates, rows, n - first). A row is far away from itself in the first `masked` candidates.
     """
     shape = (len(flat), rows.stop - rows.start, len(flat[0].points) - first)
     values = buffer[: math.prod(shape)].view(shape)
@@ -225,8 +234,10 @@ def _products(flat: list[_Layer], rows: slice, first: int, buffer: Tensor, maske
     return values
 
 
-def _minima(values: Tensor, choose: Tensor, rows: slice, stop: int, outer: Tensor) -> Tensor:
-    """(combinations, rows): the smallest sums within the class, which ends at `stop`.
+def _minima(values: Tensor, choose: Tensor, outer: Tensor, *, rows: slice, stop: int) -> Tensor:
+    """Find the smallest sums within the class, which ends at `stop`.
+
+    Returns (combinations, rows).
 
     A distance between two classes is the same from both sides: it is added up once, in the earlier class's
     rows, and goes into `outer` (combinations, n) of both points.
@@ -253,7 +264,7 @@ def _minima(values: Tensor, choose: Tensor, rows: slice, stop: int, outer: Tenso
 
 
 def _ratio(inner: Tensor, outer: Tensor) -> Tensor:
-    """Ratios from smallest sums; not finite for a row that has none."""
+    """Divide smallest sums; not finite for a row without one."""
     alone = inner > _FAR / 2
     # Rounding may leave a tiny negative; both zero counts as one, zero outside alone as no value.
     inner, outer = inner.double().clamp(min=0), outer.double().clamp(min=0)

@@ -1,4 +1,6 @@
-"""A representative part of the labeled set for the bank (section 9). Every class keeps at least one point.
+"""Representative subsets of the labeled set (section 9).
+
+Every class keeps at least one point.
 
     random    a uniform sample of each class
     radius    greedy maximum coverage: each pick covers the points of its class nearer than the radius
@@ -8,7 +10,7 @@
 """
 
 import math
-from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from jaxtyping import Float, Int
@@ -16,23 +18,38 @@ from torch import Tensor
 
 from sisom.errors import InputError, NonFinite, UnknownName, nearest_name
 
-__all__ = ["SUBSETS", "choose_rows", "derived_radius", "quotas"]
+__all__ = ["SUBSETS", "check_subset", "choose_rows", "derived_radius", "quotas"]
 
 _TILE = 1024
 _SAMPLE = 2000  # rows of a class that the derived radius looks from
 
 
+def check_subset(size: float | int, method: str, radius: float | None) -> None:
+    """Refuse a subset that cannot be chosen.
+
+    Raises:
+        InputError: for a size that is neither a share in (0, 1] nor a count of at least 1, or a radius that is not
+            positive.
+        UnknownName: for a method that does not exist.
+    """
+    whole = isinstance(size, int) and not isinstance(size, bool)
+    if not (size >= 1 if whole else isinstance(size, float) and 0 < size <= 1):
+        raise InputError(f"subset must be a share in (0, 1] or a count of at least 1, got {size!r}")
+    if method not in SUBSETS:
+        near = nearest_name(method, list(SUBSETS))
+        raise UnknownName(f"unknown subset method {method!r}; the nearest is {near!r}", method, near)
+    if radius is not None and not radius > 0:
+        raise InputError(f"the radius must be positive, got {radius}")
+
+
 def quotas(labels: Int[Tensor, " n"], size: float | int) -> dict[int, int]:
-    """How many points each present class keeps.
+    """Count the points that each present class keeps.
 
     A float is a share in (0, 1], spread evenly over the classes: `ceil(share * n / classes)`, as the authors
     count. An int is a total, spread in the same way. No class keeps more than it has or fewer than one.
     """
     present, counts = torch.unique(labels, return_counts=True)
-    whole = isinstance(size, int) and not isinstance(size, bool)
-    if not (size >= 1 if whole else isinstance(size, float) and 0 < size <= 1):
-        raise InputError(f"subset must be a share in (0, 1] or a count of at least 1, got {size!r}")
-    total = size if whole else size * len(labels)
+    total = size * len(labels) if isinstance(size, float) else size
     each = max(1, math.ceil(round(total / len(present), 9)))
     return {int(c): min(int(n), each) for c, n in zip(present, counts, strict=True)}
 
@@ -46,16 +63,14 @@ def choose_rows(
     seed: int = 0,
     radius: float | None = None,
 ) -> tuple[Int[Tensor, " m"], float | None]:
-    """Rows to keep, ascending and without repetition, and the radius that was used, if one was.
+    """Choose the rows to keep, ascending and each once.
+
+    Returns the rows, and the radius that was used, if one was.
 
     `size=1.0` keeps all rows, whatever the method. Equal seeds give equal rows. Raises `UnknownName` and
     `InputError`.
     """
-    if method not in SUBSETS:
-        near = nearest_name(method, list(SUBSETS))
-        raise UnknownName(f"unknown subset method {method!r}; the nearest is {near!r}", method, near)
-    if radius is not None and not radius > 0:
-        raise InputError(f"the radius must be positive, got {radius}")
+    check_subset(size, method, radius)
     kept = quotas(labels, size)
     home = labels.device
     if isinstance(size, float) and size == 1.0:
@@ -67,14 +82,16 @@ def choose_rows(
     if method == "radius" and radius is None:
         radius = derived_radius({c: penultimate[rows] for c, rows in members.items()}, kept)
     picks = [
-        rows[SUBSETS[method](penultimate[rows], kept[c], generator, radius or 0.0).to(home)]
+        rows[SUBSETS[method](penultimate[rows], kept[c], generator=generator, radius=radius or 0.0).to(home)]
         for c, rows in members.items()
     ]
     return torch.cat(picks).sort().values, radius if method == "radius" else None
 
 
 def derived_radius(points: dict[int, Tensor], kept: dict[int, int]) -> float:
-    """The radius at which a ball around the median point holds as many points as each pick must stand for.
+    """Derive the radius from the rows that each pick must stand for.
+
+    A ball of it around the median point holds that many points.
 
     For every class that is asked to keep q of n points: the distance from each point to its ceil(n / q)-th
     nearest of the class, itself counted; over all classes, the median.
@@ -93,19 +110,25 @@ def derived_radius(points: dict[int, Tensor], kept: dict[int, int]) -> float:
 
 
 def _squared(rows: Tensor, points: Tensor) -> Tensor:
-    """Squared distances in float64, where the cancellation of the product form does not matter."""
+    """Compute squared distances in float64.
+
+    There the cancellation of the product form does not matter.
+    """
     center = points.double().mean(dim=0)
     a, b = rows.double() - center, points.double() - center
     squared = a.square().sum(dim=1, keepdim=True) + b.square().sum(dim=1) - 2 * a @ b.T
     return squared.clamp_(min=0)
 
 
-def _random(points: Tensor, quota: int, generator: torch.Generator, radius: float) -> Tensor:  # noqa: ARG001
+def _random(points: Tensor, quota: int, *, generator: torch.Generator, radius: float) -> Tensor:  # noqa: ARG001
     return torch.randperm(len(points), generator=generator)[:quota]
 
 
-def _radius(points: Tensor, quota: int, generator: torch.Generator, radius: float) -> Tensor:
-    """Greedy coverage. Gains are kept exact by subtracting what each pick newly covers: every column once."""
+def _radius(points: Tensor, quota: int, *, generator: torch.Generator, radius: float) -> Tensor:
+    """Pick greedily by coverage.
+
+    Gains are kept exact by subtracting what each pick newly covers: every column once.
+    """
     n = len(points)
     near = torch.cat([_squared(part, points) < radius**2 for part in torch.split(points, _TILE)])
     near.fill_diagonal_(True)
@@ -131,8 +154,11 @@ def _radius(points: Tensor, quota: int, generator: torch.Generator, radius: floa
     return torch.tensor(picked, dtype=torch.int64)
 
 
-def _kcenter(points: Tensor, quota: int, generator: torch.Generator, radius: float) -> Tensor:  # noqa: ARG001
-    """Farthest first, from the point nearest to the class mean. Copies of a pick are taken last."""
+def _kcenter(points: Tensor, quota: int, *, generator: torch.Generator, radius: float) -> Tensor:  # noqa: ARG001
+    """Pick farthest first, from the point nearest to the class mean.
+
+    Copies of a pick are taken last.
+    """
     best = int((points - points.mean(dim=0)).square().sum(dim=1).argmin())
     reach = torch.full((len(points),), torch.inf, device=points.device)
     picked: list[int] = []
@@ -145,7 +171,13 @@ def _kcenter(points: Tensor, quota: int, generator: torch.Generator, radius: flo
         best = int(reach.argmax())
 
 
-SUBSETS: dict[str, Callable[[Tensor, int, torch.Generator, float], Tensor]] = {
+class _Method(Protocol):
+    def __call__(
+        self, points: Tensor, quota: int, *, generator: torch.Generator, radius: float
+    ) -> Tensor: ...
+
+
+SUBSETS: dict[str, _Method] = {
     "random": _random,
     "radius": _radius,
     "kcenter": _kcenter,

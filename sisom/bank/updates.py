@@ -1,4 +1,4 @@
-"""A bank that lives: add labels, remove rows, raise the class count, merge shards; each equal to a rebuild.
+"""Updates of a bank, each equal to fitting it again.
 
 The ratio of a point depends on all others, so statistics are taken again from the points that the bank holds;
 the network is not. That needs every fitted row in the bank: a thinned bank refuses, because the rows it left
@@ -8,7 +8,7 @@ out are part of its statistics.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 
 import torch
 from jaxtyping import Int
@@ -16,18 +16,20 @@ from torch import Tensor
 
 from sisom.bank.bank import FeatureBank
 from sisom.bank.enhance import enhance
-from sisom.bank.fit import energy_of, leave_one_out, statistics_of
-from sisom.bank.ratios import average_and_deviation
+from sisom.bank.fit import energy_of, statistics_of
+from sisom.bank.ratios import BankPoints, average_and_deviation, leave_one_out
 from sisom.checks import check_features, check_labels
 from sisom.errors import EmptyInput, InputError, LabelError
-from sisom.nearest.gallery import Gallery
+from sisom.nearest.points import SortedPoints
 from sisom.types import Features
 
 __all__ = ["add_labeled", "merge_banks", "raise_classes", "remove_rows"]
 
 
 def add_labeled(bank: FeatureBank, features: Features, labels: Int[Tensor, " n"]) -> FeatureBank:
-    """The bank with `features` as further fitted rows: `source` goes on where the bank's rows ended.
+    """Add labeled rows to a bank.
+
+    Their `source` goes on where the bank's rows ended.
 
     Equal to fitting all rows together, but for layers that the old rows alone had pruned. The threshold is
     dropped, because the scores move.
@@ -37,20 +39,22 @@ def add_labeled(bank: FeatureBank, features: Features, labels: Int[Tensor, " n"]
     features = features.to(bank.points.device)
     check_labels(labels, len(features), bank.num_classes)
     check_features(features)
-    points = enhance(features.saliency, features.layer_dims, bank.slopes)
-    rows = torch.arange(bank.fitted, bank.fitted + len(features), device=points.device)
-    return _refit(
-        bank,
-        torch.cat([bank.points, points]),
-        torch.cat([bank.labels, labels]),
-        torch.cat([bank.source, rows]),
-        torch.cat([bank.energies, energy_of(features.logits)]),
-        bank.fitted + len(features),
+    new = _Rows(
+        enhance(features.saliency, features.layer_dims, bank.slopes),
+        labels,
+        torch.arange(bank.fitted, bank.fitted + len(features), device=labels.device),
+        energy_of(features.logits),
     )
+    return _refit(bank, _Rows.concat([_Rows.of(bank), new]), fitted=bank.fitted + len(features))
 
 
 def remove_rows(bank: FeatureBank, rows: Int[Tensor, " r"]) -> FeatureBank:
-    """The bank without the fitted rows `rows` (values of `source`); raises `InputError` for a row it lacks."""
+    """Remove fitted rows, given by their `source`.
+
+    Raises:
+        InputError: for a row that the bank lacks.
+        EmptyInput: where no point would be left.
+    """
     _check_whole(bank)
     rows = rows.to(bank.source.device, torch.int64)
     strange = rows[~torch.isin(rows, bank.source)]
@@ -59,20 +63,23 @@ def remove_rows(bank: FeatureBank, rows: Int[Tensor, " r"]) -> FeatureBank:
     keep = ~torch.isin(bank.source, rows)
     if not bool(keep.any()):
         raise EmptyInput("removing these rows would leave no points")
-    return _refit(
-        bank, bank.points[keep], bank.labels[keep], bank.source[keep], bank.energies[keep], bank.fitted
-    )
+    return _refit(bank, _Rows.of(bank).at(keep), fitted=bank.fitted)
 
 
 def raise_classes(bank: FeatureBank, num_classes: int) -> FeatureBank:
-    """The bank for a taxonomy that has grown; points of the new classes come with `add_labeled`."""
+    """Widen a bank to a taxonomy that has grown.
+
+    Points of the new classes come with `add_labeled`.
+    """
     if num_classes < bank.num_classes:
         raise LabelError(f"the bank knows {bank.num_classes} classes already, got {num_classes}")
     return replace(bank, num_classes=num_classes)
 
 
 def merge_banks(banks: Sequence[FeatureBank]) -> FeatureBank:
-    """One bank of the banks of shards, equal to the bank of all rows; rows are numbered shard after shard.
+    """Merge the banks of shards into the bank of all rows.
+
+    Rows are numbered shard after shard.
 
     The shards must be whole and agree on everything that a fit was told: slopes, layers, variant, classes.
     """
@@ -96,44 +103,56 @@ def merge_banks(banks: Sequence[FeatureBank]) -> FeatureBank:
                     f"banks differ in {name}: {getattr(first, name)} and {getattr(bank, name)}; "
                     "fit the shards with the same options and prune=False"
                 )
-    offsets = [0]
+    parts, fitted = [], 0
     for bank in banks:
-        offsets.append(offsets[-1] + bank.fitted)
-    return _refit(
-        first,
-        torch.cat([bank.points for bank in banks]),
-        torch.cat([bank.labels for bank in banks]),
-        torch.cat([bank.source + offset for bank, offset in zip(banks, offsets, strict=False)]),
-        torch.cat([bank.energies for bank in banks]),
-        offsets[-1],
-    )
+        rows = _Rows.of(bank)
+        parts.append(replace(rows, source=rows.source + fitted))
+        fitted += bank.fitted
+    return _refit(first, _Rows.concat(parts), fitted=fitted)
 
 
-def _refit(
-    bank: FeatureBank, points: Tensor, labels: Tensor, source: Tensor, energies: Tensor, fitted: int
-) -> FeatureBank:
-    order = source.argsort()  # by row, then by class: the order of a fit
-    order = order[labels[order].argsort(stable=True)]
-    points, labels, source, energies = points[order], labels[order], source[order], energies[order]
-    found, anchors = leave_one_out(
-        Gallery.of(points, labels), source, outer=bank.outer, rank=bank.rank, neighbors=bank.neighbors
-    )
-    r_avg, r_std = statistics_of(found, given=bank.r_avg if bank.fixed_r_avg else None)
-    energy_mean, energy_std = average_and_deviation(energies)
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """Fitted rows as a bank holds them; see `FeatureBank`."""
+
+    points: Tensor
+    labels: Tensor
+    source: Tensor
+    energies: Tensor
+
+    @classmethod
+    def of(cls, bank: FeatureBank) -> _Rows:
+        return cls(bank.points, bank.labels, bank.source, bank.energies)
+
+    @classmethod
+    def concat(cls, parts: Sequence[_Rows]) -> _Rows:
+        return cls(*(torch.cat([getattr(part, field.name) for part in parts]) for field in fields(cls)))
+
+    def at(self, index: Tensor) -> _Rows:
+        return _Rows(self.points[index], self.labels[index], self.source[index], self.energies[index])
+
+
+def _refit(bank: FeatureBank, rows: _Rows, *, fitted: int) -> FeatureBank:
+    order = rows.source.argsort()  # by row, then by class: the order of a fit
+    rows = rows.at(order[rows.labels[order].argsort(stable=True)])
+    points = BankPoints.of(SortedPoints.of(rows.points, rows.labels), rows.source, bank.outer)
+    measured, anchors = leave_one_out(points, bank.spec), points.anchors
+    r_avg, r_std = statistics_of(measured, given=bank.spec.r_avg)
+    energy_mean, energy_std = average_and_deviation(rows.energies)
     return replace(
         bank,
-        points=points,
-        labels=labels,
-        source=source,
-        energies=energies,
-        anchor_distances=anchors.distances if anchors else points.new_empty((0, 2)),
-        anchor_sources=anchors.sources if anchors else source.new_empty(0),
+        points=rows.points,
+        labels=rows.labels,
+        source=rows.source,
+        energies=rows.energies,
+        anchor_distances=anchors.distances if anchors else rows.points.new_empty((0, 2)),
+        anchor_sources=anchors.sources if anchors else rows.source.new_empty(0),
         r_avg=r_avg,
         r_std=r_std,
         energy_mean=energy_mean,
         energy_std=energy_std,
-        counted=int(found.valid.sum()),
-        skipped=int((~found.valid).sum()),
+        counted=int(measured.valid.sum()),
+        skipped=int((~measured.valid).sum()),
         fitted=fitted,
         threshold=None,
     )

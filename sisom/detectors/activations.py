@@ -1,4 +1,7 @@
-"""Detectors that reshape the penultimate activations and take the energy of the logits that follow."""
+"""Detectors that reshape penultimate activations.
+
+The score is the energy of the logits that follow.
+"""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -33,7 +36,7 @@ class _Reshaping(ABC, Generic[State]):
             raise InputError(f"the percentile must lie in 0 to 99, got {self.percentile}")
 
     def score(self, state: State, features: Features) -> Float[Tensor, " n"]:
-        """One score a row; see `Detector`."""
+        """Score each row; see `Detector`."""
         check_features(features)
         head = needed(self.head, features)
         return strangeness(
@@ -47,16 +50,19 @@ class _Reshaping(ABC, Generic[State]):
     def _reshape(self, state: State, h: Tensor) -> Tensor: ...
 
     def _count(self, width: int) -> int:
-        """How many of a row's activations are above its percentile; at least one."""
+        """Count the activations of a row above its percentile; at least one."""
         return max(1, width - round(width * self.percentile / 100))
 
 
 @dataclass(frozen=True, eq=False)
 class ReActDetector(_Reshaping[float]):
-    """Activations cut off at a percentile of all fitted ones (Sun et al. 2021); fit held-out rows."""
+    """ReAct (Sun et al. 2021): activations cut off at a percentile.
+
+    The percentile is of all fitted activations; rows that the model was not trained on are the ones to fit.
+    """
 
     def fit(self, features: Features, labels: Int[Tensor, " n"]) -> float:
-        """Where activations are cut off."""
+        """Find the value at which activations are cut off."""
         check_fit(features, labels)
         needed(self.head, features)
         return float(np.percentile(features.penultimate.detach().cpu().double().numpy(), self.percentile))
@@ -67,7 +73,7 @@ class ReActDetector(_Reshaping[float]):
 
 class _Unfitted(_Reshaping[tuple[()]]):
     def fit(self, features: Features, labels: Int[Tensor, " n"]) -> tuple[()]:
-        """Nothing to remember; see `Detector`."""
+        """Check the rows; nothing is fitted. See `Detector`."""
         check_fit(features, labels)
         needed(self.head, features)
         return ()
@@ -75,7 +81,10 @@ class _Unfitted(_Reshaping[tuple[()]]):
 
 @dataclass(frozen=True, eq=False)
 class AshDetector(_Unfitted):
-    """ASH-B (Djurisic et al. 2023): a row's largest activations share its sum evenly, the others are dropped."""
+    """ASH-B (Djurisic et al. 2023): a row's largest activations share its sum.
+
+    The others are dropped.
+    """
 
     def _reshape(self, state: tuple[()], h: Tensor) -> Tensor:  # noqa: ARG002
         count = self._count(h.shape[1])
@@ -86,7 +95,10 @@ class AshDetector(_Unfitted):
 
 @dataclass(frozen=True, eq=False)
 class ScaleDetector(_Unfitted):
-    """SCALE (Xu et al. 2024): a row times the exponential of its sum over the sum of its largest activations."""
+    """SCALE (Xu et al. 2024): rows scaled by their largest activations' share.
+
+    A row is multiplied by the exponential of its sum over the sum of its largest activations.
+    """
 
     percentile: float = 85.0
 

@@ -1,4 +1,4 @@
-"""The seam every detector fits: pure `fit` and `score`, with the state as a value between them."""
+"""Protocol of detectors: pure `fit` and `score`, with the state between them."""
 
 from typing import Protocol, TypeVar, runtime_checkable
 
@@ -18,7 +18,9 @@ State = TypeVar("State")
 
 @runtime_checkable
 class Detector(Protocol[State]):
-    """Says how strange each image is to a labeled set. Remembers nothing between calls.
+    """A judge of how strange images are to a labeled set.
+
+    It remembers nothing between calls.
 
     `needs` says what it must be given beside features: "head", the classifier's last layer, as the constructor's
     `head`; "model", to prepare the images from which the features are taken (see `OdinDetector`).
@@ -26,20 +28,27 @@ class Detector(Protocol[State]):
 
     @property
     def needs(self) -> frozenset[str]:
-        """A subset of "head" and "model"."""
+        """Requirements: a subset of "head" and "model"."""
         ...
 
     def fit(self, features: Features, labels: Int[Tensor, " n"]) -> State:
-        """Everything `score` needs, from labeled features; raises `EmptyInput` without rows."""
+        """Fit to labeled features; return everything that `score` needs.
+
+        Raises:
+            EmptyInput: without rows.
+        """
         ...
 
     def score(self, state: State, features: Features) -> Float[Tensor, " n"]:
-        """One finite float32 score a row, higher is stranger, independent of the other rows."""
+        """Score each row, finite float32; higher is stranger.
+
+        A row's score does not depend on the other rows.
+        """
         ...
 
 
 def check_fit(features: Features, labels: Tensor) -> None:
-    """Raise by name for labeled features that nothing can be fitted to."""
+    """Raise for labeled features that nothing can be fitted to."""
     check_labels(labels, len(features), features.logits.shape[1])
     check_features(features)
 
@@ -53,7 +62,12 @@ def check_width(features: Features, width: int) -> None:
 
 
 def needed(head: Head | None, features: Features) -> Head:
-    """The head of a detector that cannot do without; `InputError` for None, `ShapeMismatch` for another net's."""
+    """Return the head of a detector that cannot do without one.
+
+    Raises:
+        InputError: for None.
+        ShapeMismatch: for the head of another network.
+    """
     if head is None:
         raise InputError(
             "this detector needs the classifier's last layer: construct it with head=Head.of(model)"
@@ -65,6 +79,6 @@ def needed(head: Head | None, features: Features) -> Head:
 
 
 def strangeness(values: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
-    """Scores of any size as finite float32."""
+    """Bring scores of any size into finite float32."""
     limit = torch.finfo(torch.float32).max
     return values.clamp(-limit, limit).float()

@@ -1,4 +1,4 @@
-"""fDBD (Liu and Qin 2024): how near the features are to the boundaries of the predicted class."""
+"""fDBD (Liu and Qin 2024): distance to the predicted class's boundaries."""
 
 from dataclasses import dataclass
 
@@ -17,20 +17,23 @@ __all__ = ["FdbdDetector"]
 
 @dataclass(frozen=True, eq=False)
 class FdbdDetector:
-    """The mean distance to the other classes' boundaries over the distance to the fitted rows' mean, negative."""
+    """Mean distance to the other classes' boundaries, relative and negative.
+
+    It is divided by the distance to the mean of the fitted rows.
+    """
 
     head: Head | None = None
 
     needs = frozenset({"head"})
 
     def fit(self, features: Features, labels: Int[Tensor, " n"]) -> Float[Tensor, " p"]:
-        """The mean of the fitted rows."""
+        """Compute the mean of the fitted rows."""
         check_fit(features, labels)
         needed(self.head, features)
         return features.penultimate.detach().double().mean(dim=0)
 
     def score(self, state: Float[Tensor, " p"], features: Features) -> Float[Tensor, " n"]:
-        """One score a row; see `Detector`."""
+        """Score each row; see `Detector`."""
         check_features(features)
         gaps = needed(self.head, features).gaps().to(state.device)
 

@@ -1,4 +1,4 @@
-"""NAC-UE (Liu et al. 2024): whether a sample's neurons are in states that the fitted rows cover."""
+"""NAC-UE (Liu et al. 2024): coverage of neuron states."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,18 +19,25 @@ __all__ = ["Coverage", "NacDetector"]
 
 @dataclass(frozen=True, eq=False)
 class Coverage:
-    """For each layer its slope and, for each of its neurons, how well each bin of [0, 1] is covered: 0 to 1."""
+    """Slope and coverage of each layer.
+
+    The third element is (neurons, bins): how well each bin of [0, 1] is covered, 0 to 1.
+    """
 
     layers: tuple[tuple[str, float, Tensor], ...]
 
 
 @dataclass(frozen=True)
 class NacDetector:
-    """One less the coverage of the neurons' states, `sigmoid(slope * saliency)`: mean over neurons, then layers.
+    """Uncovered share of the neurons' states, `sigmoid(slope * saliency)`.
 
-    slopes   as in `fit_bank`; the published ones are the presets "nac-cifar10", "nac-cifar100", "nac-imagenet"
-    bins     of a neuron's states, a number or one for each layer
-    enough   rows in a bin that cover it fully, a number or one for each layer
+    The score is the mean over neurons, then over layers.
+
+    Args:
+        slopes: as `fit_bank` takes them; the published ones are the presets "nac-cifar10", "nac-cifar100" and
+            "nac-imagenet".
+        bins: the number of bins of a neuron's states, one number or one for each layer.
+        enough: the rows that cover a bin fully, one number or one for each layer.
     """
 
     slopes: Slopes = 1.0
@@ -40,7 +47,10 @@ class NacDetector:
     needs = frozenset[str]()
 
     def fit(self, features: Features, labels: Int[Tensor, " n"]) -> Coverage:
-        """The coverage by the fitted rows; published with 1,000 rows, spread evenly over the classes."""
+        """Measure the coverage by the fitted rows.
+
+        Published with 1,000 rows, spread evenly over the classes.
+        """
         check_fit(features, labels)
         layers = []
         columns = columns_of(features.layer_dims)
@@ -53,7 +63,10 @@ class NacDetector:
         return Coverage(tuple(layers))
 
     def score(self, state: Coverage, features: Features) -> Float[Tensor, " n"]:
-        """One score a row; see `Detector`. Features may hold more layers than were fitted."""
+        """Score each row; see `Detector`.
+
+        Features may hold more layers than were fitted.
+        """
         check_features(features)
         columns = columns_of(features.layer_dims)
         covered = torch.zeros(len(features), dtype=torch.float64, device=features.saliency.device)
@@ -70,7 +83,10 @@ class NacDetector:
 
 
 def _bin(saliency: Tensor, slope: float, bins: int) -> Tensor:
-    """(n, neurons) of the bins of equal width that the states fall into; the last one holds one."""
+    """Find the bins of equal width that states fall into, (n, neurons).
+
+    The last bin holds the state one.
+    """
     state = torch.sigmoid(slope * saliency.double())
     return (state * bins).long().clamp(max=bins - 1)
 

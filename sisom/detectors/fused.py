@@ -1,7 +1,6 @@
-"""SISOMe with a second partner: the ratio, the energy, and the distance to a neighbor.
+"""SISOMe with a second partner: energy and distance to a neighbor.
 
-What distances in the enhanced space miss of far images, plain nearest neighbors see, and of near ones the energy;
-docs/results.md has the ablation that this comes from.
+Nearest neighbors catch far images that SISOM misses; the energy catches near ones. docs/results.md has the ablation.
 """
 
 from __future__ import annotations
@@ -12,13 +11,16 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from sisom.bank.bank import FeatureBank, Outer
+from sisom.bank.bank import FeatureBank
 from sisom.bank.enhance import Slopes
 from sisom.bank.fit import fit_bank
+from sisom.bank.spec import BankSpec, Outer
 from sisom.detectors.base import strangeness
 from sisom.detectors.neighbors import KnnDetector
-from sisom.nearest.distances import neighbors
-from sisom.nearest.gallery import Gallery
+from sisom.errors import InputError
+from sisom.nearest.kth import kth_distance
+from sisom.nearest.points import SortedPoints
+from sisom.nearest.queries import Queries
 from sisom.rowwise import rowwise, unit
 from sisom.scoring import score
 from sisom.types import Features, Scores
@@ -28,94 +30,86 @@ __all__ = ["FarNeighbor", "FusedState", "SisomFusedDetector", "energy_zscore", "
 
 @dataclass(frozen=True, eq=False)
 class FarNeighbor:
-    """The distance to the `k`-th nearest row of a bank, against what labeled rows have, each without itself."""
+    """Distance to the k-th nearest row of a bank, standardised.
 
-    gallery: Gallery
+    Mean and deviation are those of labeled rows, each without itself.
+    """
+
+    points: SortedPoints
     k: int
     mean: float
     std: float
 
     @classmethod
     def of(
-        cls, features: Features, labels: Int[Tensor, " n"], source: Int[Tensor, " m"], k: int
+        cls, features: Features, labels: Int[Tensor, " n"], *, source: Int[Tensor, " m"], k: int
     ) -> FarNeighbor:
-        """From labeled rows, of which those at `source` make the bank."""
-        gallery = KnnDetector(k).fit(features.select(source), labels[source])
+        """Fit to labeled rows, of which those at `source` make the bank."""
+        points = KnnDetector(k).fit(features.select(source), labels[source])
         place = torch.full((len(features),), -1, dtype=torch.int64, device=source.device)
         place[source] = torch.arange(len(source), device=source.device)
         queries = rowwise(unit, features.penultimate).float()
-        one = torch.zeros(len(features), dtype=torch.int64, device=queries.device)
-        least = min(k, max(1, len(gallery) - 1))
-        near = neighbors(queries, one, gallery, inner=least, outer=0, exclude=place.to(queries.device))
-        distance = near.inner[:, -1].double()
+        hidden = Queries.of_one_class(queries, place.to(queries.device))
+        distance = kth_distance(hidden, points, min(k, max(1, len(points) - 1))).double()
         distance = distance[torch.isfinite(distance)]  # a bank of one row has no other
         if len(distance) < 2:
-            return cls(gallery, k, 0.0, 1.0)
-        return cls(gallery, k, float(distance.mean()), float(distance.std()) or 1.0)
+            return cls(points, k, 0.0, 1.0)
+        return cls(points, k, float(distance.mean()), float(distance.std()) or 1.0)
 
     def zscore(self, features: Features) -> Float[Tensor, " n"]:
-        """In standard deviations from the mean, float64."""
-        return (KnnDetector(self.k).score(self.gallery, features).double() - self.mean) / self.std
+        """Measure the distance in standard deviations from the mean; float64."""
+        return (KnnDetector(self.k).score(self.points, features).double() - self.mean) / self.std
 
 
 def fuse(bank: FeatureBank, scores: Scores, partner: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
-    """SISOMe's fusion with any partner given in standard deviations: `min(ra,1) partner + max(1-ra,0) z(ratio)`."""
+    """Fuse the ratio with any partner that is given in standard deviations.
+
+    That is `min(r_avg, 1) * partner + max(1 - r_avg, 0) * z(ratio)`, as in SISOMe.
+    """
     ratio = (scores.ratio.double() - bank.r_avg) / bank.r_std
     return strangeness(min(bank.r_avg, 1.0) * partner + max(1.0 - bank.r_avg, 0.0) * ratio)
 
 
 def energy_zscore(bank: FeatureBank, scores: Scores) -> Float[Tensor, " n"]:
-    """The energy in standard deviations from that of the labeled rows, float64."""
+    """Standardise the energy by that of the labeled rows; float64."""
     return (scores.energy.double() - bank.energy_mean) / bank.energy_std
 
 
 @dataclass(frozen=True, eq=False)
 class FusedState:
-    """A bank, and the second partner."""
+    """Bank and second partner."""
 
     bank: FeatureBank
     near: FarNeighbor
 
 
 @dataclass(frozen=True)
-class SisomFusedDetector:
-    """The ratio fused with the mean of two partners: the energy and the distance to the `k`-th nearest neighbor.
+class SisomFusedDetector(BankSpec):
+    """SISOM's ratio, fused with the mean of energy and neighbor distance.
 
     Distances to other classes start at the nearest point of the predicted class (`outer="anchor"`): a fourth of the
-    work, and no worse. The other options are those of `fit_bank`.
+    work, and no worse. The other options are those of `BankSpec`, but that fusion is always by z-scores.
     """
 
-    slopes: Slopes = 1.0
-    subset: float | int = 1.0
-    subset_method: str = "random"
-    seed: int = 0
     outer: Outer = "anchor"
-    rank: int = 1
-    neighbors: int = 1
+    slopes: Slopes = 1.0
     k: int = 50
 
     needs = frozenset[str]()
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         KnnDetector(self.k)  # refuses a k below one
+        if self.fusion != "zscore":
+            raise InputError('sisom-fused adds up standardised values: fusion must be "zscore"')
 
     def fit(self, features: Features, labels: Int[Tensor, " n"]) -> FusedState:
-        """See `Detector`."""
-        bank = fit_bank(
-            features,
-            labels,
-            slopes=self.slopes,
-            subset=self.subset,
-            subset_method=self.subset_method,
-            seed=self.seed,
-            outer=self.outer,
-            rank=self.rank,
-            neighbors=self.neighbors,
-        )
-        return FusedState(bank, FarNeighbor.of(features, labels, bank.source, self.k))
+        """Fit the bank and the neighbor; see `Detector`."""
+        bank = fit_bank(features, labels, slopes=self.slopes, spec=self)
+        return FusedState(bank, FarNeighbor.of(features, labels, source=bank.source, k=self.k))
 
     def score(self, state: FusedState, features: Features) -> Float[Tensor, " n"]:
-        """One score a row; see `Detector`."""
+        """Score each row; see `Detector`."""
         scores = score(state.bank, features)
         partner = (state.near.zscore(features) + energy_zscore(state.bank, scores)) / 2
         return fuse(state.bank, scores, partner)

@@ -1,4 +1,7 @@
-"""Mahalanobis distances: one Gaussian a class, all of one covariance (Lee et al. 2018, Ren et al. 2021)."""
+"""Mahalanobis distances, plain and relative.
+
+After Lee et al. 2018 and Ren et al. 2021. Each class is one Gaussian; all share one covariance.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ __all__ = ["Gaussians", "MahalanobisDetector", "RelativeMahalanobisDetector"]
 
 @dataclass(frozen=True, eq=False)
 class Gaussians:
-    """Means of one shared covariance, in the coordinates where that is the identity; float64.
+    """Class means, in coordinates where the shared covariance is the identity; float64.
 
     Directions in which the fitted rows do not vary have no coordinate: a distance along them is not counted.
     """
@@ -29,7 +32,7 @@ class Gaussians:
 
     @classmethod
     def of(cls, rows: Float[Tensor, "n p"], groups: Int[Tensor, " n"]) -> Gaussians:
-        """Fitted by maximum likelihood, one mean for each group that occurs."""
+        """Fit by maximum likelihood, one mean for each group that occurs."""
         rows = rows.detach().double()
         present, place = torch.unique(groups.to(rows.device), return_inverse=True)
         center = rows.mean(dim=0)
@@ -45,7 +48,7 @@ class Gaussians:
         return cls(center, whitening, means @ whitening)
 
     def nearest(self, rows: Float[Tensor, "n p"]) -> Float[Tensor, " n"]:
-        """The squared Mahalanobis distance to the nearest mean, of float64 rows."""
+        """Measure the squared Mahalanobis distance of float64 rows to the nearest mean."""
         place = (rows - self.center) @ self.whitening
         lengths = self.means.square().sum(dim=1)
         squared = place.square().sum(dim=1, keepdim=True) + lengths - 2 * place @ self.means.T
@@ -54,17 +57,17 @@ class Gaussians:
 
 @dataclass(frozen=True)
 class MahalanobisDetector:
-    """The squared distance to the nearest class mean, by the covariance that all classes share."""
+    """Squared distance to the nearest class mean, by the shared covariance."""
 
     needs = frozenset[str]()
 
     def fit(self, features: Features, labels: Int[Tensor, " n"]) -> Gaussians:
-        """The class means and the shared covariance."""
+        """Fit the class means and the shared covariance."""
         check_fit(features, labels)
         return Gaussians.of(features.penultimate, labels)
 
     def score(self, state: Gaussians, features: Features) -> Float[Tensor, " n"]:
-        """One score a row; see `Detector`."""
+        """Score each row; see `Detector`."""
         check_features(features)
         check_width(features, len(state.center))
         return strangeness(rowwise(state.nearest, features.penultimate))
@@ -72,18 +75,18 @@ class MahalanobisDetector:
 
 @dataclass(frozen=True)
 class RelativeMahalanobisDetector:
-    """The same, less the squared distance to the mean of all rows by the covariance of all rows."""
+    """Mahalanobis distance, less the one to all rows as one group."""
 
     needs = frozenset[str]()
 
     def fit(self, features: Features, labels: Int[Tensor, " n"]) -> tuple[Gaussians, Gaussians]:
-        """The Gaussians of the classes, and the one of all rows."""
+        """Fit the Gaussians of the classes and the one of all rows."""
         check_fit(features, labels)
         rows = features.penultimate
         return Gaussians.of(rows, labels), Gaussians.of(rows, torch.zeros_like(labels))
 
     def score(self, state: tuple[Gaussians, Gaussians], features: Features) -> Float[Tensor, " n"]:
-        """One score a row; see `Detector`."""
+        """Score each row; see `Detector`."""
         check_features(features)
         classes, everything = state
         check_width(features, len(classes.center))

@@ -25,7 +25,7 @@ class _LogitsDetector(ABC, Generic[State]):
     needs = frozenset[str]()
 
     def score(self, state: State, features: Features) -> Float[Tensor, " n"]:
-        """One score a row; see `Detector`."""
+        """Score each row; see `Detector`."""
         check_features(features)
         return strangeness(rowwise(lambda logits: self._strange(state, logits), features.logits))
 
@@ -35,14 +35,14 @@ class _LogitsDetector(ABC, Generic[State]):
 
 class _Unfitted(_LogitsDetector[tuple[()]]):
     def fit(self, features: Features, labels: Int[Tensor, " n"]) -> tuple[()]:
-        """Nothing to remember; see `Detector`."""
+        """Check the rows; nothing is fitted. See `Detector`."""
         check_fit(features, labels)
         return ()
 
 
 @dataclass(frozen=True)
 class MspDetector(_Unfitted):
-    """One less the maximum softmax probability (Hendrycks and Gimpel 2017)."""
+    """MSP (Hendrycks and Gimpel 2017): `1 - max p` of the softmax."""
 
     def _strange(self, state: tuple[()], logits: Tensor) -> Tensor:  # noqa: ARG002
         return doubt(logits)
@@ -66,7 +66,10 @@ class EnergyDetector(_Unfitted):
 
 @dataclass(frozen=True)
 class GenDetector(_Unfitted):
-    """Generalised entropy `sum p^gamma (1 - p)^gamma` of the `largest` probabilities (Liu et al. 2023)."""
+    """GEN (Liu et al. 2023): generalised entropy of the `largest` probabilities.
+
+    That is `sum p^gamma (1 - p)^gamma`.
+    """
 
     gamma: float = 0.1
     largest: int = 100
@@ -85,13 +88,16 @@ class GenDetector(_Unfitted):
 
 @dataclass(frozen=True)
 class TempScaleDetector(_LogitsDetector[float]):
-    """MSP at the temperature that makes the fitted labels most likely (Guo et al. 2017).
+    """MSP at the temperature that fits the labels (Guo et al. 2017).
 
     Rows that the model was not trained on are the ones to fit: on training rows it is overconfident.
     """
 
     def fit(self, features: Features, labels: Int[Tensor, " n"]) -> float:
-        """The temperature, in [0.1, 100]: the likelihood is concave in its inverse, so halving finds the maximum."""
+        """Find the temperature, in [0.1, 100].
+
+        The likelihood is concave in its inverse, so halving finds the maximum.
+        """
         check_fit(features, labels)
         logits = features.logits.detach().double()
         target = logits.gather(1, labels.to(logits.device, torch.int64)[:, None])[:, 0].mean()

@@ -2,15 +2,15 @@
 
 from dataclasses import dataclass
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from sisom.checks import check_features
 from sisom.detectors.base import check_fit, check_width, strangeness
 from sisom.errors import InputError
-from sisom.nearest.distances import neighbors
-from sisom.nearest.gallery import Gallery
+from sisom.nearest.kth import kth_distance
+from sisom.nearest.points import SortedPoints
+from sisom.nearest.queries import Queries
 from sisom.rowwise import rowwise, unit
 from sisom.types import Features
 
@@ -19,7 +19,9 @@ __all__ = ["KnnDetector"]
 
 @dataclass(frozen=True)
 class KnnDetector:
-    """The distance to the k-th nearest fitted row, among penultimate features of length one; exact.
+    """Exact distance to the k-th nearest fitted row.
+
+    Rows are penultimate features at length one.
 
     With fewer fitted rows than `k` it is the farthest of them.
     """
@@ -32,17 +34,15 @@ class KnnDetector:
         if self.k < 1:
             raise InputError(f"k starts at 1, got {self.k}")
 
-    def fit(self, features: Features, labels: Int[Tensor, " n"]) -> Gallery:
-        """The fitted rows, all as of one class."""
+    def fit(self, features: Features, labels: Int[Tensor, " n"]) -> SortedPoints:
+        """Lay out the fitted rows, all as of one class."""
         check_fit(features, labels)
         points = rowwise(unit, features.penultimate).float()
-        return Gallery.of(points, torch.zeros(len(points), dtype=torch.int64, device=points.device))
+        return SortedPoints.of_one_class(points)
 
-    def score(self, state: Gallery, features: Features) -> Float[Tensor, " n"]:
-        """One score a row; see `Detector`."""
+    def score(self, state: SortedPoints, features: Features) -> Float[Tensor, " n"]:
+        """Score each row; see `Detector`."""
         check_features(features)
         check_width(features, state.points.shape[1])
         queries = rowwise(unit, features.penultimate.to(state.points.device)).float()
-        same = torch.zeros(len(queries), dtype=torch.int64, device=queries.device)
-        near = neighbors(queries, same, state, inner=min(self.k, len(state)), outer=0)
-        return strangeness(near.inner[:, -1])
+        return strangeness(kth_distance(Queries.of_one_class(queries), state, min(self.k, len(state))))

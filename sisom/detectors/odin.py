@@ -1,6 +1,7 @@
-"""ODIN (Liang et al. 2018): the one detector that changes the image before the network sees it.
+"""ODIN (Liang et al. 2018): softmax confidence of a perturbed image.
 
-Its seam is a step ahead of the others': features for `fit` and `score` are those of `perturb(model, images)`.
+It alone changes the image before the network sees it: features for `fit` and `score` are those of
+`perturb(model, images)`.
 
     images = detector.perturb(model, images)
     scores = detector.score(state, extract(model, images))
@@ -30,10 +31,13 @@ _TILE = 32  # images per pass, the last one filled up, so that an image's step d
 
 @dataclass(frozen=True)
 class OdinDetector:
-    """One less the maximum softmax probability at a temperature, of an image moved towards its predicted class.
+    """ODIN: `1 - max p` at a temperature, of a perturbed image.
 
-    noise  how far each pixel moves, before normalisation
-    std    the deviations that images were normalised with, for each channel; one for images that were not
+    Args:
+        temperature: of the softmax.
+        noise: how far each pixel moves, before normalisation.
+        std: the deviations that images were normalised with, one number or one for each channel; 1 for images that
+            were not.
     """
 
     temperature: float = 1000.0
@@ -50,7 +54,10 @@ class OdinDetector:
             raise InputError(f"std must be positive numbers, one or one a channel, got {self.std!r}")
 
     def perturb(self, model: nn.Module, images: Float[Tensor, "n C H W"]) -> Float[Tensor, "n C H W"]:
-        """Images moved by `noise` against the sign of the gradient of their own prediction's cross-entropy."""
+        """Move images by `noise` towards their predicted class.
+
+        Each pixel moves against the sign of the gradient of the prediction's cross-entropy.
+        """
         net = unwrap(model)
         step = self.noise / torch.as_tensor(self.std, dtype=images.dtype).flatten()
         if len(step) not in (1, images.shape[1]):
@@ -70,11 +77,11 @@ class OdinDetector:
         return torch.cat(moved).to(images.device) if moved else images.clone()
 
     def fit(self, features: Features, labels: Int[Tensor, " n"]) -> tuple[()]:
-        """Nothing to remember; see `Detector`."""
+        """Check the rows; nothing is fitted. See `Detector`."""
         check_fit(features, labels)
         return ()
 
     def score(self, state: tuple[()], features: Features) -> Float[Tensor, " n"]:  # noqa: ARG002
-        """One score a row of features that were taken from moved images; see `Detector`."""
+        """Score each row of features of perturbed images; see `Detector`."""
         check_features(features)
         return strangeness(rowwise(lambda logits: doubt(logits / self.temperature), features.logits))

@@ -1,4 +1,4 @@
-"""SHE (Zhang et al. 2023): how well the features agree with the stored pattern of the predicted class."""
+"""Simplified Hopfield energy (SHE, Zhang et al. 2023): agreement with stored patterns."""
 
 from dataclasses import dataclass
 
@@ -16,14 +16,14 @@ __all__ = ["SheDetector"]
 
 @dataclass(frozen=True)
 class SheDetector:
-    """The inner product with the mean feature of the predicted class, negative."""
+    """Negative inner product with the mean feature of the predicted class."""
 
     needs = frozenset[str]()
 
     def fit(self, features: Features, labels: Int[Tensor, " n"]) -> Float[Tensor, "K p"]:
-        """Each class's mean over its rows that are predicted correctly.
+        """Compute each class's mean over its rows that are predicted correctly.
 
-        Over all of its rows where none is; zeros, with which nothing agrees, for a class without rows.
+        Over all of its rows where no prediction is correct. A class without rows has zeros, with which nothing agrees.
         """
         check_fit(features, labels)
         rows = features.penultimate.detach().double()
@@ -36,7 +36,7 @@ class SheDetector:
         return sums / counted.index_add_(0, labels, weight).clamp(min=1)[:, None]
 
     def score(self, state: Float[Tensor, "K p"], features: Features) -> Float[Tensor, " n"]:
-        """One score a row; see `Detector`."""
+        """Score each row; see `Detector`."""
         check_features(features)
         check_width(features, state.shape[1])
         return strangeness(

@@ -1,4 +1,4 @@
-"""Virtual-logit matching (Wang et al. 2022): what the principal subspace leaves out, beside the energy."""
+"""Virtual-logit matching (ViM, Wang et al. 2022): residual and energy."""
 
 from dataclasses import dataclass
 
@@ -18,24 +18,32 @@ __all__ = ["Subspace", "VimDetector"]
 
 @dataclass(frozen=True, eq=False)
 class Subspace:
-    """The directions outside of the principal ones, seen from `origin`, and the weight of what lies along them."""
+    """Directions outside of the principal subspace.
+
+    Args:
+        origin: the point that rows are seen from.
+        outside: the directions, as columns.
+        weight: of the residual beside the energy.
+    """
 
     origin: Float[Tensor, " p"]
     outside: Float[Tensor, "p q"]
     weight: float = 1.0
 
     def residual(self, rows: Float[Tensor, "n p"]) -> Float[Tensor, " n"]:
-        """The length of the part of float64 rows that lies outside."""
+        """Measure the length of the part of float64 rows that lies outside."""
         outside: Tensor = torch.linalg.vector_norm((rows - self.origin) @ self.outside, dim=1)
         return outside
 
 
 @dataclass(frozen=True, eq=False)
 class VimDetector:
-    """The weighted residual plus the energy.
+    """ViM: the weighted residual plus the energy.
 
-    dim  of the principal subspace, at most one less than the features have. None is the published choice: 1000
-         from 2048 features on, 512 from 768 on, half of them below
+    Args:
+        dim: of the principal subspace, at most one less than the features have. None is the published choice: 1000
+            from 2048 features on, 512 from 768 on, half of them below.
+        head: the classifier's last layer.
     """
 
     dim: int | None = None
@@ -48,7 +56,10 @@ class VimDetector:
             raise InputError(f"dim must not be negative, got {self.dim}")
 
     def fit(self, features: Features, labels: Int[Tensor, " n"]) -> Subspace:
-        """The residual's weight makes its mean that of the largest logits."""
+        """Fit the subspace and the weight of its residual.
+
+        The weight makes the residual's mean that of the largest logits.
+        """
         check_fit(features, labels)
         rows = features.penultimate.detach().double()
         head = needed(self.head, features)
@@ -63,7 +74,7 @@ class VimDetector:
         return Subspace(origin, subspace.outside, largest / mean if mean > 0 else 0.0)
 
     def score(self, state: Subspace, features: Features) -> Float[Tensor, " n"]:
-        """One score a row; see `Detector`."""
+        """Score each row; see `Detector`."""
         check_features(features)
         check_width(features, len(state.origin))
         return strangeness(

@@ -1,4 +1,4 @@
-"""Detectors that look at the last layer's weights: some of them, or the gradient of all."""
+"""Detectors that look at the last layer's weights or their gradient."""
 
 from dataclasses import dataclass
 
@@ -19,7 +19,10 @@ __all__ = ["DiceDetector", "GradNormDetector"]
 
 @dataclass(frozen=True, eq=False)
 class DiceDetector:
-    """The energy by those weights alone whose mean contribution is above a percentile (Sun and Li 2022)."""
+    """DICE (Sun and Li 2022): energy by the most contributing weights.
+
+    Those are the weights whose mean contribution is above a percentile.
+    """
 
     percentile: float = 90.0
     head: Head | None = None
@@ -31,7 +34,7 @@ class DiceDetector:
             raise InputError(f"the percentile must lie in [0, 100), got {self.percentile}")
 
     def fit(self, features: Features, labels: Int[Tensor, " n"]) -> Head:
-        """The head with its other weights set to zero."""
+        """Set the head's other weights to zero."""
         check_fit(features, labels)
         head = needed(self.head, features)
         weight = head.weight.double()
@@ -40,7 +43,7 @@ class DiceDetector:
         return Head(torch.where(contribution > least, weight, 0.0), head.bias.double())
 
     def score(self, state: Head, features: Features) -> Float[Tensor, " n"]:
-        """One score a row; see `Detector`."""
+        """Score each row; see `Detector`."""
         check_features(features)
         check_width(features, state.weight.shape[1])
         return strangeness(rowwise(lambda h: -torch.logsumexp(state.logits(h), dim=1), features.penultimate))
@@ -48,21 +51,22 @@ class DiceDetector:
 
 @dataclass(frozen=True)
 class GradNormDetector:
-    """The L1 norm of the cross-entropy's gradient with respect to the last weights, negative (Huang et al. 2021).
+    """GradNorm (Huang et al. 2021): size of the last weights' gradient, negative.
 
-    The target is one for every class. The gradient is the outer product of `K (p - 1/K)` and `h`, so its norm is the
-    product of their norms: no backward pass, and no need of the weights.
+    The size is the L1 norm. The gradient is that of the cross-entropy with a target of one for every class. It is the
+    outer product of `K (p - 1/K)` and `h`, so its norm is the product of their norms: no backward pass, and no need of
+    the weights.
     """
 
     needs = frozenset[str]()
 
     def fit(self, features: Features, labels: Int[Tensor, " n"]) -> tuple[()]:
-        """Nothing to remember; see `Detector`."""
+        """Check the rows; nothing is fitted. See `Detector`."""
         check_fit(features, labels)
         return ()
 
     def score(self, state: tuple[()], features: Features) -> Float[Tensor, " n"]:  # noqa: ARG002
-        """One score a row; see `Detector`."""
+        """Score each row; see `Detector`."""
         check_features(features)
         return strangeness(rowwise(_negative_norm, features.logits, features.penultimate))
 

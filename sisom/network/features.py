@@ -1,8 +1,9 @@
-"""Features of images: one forward pass and at most one partial backward pass (sections 3 and 4).
+"""Features of images from one forward pass (sections 3 and 4).
 
-The gradient is that of KL(uniform || softmax), summed over the batch so that it does not depend on the batch.
-With respect to the logits it is `softmax - 1/K`; at the vector that enters the classifier it is `(softmax -
-1/K) @ W`, so layers that feed the classifier directly need no backward pass at all.
+At most one partial backward pass is needed beside it. The gradient is that of KL(uniform || softmax), summed over the
+batch so that it does not depend on the batch. With respect to the logits it is `softmax - 1/K`; at the vector that
+enters the classifier it is `(softmax - 1/K) @ W`, so layers that feed the classifier directly need no backward pass at
+all.
 """
 
 import copy
@@ -32,23 +33,25 @@ def extract(
     pooling: Pooling = "mean",
     precision: Precision = "float32",
     tile: int = 32,
-    device: str | torch.device | None = None,
 ) -> Features:
-    """Saliencies, penultimate features and logits of n normalised images; float32.
+    """Extract saliencies, penultimate features and logits of n normalised images.
 
-    layers    names of `model.named_modules()`, or "auto" for the nets of `MODELS`
-    pooling   "mean" over positions or tokens; "sum" is the convention of NAC's slopes
-    precision "bfloat16" runs the network in mixed precision; softmax, its gradient and the logits stay
-              float32. Not exact: check that the ranking holds before relying on it
-    tile      images per pass. Each pass has exactly this many, the last one filled up with zeros, so that an
-              image's features do not depend, not even in the last bit, on how many images came with it
-    device    where the features go; the model's device when left out
+    The model runs on its own device in evaluation mode; the features stay there. Its modes, its gradient flags and its
+    hooks are afterwards what they were, also after an error. May be called under `no_grad` or `inference_mode`.
 
-    The model runs on its own device in evaluation mode. Its modes, its gradient flags and its hooks are
-    afterwards what they were, also after an error. May be called under `no_grad` or `inference_mode`.
+    Args:
+        model: any network that ends in logits of shape (n, K).
+        images: as the model takes them.
+        layers: names of `model.named_modules()`, or "auto" for the nets of `MODELS`.
+        pooling: "mean" over positions or tokens; "sum" is the convention of NAC's slopes.
+        precision: "bfloat16" runs the network in mixed precision; softmax, its gradient and the logits stay float32.
+            Not exact: check that the ranking holds before relying on it.
+        tile: images per pass. Each pass has exactly this many, the last one filled up with zeros, so that an image's
+            features do not depend, not even in the last bit, on how many images came with it.
 
-    Raises `LayerError` for a layer that does not exist, cannot be pooled or does not reach the logits, and
-    `ShapeMismatch` or `EmptyInput` for images that are not a batch.
+    Raises:
+        LayerError: for a layer that does not exist, cannot be pooled or does not reach the logits.
+        ShapeMismatch, EmptyInput: for images that are not a batch.
     """
     names = check_layers(model, layers)
     net = unwrap(model)
@@ -70,22 +73,24 @@ def extract(
                 chunk = torch.cat([chunk, chunk.new_zeros((tile - rows, *chunk.shape[1:]))])
             if chunk.is_inference():
                 chunk = chunk.clone()  # autograd may not save tensors made in inference mode
-            parts.append(_extract_tile(net, chunk, names, pooling).select(slice(0, rows)))
-        features = Features.concat(parts)
-        return features if device is None else features.to(device)
+            parts.append(_extract_tile(net, chunk, names, pooling=pooling).select(slice(0, rows)))
+        return Features.concat(parts)
 
 
 def _outside_inference(model: nn.Module) -> nn.Module:
-    """The model, or a copy of it if it was built in inference mode: autograd may not save such weights."""
+    """Return the model, or a copy where inference mode built it.
+
+    Autograd may not save such weights.
+    """
     if any(tensor.is_inference() for tensor in (*model.parameters(), *model.buffers())):
         return copy.deepcopy(model)
     return model
 
 
-def _extract_tile(model: nn.Module, images: Tensor, layers: tuple[str, ...], pooling: Pooling) -> Features:
+def _extract_tile(model: nn.Module, images: Tensor, layers: tuple[str, ...], *, pooling: Pooling) -> Features:
     start = torch.zeros((), device=images.device, requires_grad=True)
     with torch.enable_grad():
-        with record(model, layers, pooling, start) as found:
+        with record(model, layers, pooling=pooling, start=start) as found:
             logits = model(images)
         if not isinstance(logits, Tensor) or logits.ndim != 2:
             raise ShapeMismatch("the model must return logits of shape (n, K)")
@@ -94,29 +99,32 @@ def _extract_tile(model: nn.Module, images: Tensor, layers: tuple[str, ...], poo
         if classifier is not None and logits.dtype != torch.float32:
             outputs = _in_float32(*classifier)
         pull = torch.softmax(outputs, dim=1) - 1.0 / logits.shape[1]
-        last = None if classifier is None else _tap_classifier(found, *classifier, pull)
+        last = None if classifier is None else _tap_classifier(found, classifier, pull)
         waiting = [tap for tap in found.taps.values() if tap.gradient is None]
         for tap in waiting:
             if tap.value is None:
                 raise LayerError(f"layer {tap.name!r} does not run in a forward pass", tap.name)
         if waiting and logits.requires_grad:
             torch.autograd.grad(logits, start, pull.to(logits.dtype), allow_unused=True)
-    return _collect(found, layers, outputs, last)
+    return _collect(found, layers, logits=outputs, last=last)
 
 
 def _in_float32(head: nn.Linear, inputs: Tensor) -> Tensor:
-    """The classifier again, where mixed precision would leave the logits three digits."""
+    """Compute the classifier's output again in float32.
+
+    Mixed precision would leave the logits three digits.
+    """
     bias = None if head.bias is None else head.bias.detach().float()
     with torch.autocast(inputs.device.type, enabled=False):
         return nn.functional.linear(inputs.detach().float(), head.weight.detach().float(), bias)
 
 
-def _tap_classifier(found: Record, head: nn.Linear, inputs: Tensor, pull: Tensor) -> Tensor:
-    """Fill in the gradient of every tap that the classifier reads directly; return the classifier's input.
+def _tap_classifier(found: Record, classifier: tuple[nn.Linear, Tensor], pull: Tensor) -> Tensor:
+    """Set the gradient of taps directly before the classifier; return its input.
 
     "Directly" means the very memory: a flattened 1x1 map, a flat feature, or the class token of a sequence.
     """
-    inputs = inputs.detach()
+    head, inputs = classifier[0], classifier[1].detach()
     with torch.autocast(inputs.device.type, enabled=False):
         closed = pull @ head.weight.detach().float()
     for tap in found.taps.values():
@@ -133,7 +141,7 @@ def _tap_classifier(found: Record, head: nn.Linear, inputs: Tensor, pull: Tensor
     return inputs.float()
 
 
-def _collect(found: Record, layers: tuple[str, ...], logits: Tensor, last: Tensor | None) -> Features:
+def _collect(found: Record, layers: tuple[str, ...], *, logits: Tensor, last: Tensor | None) -> Features:
     products, dims = [], []
     for name in layers:
         tap: Tap = found.taps[name]

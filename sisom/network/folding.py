@@ -1,7 +1,8 @@
-"""Batch norms merged into the convolutions before them while features are read: equal but for float rounding.
+"""Batch norms folded into the convolutions before them.
 
-Only where the code of the surrounding block is known, so that nothing else can read the convolution's output:
-residual blocks of ours and of torchvision, and plain sequences. `prepare_model` finds the other ones.
+Features are equal but for float rounding. Norms are folded while features are read, and unfolded afterwards; only where
+the code of the surrounding block is known, so that nothing else can read the convolution's output: residual blocks of
+ours and of torchvision, and plain sequences. Other norms stay.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _SEQUENCES = ("torch.nn.modules.container.Sequential", "torchvision.ops.misc.Con
 
 @contextmanager
 def folded(model: nn.Module, layers: Sequence[str]) -> Iterator[None]:
-    """Fold inside, and put the model's own weights back at the end whatever happens.
+    """Fold inside; put the model's own weights back at the end.
 
     The model must be in evaluation mode. Convolutions among `layers`, and any that the caller hooks, stay.
     """
@@ -77,7 +78,7 @@ def _pairs(model: nn.Module, layers: Sequence[str]) -> Iterator[tuple[nn.Conv2d,
 
 
 def _neighbors(block: nn.Module) -> list[tuple[nn.Module, nn.Module]]:
-    """The children of which the second reads the first's output and nobody else does."""
+    """List pairs of children, the second the only reader of the first."""
     kind = f"{type(block).__module__}.{type(block).__qualname__}"
     if "forward" in block.__dict__:
         return []
@@ -92,6 +93,6 @@ def _neighbors(block: nn.Module) -> list[tuple[nn.Module, nn.Module]]:
 
 
 def _plain(module: nn.Module, kind: type[nn.Module]) -> bool:
-    """Whether the module does what its class does, and nobody looks on."""
+    """Check that a module does what its class does, without hooks."""
     hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks)
     return type(module) is kind and "forward" not in module.__dict__ and not any(hooks)

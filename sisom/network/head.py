@@ -28,7 +28,11 @@ class Head:
 
     @classmethod
     def of(cls, model: nn.Module) -> Head:
-        """That of the model's last linear layer; raises `LayerError` for a model without one."""
+        """Take the model's last linear layer.
+
+        Raises:
+            LayerError: for a model without one.
+        """
         linear = next((m for m in reversed(list(model.modules())) if isinstance(m, nn.Linear)), None)
         if linear is None:
             raise LayerError(f"{type(model).__name__} has no linear layer")
@@ -38,10 +42,13 @@ class Head:
         )
 
     def logits(self, penultimate: Float[Tensor, "n p"]) -> Float[Tensor, "n K"]:
-        """Of penultimate features in float64."""
+        """Compute the logits of float64 penultimate features."""
         return penultimate @ self.weight.to(penultimate).T + self.bias.to(penultimate)
 
     def gaps(self) -> Float[Tensor, "K K"]:
-        """The distance between the weights of each two classes: what a difference of their logits is measured in."""
+        """Measure the distance between the weights of each two classes.
+
+        A difference of their logits over it is a distance to their boundary.
+        """
         weight = self.weight.double()
         return torch.stack([(weight - row).norm(dim=1) for row in weight])

@@ -1,6 +1,7 @@
-"""Which layers to read: names of `model.named_modules()`, or the rule of section 3.1 for the nets we know.
+"""Layers to read: given by name, or by a rule.
 
-The rule: the vector that enters the classifier, and the outputs of the three stages before it.
+Names are those of `model.named_modules()`. The rule of section 3.1 takes the vector that enters the classifier, and the
+outputs of the three stages before it.
 """
 
 from collections.abc import Sequence
@@ -14,13 +15,18 @@ __all__ = ["auto_layers", "check_layers", "is_channels_last", "unwrap"]
 
 
 def unwrap(model: nn.Module) -> nn.Module:
-    """The plain network inside a `torch.compile` wrapper, which shares its weights: taps need the real modules."""
+    """Return the plain network inside a `torch.compile` wrapper.
+
+    It shares the wrapper's weights; taps need the real modules.
+    """
     inner = getattr(model, "_orig_mod", model)
     return inner if isinstance(inner, nn.Module) else model
 
 
 def check_layers(model: nn.Module, layers: Sequence[str] | str) -> tuple[str, ...]:
-    """The layers to read, in order; `"auto"` stands for `auto_layers(model)`.
+    """Check the layers to read, and return them in order.
+
+    `"auto"` stands for `auto_layers(model)`.
 
     Raises `LayerError` naming the first unknown or repeated layer and, if unknown, the nearest real one.
     """
@@ -41,7 +47,11 @@ def check_layers(model: nn.Module, layers: Sequence[str] | str) -> tuple[str, ..
 
 
 def auto_layers(model: nn.Module) -> tuple[str, ...]:
-    """The layers of the rule above, for the nets of `MODELS`; raises `LayerError` for any other net."""
+    """Choose the layers by the rule above, for the nets of `MODELS`.
+
+    Raises:
+        LayerError: for any other net.
+    """
     net = unwrap(model)
     if isinstance(net, CifarResNet) or _is_a(net, "resnet.ResNet"):
         return ("layer1", "layer2", "layer3", "avgpool")
@@ -58,7 +68,10 @@ def auto_layers(model: nn.Module) -> tuple[str, ...]:
 
 
 def is_channels_last(module: nn.Module) -> bool:
-    """Whether a four-dimensional output of `module` is (n, H, W, C): true of Swin's blocks and of plain norms."""
+    """Tell whether a four-dimensional output is (n, H, W, C).
+
+    True of Swin's blocks and of plain norms.
+    """
     if isinstance(module, nn.Sequential) and len(module):
         return is_channels_last(module[-1])
     if _is_a(module, "ops.misc.Permute"):
@@ -69,8 +82,9 @@ def is_channels_last(module: nn.Module) -> bool:
 
 
 def _is_a(module: nn.Module, *names: str) -> bool:
-    """Whether the module is of a torchvision class, told by name: importing torchvision to ask would cost
-    every process that reads features more than a second.
+    """Tell by name whether a module is of a torchvision class.
+
+    Importing torchvision to ask would cost every process that reads features more than a second.
     """
     kinds = [f"{kind.__module__}.{kind.__qualname__}" for kind in type(module).__mro__]
     return any(

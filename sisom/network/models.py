@@ -1,4 +1,4 @@
-"""Networks by name. One class serves all CIFAR-style residual nets; the rest are torchvision's, untrained."""
+"""Networks by name: CIFAR-style residual nets and torchvision's, untrained."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -16,7 +16,10 @@ __all__ = ["MODELS", "CifarResNet", "build_model", "grow_head", "load_weights", 
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut; the output is taken after the last ReLU, so it is never negative."""
+    """Two 3x3 convolutions and a shortcut.
+
+    The output is taken after the last ReLU, so it is never negative.
+    """
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -34,16 +37,19 @@ class ResidualBlock(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(n, inputs, H, W) to (n, outputs, H / stride, W / stride)."""
+        """Map (n, inputs, H, W) to (n, outputs, H/stride, W/stride)."""
         y = self.relu(self.bn1(self.conv1(x)))
         y = self.bn2(self.conv2(y))
         return self.relu(y + self.shortcut(x))  # type: ignore[no-any-return]
 
 
 class CifarResNet(nn.Module):
-    """A residual net for small images: 3x3 stem without pooling, four stages, average pooling, one linear layer."""
+    """A residual net for small images.
 
-    def __init__(self, blocks: Sequence[int], width: int, num_classes: int, dropout: float = 0.0) -> None:
+    3x3 stem without pooling, stages of blocks, average pooling, one linear layer.
+    """
+
+    def __init__(self, blocks: Sequence[int], width: int, *, num_classes: int, dropout: float = 0.0) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, width, 3, 1, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
@@ -63,7 +69,7 @@ class CifarResNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, images: Tensor) -> Tensor:
-        """(n, 3, H, W) to (n, num_classes)."""
+        """Map (n, 3, H, W) to (n, num_classes)."""
         x = self.relu(self.bn1(self.conv1(images)))
         for stage in self._stages:
             x = self.get_submodule(stage)(x)
@@ -95,8 +101,9 @@ MODELS: dict[str, Builder] = {
 
 
 def build_model(name: str, num_classes: int, *, seed: int) -> nn.Module:
-    """An untrained network of the table `MODELS` for float (n, 3, H, W) images; equal seeds give equal
-    weights.
+    """Build an untrained network of the table `MODELS`.
+
+    It takes float (n, 3, H, W) images; equal seeds mean equal weights.
 
     The global random state is left as it was. Raises `UnknownName` with the nearest name.
     """
@@ -109,13 +116,15 @@ def build_model(name: str, num_classes: int, *, seed: int) -> nn.Module:
 
 
 def save_weights(model: nn.Module) -> bytes:
-    """All parameters and buffers as a safetensors file."""
+    """Write all parameters and buffers as a safetensors file."""
     state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()}
     return save_tensors(state)
 
 
 def load_weights(model: nn.Module, data: bytes) -> nn.Module:
-    """Put the weights of `save_weights` into `model` and return it; every name and shape must fit.
+    """Load the bytes of `save_weights` into `model` and return it.
+
+    Every name and shape must fit.
 
     Raises `WeightsError` when the bytes are no safetensors file or are of another network.
     """
@@ -128,7 +137,9 @@ def load_weights(model: nn.Module, data: bytes) -> nn.Module:
 
 
 def grow_head(model: nn.Module, data: bytes) -> nn.Module:
-    """Put weights of the same network with as many classes or fewer into `model` and return it.
+    """Load weights of the same network with fewer classes, or as many.
+
+    Returns `model`.
 
     The head's rows of the classes that the weights know are kept; those behind them stay as they are. Raises
     `WeightsError` when anything else than the number of classes differs, or the weights know more of them.

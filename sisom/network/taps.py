@@ -1,4 +1,4 @@
-"""Taps: read a layer's output on the way forward and its gradient on the way back, each pooled at once.
+"""Taps that read and pool a layer's output and its gradient.
 
 The tap that sits first in the network is where the graph starts: nothing before it is recorded. Pooling
 inside the tap means that no full gradient is kept, and that a later in-place operation cannot change what was
@@ -22,12 +22,18 @@ Pooling = Literal["mean", "sum"]
 
 
 class _Alias(torch.autograd.Function):
-    """The identity, which shows the gradient to `see`. `start` requires a gradient, so the graph begins here."""
+    """Identity that shows the gradient to `see`.
+
+    `start` requires a gradient, so the graph begins here.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, start: Tensor, see: Callable[[Tensor], None]) -> Tensor:  # noqa: ARG004
-        ctx.see = see
+    def forward(x: Tensor, start: Tensor, see: Callable[[Tensor], None]) -> Tensor:  # noqa: ARG004
         return x.detach()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG004
+        ctx.see = inputs[2]
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, None, None]:
@@ -37,7 +43,7 @@ class _Alias(torch.autograd.Function):
 
 @dataclass(eq=False)
 class Tap:
-    """What was read at one layer for the images of one tile."""
+    """Reading at a layer for the images of one tile."""
 
     name: str
     channels_last: bool
@@ -50,12 +56,16 @@ class Tap:
     gradient: Tensor | None = None
 
     def see_output(self, output: Tensor) -> None:
-        """Pool the layer's output; raises `LayerError` for one that cannot be pooled."""
+        """Pool the layer's output.
+
+        Raises:
+            LayerError: for one that cannot be pooled.
+        """
         if self.view is not None:
             raise LayerError(f"layer {self.name!r} runs twice in one forward pass", self.name)
         if output.ndim not in (2, 3, 4):
             raise LayerError(
-                f"layer {self.name!r} gives {output.ndim} dimensions, not a map, tokens or a flat feature",
+                f"layer {self.name!r} has an output of {output.ndim} dimensions, not a map, tokens or a flat feature",
                 self.name,
             )
         self.view = output.detach()
@@ -78,13 +88,16 @@ class Tap:
 
 @dataclass(eq=False)
 class Record:
-    """One forward pass: the taps by layer, and each linear layer's input with its output."""
+    """Record of a forward pass: taps, and inputs of linear layers."""
 
     taps: dict[str, Tap]
     linears: list[tuple[nn.Linear, Tensor, Tensor]] = field(default_factory=list)
 
     def classifier(self, logits: Tensor) -> tuple[nn.Linear, Tensor] | None:
-        """The linear layer whose output is the logits, with its input; none when the net ends otherwise."""
+        """Find the linear layer whose output is the logits, with its input.
+
+        Returns None when the net ends otherwise.
+        """
         for module, inputs, output in reversed(self.linears):
             if output is logits and inputs.ndim == 2:
                 return module, inputs
@@ -92,8 +105,11 @@ class Record:
 
 
 @contextmanager
-def record(model: nn.Module, layers: tuple[str, ...], pooling: Pooling, start: Tensor) -> Iterator[Record]:
-    """Hooks for one forward pass, removed at the end whatever happens. The graph begins at the first tap."""
+def record(model: nn.Module, layers: tuple[str, ...], *, pooling: Pooling, start: Tensor) -> Iterator[Record]:
+    """Set hooks for one forward pass; remove them at the end.
+
+    The graph begins at the first tap.
+    """
     modules = dict(model.named_modules())
     taps = {name: Tap(name, is_channels_last(modules[name]), pooling) for name in layers}
     found = Record(taps)
@@ -103,7 +119,7 @@ def record(model: nn.Module, layers: tuple[str, ...], pooling: Pooling, start: T
         def hook(_module: nn.Module, _args: Any, output: Any) -> Tensor:
             if not isinstance(output, Tensor):
                 raise LayerError(
-                    f"layer {tap.name!r} gives a {type(output).__name__}, not a tensor", tap.name
+                    f"layer {tap.name!r} returns a {type(output).__name__}, not a tensor", tap.name
                 )
             tap.see_output(output)
             return _Alias.apply(output, start, tap.see_gradient)  # type: ignore[no-any-return]
@@ -126,7 +142,10 @@ def record(model: nn.Module, layers: tuple[str, ...], pooling: Pooling, start: T
 
 @contextmanager
 def frozen_eval(model: nn.Module) -> Iterator[nn.Module]:
-    """Evaluation mode and no weight gradients inside; modes and flags are afterwards what they were."""
+    """Switch to evaluation mode without weight gradients inside.
+
+    Modes and flags are afterwards what they were.
+    """
     modes = [(module, module.training) for module in model.modules()]
     flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     try:

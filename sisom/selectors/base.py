@@ -1,6 +1,6 @@
-"""The seam every selector fits, and the two kinds of them.
+"""Protocol of selectors, and the two kinds of them.
 
-A row selector gives each row a priority of its own, so a pool can be streamed past it and only the best kept. A pool
+A row selector ranks each row by itself, so a pool can be streamed past it and only the best kept. A pool
 selector looks at the rows together. Neither knows the rows' order: picks depend on ids and values alone.
 """
 
@@ -31,15 +31,20 @@ __all__ = [
 
 @runtime_checkable
 class Selector(Protocol):
-    """Chooses the rows to ask about. Remembers nothing between calls."""
+    """A chooser of rows to ask about; it remembers nothing between calls."""
 
     @property
     def needs(self) -> frozenset[str]:
-        """What it must be given, of "scores", "features", "committee" (parts of the pool) and "labeled"."""
+        """Requirements, of "scores", "features", "committee" and "labeled".
+
+        The first three are parts of the pool.
+        """
         ...
 
     def select(self, pool: Candidates, labeled: Labeled, k: int, *, seed: int) -> Int[Tensor, " k"]:
-        """The `k` rows of the pool to ask about, in pick order, ties to the lower id.
+        """Choose the `k` rows to ask about, in pick order.
+
+        Ties go to the lower id.
 
         Raises `BudgetTooLarge` for more picks than rows and `InputError` where something that it needs is missing.
         """
@@ -47,7 +52,7 @@ class Selector(Protocol):
 
 
 class RowSelector(ABC):
-    """Gives every row of a pool a priority that depends on that row and the seed alone.
+    """Selector that ranks each row by that row and the seed alone.
 
     Hence a streaming top-k by (priority descending, id ascending) picks the same rows however the pool is
     cut.
@@ -60,19 +65,22 @@ class RowSelector(ABC):
 
     @abstractmethod
     def priority_of(self, pool: Candidates, *, seed: int) -> Float[Tensor, " n"]:
-        """Finite float64 priorities; the highest are asked about first."""
+        """Rank rows by finite float64 priorities; the highest are asked about first."""
 
     def priority(self, ids: Sequence[str], scores: Scores, *, seed: int) -> Float[Tensor, " n"]:
-        """`priority_of` rows of which only the scores are known."""
+        """Rank rows of which only the scores are known."""
         return self.priority_of(Candidates(ids, scores), seed=seed)
 
     def select(self, pool: Candidates, labeled: Labeled, k: int, *, seed: int) -> Int[Tensor, " k"]:  # noqa: ARG002
-        """The `k` highest priorities; see `Selector`."""
+        """Choose the `k` highest priorities; see `Selector`."""
         return top(pool.ids, self.priority_of(pool, seed=seed), k)
 
 
 class PoolSelector(ABC):
-    """Chooses among rows together; the subclass sees them in the order of their ids, which must be unique."""
+    """Selector that looks at all rows together.
+
+    The subclass sees them in the order of their ids, which must be unique.
+    """
 
     @property
     @abstractmethod
@@ -80,8 +88,11 @@ class PoolSelector(ABC):
         """See `Selector`."""
 
     @abstractmethod
-    def _pick(self, pool: Candidates, labeled: Labeled, k: int, seed: int) -> Sequence[int]:
-        """`k` different rows of a pool in the order of its ids, in pick order; k is at least 1."""
+    def _pick(self, pool: Candidates, labeled: Labeled, k: int, *, seed: int) -> Sequence[int]:
+        """Pick `k` different rows of a pool that is ordered by id.
+
+        In pick order; k is at least 1.
+        """
 
     def select(self, pool: Candidates, labeled: Labeled, k: int, *, seed: int) -> Int[Tensor, " k"]:
         """See `Selector`."""
@@ -94,12 +105,14 @@ class PoolSelector(ABC):
         if twice is not None:
             raise InputError(f"id {twice!r} stands more than once among the candidates")
         in_order = order == list(range(len(ids)))
-        picks = self._pick(pool if in_order else pool.select(order), labeled, k, seed)
+        picks = self._pick(pool if in_order else pool.select(order), labeled, k, seed=seed)
         return torch.tensor([order[row] for row in picks], dtype=torch.int64)
 
 
 def top(ids: Sequence[str], priority: Float[Tensor, " n"], k: int) -> Int[Tensor, " k"]:
-    """Row indices of the `k` highest priorities, best first, ties by ascending id.
+    """Return the rows of the `k` highest priorities, best first.
+
+    Ties go to the lower id.
 
     Raises `BudgetTooLarge` when there are fewer rows than `k`, `ShapeMismatch` and `NonFinite` for bad
     priorities.
@@ -115,14 +128,19 @@ def top(ids: Sequence[str], priority: Float[Tensor, " n"], k: int) -> Int[Tensor
 
 
 def scores_of(pool: Candidates) -> Scores:
-    """The pool's scores, or `InputError`."""
+    """Return the pool's scores, or raise `InputError`."""
     if pool.scores is None:
         raise InputError("this selector needs the scores of the pool")
     return pool.scores
 
 
 def features_of(rows: Candidates | Labeled) -> Features:
-    """The features of the pool or of the labeled set, checked for NaN; or `InputError`."""
+    """Return the checked features of the pool or of the labeled set.
+
+    Raises:
+        InputError: where there are none.
+        NonFinite: for a NaN or an infinity.
+    """
     if rows.features is None:
         whose = "pool" if isinstance(rows, Candidates) else "labeled set"
         raise InputError(f"this selector needs the features of the {whose}")
@@ -131,7 +149,7 @@ def features_of(rows: Candidates | Labeled) -> Features:
 
 
 def committee_of(pool: Candidates) -> Float[Tensor, "members n K"]:
-    """The committee's probabilities, checked to be some; or `InputError`."""
+    """Return the committee's checked probabilities, or raise `InputError`."""
     if pool.committee is None or len(pool.committee) == 0:
         raise InputError("this selector needs the class probabilities of a committee's members")
     if not bool((torch.isfinite(pool.committee) & (pool.committee >= 0)).all()):
@@ -140,7 +158,10 @@ def committee_of(pool: Candidates) -> Float[Tensor, "members n K"]:
 
 
 def predicted_of(pool: Candidates) -> Int[Tensor, " n"]:
-    """The predicted classes, from the scores or from the logits, whichever the pool has."""
+    """Return the predicted classes.
+
+    They come from the scores or from the logits, whichever the pool has.
+    """
     return features_of(pool).logits.argmax(dim=1) if pool.scores is None else pool.scores.predicted
 
 

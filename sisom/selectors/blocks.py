@@ -1,7 +1,9 @@
-"""Greedy picks by the distance to the nearest center, in blocks of rows that may live anywhere.
+"""Greedy picks by the distance to the nearest center, in blocks.
+
+Blocks are rows of a pool that may live anywhere.
 
 Each pick is one reduction: the best row of each block, then the best of those. The distance of a row to a center is
-computed from that pair alone, and ties go to the lower id, so any cutting into blocks gives the same picks.
+computed from that pair alone, and ties go to the lower id, so the picks are the same for any cutting into blocks.
 
 A row's distance to its nearest center only shrinks as centers come. What was last known is therefore a bound, and a
 row is measured again only when its bound could win: most rows never meet most centers.
@@ -40,21 +42,27 @@ class Points(Protocol):
     """Rows with a distance."""
 
     def at(self: P, rows: Tensor) -> P:
-        """The rows at some positions."""
+        """Select the rows at some positions."""
         ...
 
     def join(self: P, others: P) -> P:
-        """The rows of both, one below the other."""
+        """Join the rows of both, one below the other."""
         ...
 
     def measure(self: P, others: P) -> Tensor:
-        """The distance between each row and the other's row at its place; of that pair alone, to the last bit."""
+        """Measure each row's distance to the other's row at its place.
+
+        It depends on that pair alone, to the last bit.
+        """
         ...
 
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Of torch's: a pick is many small steps, in which threads would wait for each other longer than they work."""
+    """Run on one thread of torch's.
+
+    A pick is many small steps, in which threads would wait for each other longer than they work.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -64,7 +72,7 @@ def _one_thread() -> Iterator[None]:
 
 
 class Pick(NamedTuple):
-    """A row of a block, and what it is worth."""
+    """A row of a block, and its worth."""
 
     value: float
     id: str
@@ -72,7 +80,9 @@ class Pick(NamedTuple):
 
 
 class Block(ABC, Generic[P]):
-    """Some rows of a pool. The first pick, without any center, is the subclass's to value.
+    """Rows of a pool with their distance to the nearest center.
+
+    The first pick, without any center, is the subclass's to value.
 
     Raises `InputError` unless the ids ascend: places then stand for ids, and the first of equals is the lowest.
     """
@@ -91,25 +101,28 @@ class Block(ABC, Generic[P]):
 
     @property
     def distances(self) -> Float[Tensor, " n"]:
-        """From every row to its nearest center."""
+        """Distance of every row to its nearest center."""
         self._refresh((self._seen < self.count).nonzero().flatten())
         return self._bound.clamp(min=0)
 
     @_one_thread()
     def add(self, center: P) -> None:
-        """Take note of another center, a single row."""
+        """Add another center, a single row."""
         self._centers = center if self._centers is None else self._centers.join(center)
         self.count += 1
 
     @_one_thread()
     def take(self, row: int) -> P:
-        """The row as a center; it will not be picked again."""
+        """Take the row as a center; it will not be picked again."""
         self._bound[row] = -torch.inf
         self._left -= 1
         return self.points.at(torch.tensor([row]))
 
     def farthest(self) -> Pick | None:
-        """The row that is worth most, or None when all are taken; brings up to date what could be it."""
+        """Offer the row that is worth most; None when all are taken.
+
+        Brings up to date what could be it.
+        """
         if self._left == 0:
             return None
         if not self._measured:
@@ -135,10 +148,10 @@ class Block(ABC, Generic[P]):
 
     @abstractmethod
     def _first(self) -> Tensor:
-        """What each row is worth while there is no center, float64."""
+        """Value the rows while there is no center, float64."""
 
     def _weight(self) -> Tensor | None:
-        """What each row's distance is multiplied with for the next pick; None for one."""
+        """Weigh the rows' distances for the next pick; None for equal weights."""
         return None
 
     def _first_of_best(self, worth: Tensor) -> Pick:
@@ -163,7 +176,9 @@ class Block(ABC, Generic[P]):
 
 
 class Race:
-    """Exponential waiting times: the row with the largest `weight / time` is drawn in proportion to the weights.
+    """Draws in proportion to weights, by exponential waiting times.
+
+    The row with the largest `weight / time` is drawn.
 
     The times are hashes of the seed, the id and how many picks there were, so that they depend on nothing else.
     """
@@ -173,7 +188,7 @@ class Race:
         self._keys = np.frombuffer(digests, dtype="<u8").astype(np.uint64)
 
     def rates(self, step: int) -> Float[Tensor, " n"]:
-        """One over the waiting time of each row for pick number `step`."""
+        """Compute one over each row's waiting time for pick number `step`."""
         with np.errstate(over="ignore"):  # splitmix64, whose arithmetic is modulo 2**64
             x = self._keys + np.uint64(step + 1) * np.uint64(0x9E3779B97F4A7C15)
             x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -184,24 +199,33 @@ class Race:
 
 
 class GreedySelector(PoolSelector):
-    """A pool selector that picks greedily from blocks: the pool may be cut into any, which may live anywhere."""
+    """Pool selector that picks greedily from blocks.
+
+    The pool may be cut into any blocks, which may live anywhere.
+    """
 
     @abstractmethod
     def block(self, pool: Candidates, labeled: Labeled, *, seed: int) -> Block[Any]:
-        """Some rows of a pool, in ascending order of their ids, for `pick_greedily`."""
+        """Make a block of rows for `pick_greedily`, in ascending order of ids."""
 
-    def _pick(self, pool: Candidates, labeled: Labeled, k: int, seed: int) -> Sequence[int]:
+    def _pick(self, pool: Candidates, labeled: Labeled, k: int, *, seed: int) -> Sequence[int]:
         return [row for _, row in pick_greedily([self.block(pool, labeled, seed=seed)], k)]
 
 
 def winner(offers: Sequence[Pick | None]) -> int:
-    """The place of the best of the blocks' offers, ties to the lower id; one block at least must offer a row."""
+    """Find the place of the best of the blocks' offers.
+
+    Ties go to the lower id. One block at least must offer a row.
+    """
     made = [(-offer.value, offer.id, place) for place, offer in enumerate(offers) if offer is not None]
     return min(made)[2]
 
 
 def pick_greedily(blocks: Sequence[Block[P]], k: int) -> list[tuple[int, int]]:
-    """`k` picks, each of which becomes a center for all blocks before the next: (block, row) in pick order."""
+    """Make `k` picks, each a center for all blocks before the next.
+
+    Returns (block, row) in pick order.
+    """
     picks = []
     for _ in range(k):
         offers = [block.farthest() for block in blocks]

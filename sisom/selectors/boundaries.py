@@ -1,4 +1,4 @@
-"""BASE (Emam et al. 2021): for every class alike, the rows nearest to its decision boundary."""
+"""BASE (Emam et al. 2021): rows nearest to their decision boundary."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ __all__ = ["BaseSelector"]
 
 @dataclass(frozen=True, eq=False)
 class BaseSelector(PoolSelector):
-    """Each class in turn picks its share: the rows nearest to where the model would change its mind about the class.
+    """BASE: each class in turn picks the rows nearest to its boundary.
 
     For a row that is predicted to be of the class that is the nearest boundary; for any other, the one between its
     class and this. Distances are those of penultimate features when the `head` is given, and otherwise differences of
@@ -28,7 +28,7 @@ class BaseSelector(PoolSelector):
 
     needs = frozenset({"features"})
 
-    def _pick(self, pool: Candidates, labeled: Labeled, k: int, seed: int) -> Sequence[int]:  # noqa: ARG002
+    def _pick(self, pool: Candidates, labeled: Labeled, k: int, *, seed: int) -> Sequence[int]:  # noqa: ARG002
         logits = features_of(pool).logits
         classes = logits.shape[1]
         gaps = torch.ones(classes, classes, dtype=torch.float64) if self.head is None else self.head.gaps()
@@ -44,7 +44,10 @@ class BaseSelector(PoolSelector):
 
 
 def _boundaries(logits: Float[Tensor, "n K"], gaps: Float[Tensor, "K K"]) -> Float[Tensor, "n K"]:
-    """The distance of each row to each class's boundary; the largest float where two classes have none."""
+    """Measure each row's distance to each class's boundary.
+
+    The largest float stands for two classes without one.
+    """
     best, predicted = logits.max(dim=1, keepdim=True)
     gap = gaps[predicted[:, 0]]
     never = torch.finfo(logits.dtype).max

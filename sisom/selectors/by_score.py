@@ -17,26 +17,26 @@ class _ScoreSelector(RowSelector):
 
 @dataclass(frozen=True)
 class SisomeSelector(_ScoreSelector):
-    """By the fused score: the paper's choice."""
+    """Rank by the fused score: the paper's choice."""
 
     def priority_of(self, pool: Candidates, *, seed: int) -> Float[Tensor, " n"]:  # noqa: ARG002
-        """The score as it is."""
+        """Take the score as it is."""
         return scores_of(pool).sisome.double()
 
 
 @dataclass(frozen=True)
 class SisomSelector(_ScoreSelector):
-    """By the ratio alone."""
+    """Rank by the ratio alone."""
 
     def priority_of(self, pool: Candidates, *, seed: int) -> Float[Tensor, " n"]:  # noqa: ARG002
-        """The score as it is."""
+        """Take the score as it is."""
         return scores_of(pool).sisom.double()
 
 
 @dataclass(frozen=True)
 class EnergySelector(_ScoreSelector):
-    """By the energy alone."""
+    """Rank by the energy alone."""
 
     def priority_of(self, pool: Candidates, *, seed: int) -> Float[Tensor, " n"]:  # noqa: ARG002
-        """The score as it is."""
+        """Take the score as it is."""
         return scores_of(pool).energy.double()

@@ -1,4 +1,7 @@
-"""k-means whose seeds are drawn by hashes and whose sums are added in the order of the rows, whatever threads do."""
+"""k-means that does not depend on threads.
+
+Seeds are drawn by hashes, and sums are added in the order of the rows.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ _ROUNDS = 20
 
 
 class _Seeds(Block[Rows]):
-    """k-means++: each seed is drawn in proportion to its squared distance to the seeds before."""
+    """k-means++ seeds, drawn in proportion to squared distances."""
 
     def __init__(self, ids: Sequence[str], rows: Tensor, seed: int) -> None:
         super().__init__(ids, _Squared(rows))
@@ -44,7 +47,9 @@ class _Squared(Rows):
 
 
 def kmeans(rows: Float[Tensor, "n p"], count: int, *, seed: int) -> Int[Tensor, " n"]:
-    """The cluster of each row: Lloyd's iteration from a k-means++ start, until nothing moves or 20 rounds.
+    """Cluster rows by Lloyd's iteration from a k-means++ start.
+
+    It ends when nothing moves, or after 20 rounds.
 
     There are at most `count` clusters: copies of a seed share one.
     """

@@ -17,7 +17,10 @@ __all__ = ["BaldSelector", "KlSelector", "VoteEntropySelector", "dropout_votes",
 
 
 class _CommitteeSelector(RowSelector):
-    """`committee` says who the members are: passes of one model with "dropout" on, or an "ensemble" of models."""
+    """Selector that asks a committee of "dropout" passes or an "ensemble".
+
+    The members are passes of one model with dropout on, or several models.
+    """
 
     needs = frozenset({"committee"})
     committee = "ensemble"
@@ -25,18 +28,21 @@ class _CommitteeSelector(RowSelector):
 
 @dataclass(frozen=True)
 class KlSelector(_CommitteeSelector):
-    """Query by committee: the mean divergence of the members from their mean, `mean KL(p_m || mean p)`."""
+    """Query by committee: mean divergence of members from their mean.
+
+    That is `mean KL(p_m || mean p)`.
+    """
 
     def priority_of(self, pool: Candidates, *, seed: int) -> Float[Tensor, " n"]:  # noqa: ARG002
-        """From the committee; see `RowSelector`."""
+        """Rank by the committee; see `RowSelector`."""
         return rowwise(_disagreement, committee_of(pool).transpose(0, 1))
 
 
 @dataclass(frozen=True)
 class BaldSelector(KlSelector):
-    """The mutual information of the label and the weights, `H(mean p) - mean H(p_m)`, by passes with dropout.
+    """BALD: mutual information of label and weights, by passes with dropout.
 
-    That is the mean divergence from the mean, written differently: only the committee is another.
+    `H(mean p) - mean H(p_m)` is the mean divergence from the mean, written differently: only the committee is another.
     """
 
     committee = "dropout"
@@ -47,19 +53,21 @@ class VoteEntropySelector(_CommitteeSelector):
     """Query by committee: the entropy of the members' votes, in nats."""
 
     def priority_of(self, pool: Candidates, *, seed: int) -> Float[Tensor, " n"]:  # noqa: ARG002
-        """From the committee; see `RowSelector`."""
+        """Rank by the committee; see `RowSelector`."""
         return rowwise(_vote_entropy, committee_of(pool).transpose(0, 1))
 
 
 def ensemble_votes(logits: Sequence[Float[Tensor, "n K"]]) -> Float[Tensor, "members n K"]:
-    """Class probabilities of a committee of networks, from what each makes of the same rows."""
+    """Compute class probabilities of networks from their logits of the same rows."""
     return torch.stack([rowwise(lambda rows: torch.softmax(rows, dim=1), each) for each in logits]).float()
 
 
 def dropout_votes(
     head: Head, penultimate: Float[Tensor, "n p"], *, members: int, dropout: float, seed: int
 ) -> Float[Tensor, "members n K"]:
-    """Class probabilities of a committee: one network, `members` times, with dropout before its last layer.
+    """Compute class probabilities of one network with dropout, `members` times.
+
+    Dropout is before its last layer.
 
     A member drops the same units in all rows, as one network would that was sampled once. So what is said of a row
     depends on that row, the seed and the member alone. Inverted dropout: what stays is divided by `1 - dropout`.
@@ -81,7 +89,10 @@ def dropout_votes(
 
 
 def _disagreement(probabilities: Tensor) -> Tensor:
-    """(n, members, K) to (n,); rounding may not make it negative."""
+    """Measure disagreement, (n, members, K) to (n,).
+
+    Rounding may not make it negative.
+    """
     return (_entropy(probabilities.mean(dim=1)) - _entropy(probabilities).mean(dim=1)).clamp(min=0)
 
 

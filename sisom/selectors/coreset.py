@@ -1,4 +1,4 @@
-"""CoreSet (Sener and Savarese 2018): the exact greedy solution of the k-center problem."""
+"""CoreSet (Sener and Savarese 2018): exact greedy k-center."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sisom.nearest.distances import neighbors
-from sisom.nearest.gallery import Gallery
+from sisom.nearest.points import SortedPoints
+from sisom.nearest.queries import Queries
 from sisom.selectors.base import features_of
 from sisom.selectors.blocks import Block, GreedySelector
 from sisom.selectors.random import draws
@@ -40,9 +41,10 @@ class Rows:
 
 
 class KCenterBlock(Block[Rows]):
-    """Rows of the pool and their distance to the nearest center: labeled rows at first, then picks too.
+    """Rows of the pool and their distance to the nearest center.
 
-    Without a labeled row the first pick is drawn at random, by the seed and the id.
+    Centers are the labeled rows at first, then picks too. Without a labeled row the first pick is drawn at random, by
+    the seed and the id.
     """
 
     def __init__(
@@ -56,10 +58,8 @@ class KCenterBlock(Block[Rows]):
         super().__init__(ids, Rows(penultimate.detach().cpu().float()))
         self._seed = seed
         if labeled is not None and len(labeled):
-            points = labeled.detach().cpu().float()
-            gallery = Gallery.of(points, torch.zeros(len(points), dtype=torch.int64))
-            classes = torch.zeros(len(ids), dtype=torch.int64)
-            near = neighbors(self.points.values, classes, gallery, inner=1, outer=0)
+            centers = SortedPoints.of_one_class(labeled.detach().cpu().float())
+            near = neighbors(Queries.of_one_class(self.points.values), centers, inner=1, outer=0)
             self._bound, self._measured = near.inner[:, 0].double(), True
 
     def _first(self) -> Tensor:
@@ -68,11 +68,14 @@ class KCenterBlock(Block[Rows]):
 
 @dataclass(frozen=True)
 class CoreSetSelector(GreedySelector):
-    """Farthest first: each pick is the row whose penultimate features are farthest from all labeled and picked ones."""
+    """CoreSet: farthest first from all labeled and picked rows.
+
+    Distances are those of penultimate features.
+    """
 
     needs = frozenset({"features", "labeled"})
 
     def block(self, pool: Candidates, labeled: Labeled, *, seed: int) -> Block[Any]:
-        """See `GreedySelector`."""
+        """Make a block of rows; see `GreedySelector`."""
         known = features_of(labeled).penultimate if len(labeled) else None
         return KCenterBlock(pool.ids, features_of(pool).penultimate, known, seed=seed)

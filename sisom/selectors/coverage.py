@@ -1,4 +1,4 @@
-"""ProbCover (Yehuda et al. 2022): balls of one radius around the picks that cover as many rows as they can."""
+"""ProbCover (Yehuda et al. 2022): coverage by balls of one radius."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ _TILE = 64  # balls at a time, always as many: a product of another shape could 
 
 @dataclass(frozen=True)
 class ProbCoverSelector(PoolSelector):
-    """Each pick covers the most rows that no labeled row and no earlier pick covers.
+    """ProbCover: each pick covers the most rows not covered yet.
 
     Rows are penultimate features at length one, covered within `radius`; the default is the one published for
     self-supervised features of CIFAR-10. When all rows are covered the rest is drawn at random.
@@ -34,7 +34,7 @@ class ProbCoverSelector(PoolSelector):
         if not self.radius > 0:
             raise InputError(f"the radius must be positive, got {self.radius}")
 
-    def _pick(self, pool: Candidates, labeled: Labeled, k: int, seed: int) -> Sequence[int]:
+    def _pick(self, pool: Candidates, labeled: Labeled, k: int, *, seed: int) -> Sequence[int]:
         balls = _Balls(unit_rows(pool, labeled), self.radius)
         n = len(pool)
         for tile in row_tiles(len(labeled), _TILE):
@@ -73,11 +73,11 @@ class _Balls:
         self._norms = rows.square().sum(dim=1)
 
     def gain(self, centers: Tensor) -> Tensor:
-        """How many uncovered rows each ball holds; at most 64 balls."""
+        """Count the uncovered rows in each ball; at most 64 balls."""
         return (self._inside(centers) & self.open).sum(dim=1)
 
     def cover(self, centers: Tensor) -> None:
-        """Mark what some balls hold; at most 64 balls."""
+        """Mark the rows in some balls as covered; at most 64 balls."""
         self.open &= ~self._inside(centers).any(dim=0)
 
     def _inside(self, centers: Tensor) -> Tensor:

@@ -13,7 +13,9 @@ __all__ = ["InformationDensitySelector"]
 
 @dataclass(frozen=True)
 class InformationDensitySelector(PoolSelector):
-    """The entropy times the mean cosine to all rows of the pool, that to the power of `beta`; below zero is zero.
+    """Entropy times density: the mean cosine to all rows, to a power.
+
+    The power is `beta`; a negative mean counts as zero.
 
     The mean cosine is the cosine to the sum of all rows at length one, so that no pair is ever looked at.
     """
@@ -22,7 +24,7 @@ class InformationDensitySelector(PoolSelector):
 
     needs = frozenset({"features"})
 
-    def _pick(self, pool: Candidates, labeled: Labeled, k: int, seed: int) -> Sequence[int]:  # noqa: ARG002
+    def _pick(self, pool: Candidates, labeled: Labeled, k: int, *, seed: int) -> Sequence[int]:  # noqa: ARG002
         features = features_of(pool)
         mean = rowwise(unit, features.penultimate).mean(dim=0)
         worth = rowwise(

@@ -16,17 +16,17 @@ __all__ = ["RandomSelector", "draws"]
 
 @dataclass(frozen=True)
 class RandomSelector(RowSelector):
-    """A hash of (seed, id) in [0, 1): every row has the same chance, and its own draw."""
+    """Uniform draws: a hash of (seed, id) in [0, 1)."""
 
     needs = frozenset[str]()
 
     def priority_of(self, pool: Candidates, *, seed: int) -> Float[Tensor, " n"]:
-        """The draw of each id."""
+        """Rank by the draw of each id."""
         return draws(pool.ids, seed)
 
 
 def draws(ids: Sequence[str], seed: int) -> Float[Tensor, " n"]:
-    """A number in [0, 1) for each id, of that id and the seed alone."""
+    """Draw a number in [0, 1) by id and seed alone."""
     return torch.tensor([_draw(seed, name) for name in ids], dtype=torch.float64)
 
 

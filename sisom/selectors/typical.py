@@ -1,4 +1,4 @@
-"""TypiClust (Hacohen et al. 2022): the most typical row of each large cluster that has few labels."""
+"""TypiClust (Hacohen et al. 2022): typical rows of barely labeled clusters."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,8 @@ from torch import Tensor
 
 from sisom.errors import InputError
 from sisom.nearest.distances import neighbors
-from sisom.nearest.gallery import Gallery
+from sisom.nearest.points import SortedPoints
+from sisom.nearest.queries import Queries
 from sisom.rowwise import rowwise, unit
 from sisom.selectors.base import PoolSelector, features_of
 from sisom.selectors.clusters import kmeans
@@ -20,7 +21,9 @@ __all__ = ["TypiClustSelector", "unit_rows"]
 
 @dataclass(frozen=True)
 class TypiClustSelector(PoolSelector):
-    """Penultimate features at length one, of the pool and the labeled set, in `min(labels + k, most)` clusters.
+    """TypiClust: the most typical row of each cluster in turn.
+
+    Rows are penultimate features at length one, of the pool and the labeled set, in `min(labels + k, most)` clusters.
 
     Clusters take turns, those with the fewest labels first and then the largest; of each the row with the least mean
     distance to its `neighbors` nearest unlabeled rows of the cluster. Clusters of `small` rows or fewer wait until the
@@ -37,7 +40,7 @@ class TypiClustSelector(PoolSelector):
         if min(self.most, self.neighbors) < 1 or self.small < 0:
             raise InputError("TypiClust needs at least one cluster and one neighbor")
 
-    def _pick(self, pool: Candidates, labeled: Labeled, k: int, seed: int) -> Sequence[int]:
+    def _pick(self, pool: Candidates, labeled: Labeled, k: int, *, seed: int) -> Sequence[int]:
         rows = unit_rows(pool, labeled)
         n = len(pool)
         cluster = kmeans(rows, min(len(labeled) + k, self.most, len(rows)), seed=seed)
@@ -58,15 +61,16 @@ class TypiClustSelector(PoolSelector):
 
     def _most_typical(self, rows: Float[Tensor, "m p"]) -> int:
         count = min(self.neighbors, max(1, len(rows) // 2))
-        one = torch.zeros(len(rows), dtype=torch.int64)
-        near = neighbors(
-            rows, one, Gallery.of(rows, one), inner=count, outer=0, exclude=torch.arange(len(rows))
-        )
+        queries = Queries.of_one_class(rows, hidden=torch.arange(len(rows)))
+        near = neighbors(queries, SortedPoints.of_one_class(rows), inner=count, outer=0)
         return int(near.inner.double().mean(dim=1).argmin())
 
 
 def unit_rows(pool: Candidates, labeled: Labeled) -> Float[Tensor, "all p"]:
-    """Penultimate features at length one: the pool's, then the labeled ones in an order of their own values."""
+    """Scale penultimate features to length one: the pool's, then the labeled ones.
+
+    The labeled ones come in an order of their own values.
+    """
     rows = rowwise(unit, features_of(pool).penultimate).float().cpu()
     if not len(labeled):
         return rows

@@ -1,4 +1,7 @@
-"""Selectors that ask where one softmax is unsure. All are functions of a row's logits, in float64."""
+"""Selectors that ask where one softmax is unsure.
+
+All are functions of a row's logits, in float64.
+"""
 
 from dataclasses import dataclass
 
@@ -23,7 +26,7 @@ class LeastConfidenceSelector(_LogitsSelector):
     """The chance that the prediction is wrong, `1 - max p`."""
 
     def priority_of(self, pool: Candidates, *, seed: int) -> Float[Tensor, " n"]:  # noqa: ARG002
-        """From the logits; see `RowSelector`."""
+        """Rank by the logits; see `RowSelector`."""
         return rowwise(doubt, features_of(pool).logits)
 
 
@@ -32,7 +35,7 @@ class MarginSelector(_LogitsSelector):
     """The two most probable classes close together, `p(2) - p(1)`."""
 
     def priority_of(self, pool: Candidates, *, seed: int) -> Float[Tensor, " n"]:  # noqa: ARG002
-        """From the logits; see `RowSelector`."""
+        """Rank by the logits; see `RowSelector`."""
         return rowwise(_negative_margin, features_of(pool).logits)
 
 
@@ -41,7 +44,7 @@ class EntropySelector(_LogitsSelector):
     """The entropy of the softmax in nats."""
 
     def priority_of(self, pool: Candidates, *, seed: int) -> Float[Tensor, " n"]:  # noqa: ARG002
-        """From the logits; see `RowSelector`."""
+        """Rank by the logits; see `RowSelector`."""
         return rowwise(entropy, features_of(pool).logits)
 
 

@@ -23,9 +23,9 @@ from threadpoolctl import threadpool_limits
 
 import sisom
 from sisom import SELECTORS, Candidates, Features, Labeled
-from sisom.detectors import KnnDetector
+from sisom.detectors.neighbors import KnnDetector
 from sisom.nearest.distances import neighbors
-from sisom.nearest.gallery import Gallery
+from sisom.nearest.points import SortedPoints
 
 ROUNDS = [3]
 SCALE = [1]
@@ -132,7 +132,7 @@ def bench_kcenter() -> None:
 def radius(pool: torch.Tensor, centers: torch.Tensor, chosen: Sequence[int]) -> float:
     """The distance from the worst covered row to its nearest center: what farthest-first makes small."""
     everything = torch.cat([centers, pool[list(chosen)]])
-    gallery = Gallery.of(everything, torch.zeros(len(everything), dtype=torch.int64))
+    gallery = SortedPoints.of(everything, torch.zeros(len(everything), dtype=torch.int64))
     near = neighbors(pool, torch.zeros(len(pool), dtype=torch.int64), gallery, inner=1, outer=0)
     return float(near.inner.max())
 

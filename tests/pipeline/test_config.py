@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -394,3 +395,15 @@ def test_a_model_declares_what_becomes_of_an_image() -> None:
 def test_a_crop_beyond_the_image_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"resize \(31\) must not be below image_size \(32\)"):
         parse(PLAIN + "model: {resize: 31}\n", "x.yaml")
+
+
+def test_sections_build_banks_by_the_library_s_named_sets() -> None:
+    from pipeline.config.sections import Bank
+    from pipeline.studies.ablation.config import Variant
+    from pipeline.studies.active.config import Space
+    from sisom.bank.spec import ROUNDS, STUDIES
+
+    assert Bank().spec == ROUNDS
+    assert Space().spec == Variant().spec == STUDIES
+    changed = Variant(subset=0.2, outer="anchor", neighbors=3)
+    assert changed.spec == replace(STUDIES, subset=0.2, outer="anchor", neighbors=3)

@@ -34,7 +34,8 @@ from pipeline.workspace.artefacts import Workspace
 from pipeline.workspace.folder import Folder
 from pipeline.workspace.keys import together_key
 from sisom.network.models import build_model, save_weights
-from sisom.selectors import GreedySelector, dropout_votes
+from sisom.selectors.blocks import GreedySelector
+from sisom.selectors.committee import dropout_votes
 from tests.support.scoring_lab import Lab, config_of, image, small_pool
 
 TOGETHER_NAMES = sorted(name for name in sisom.SELECTORS if name not in sisom.ROW_SELECTORS)

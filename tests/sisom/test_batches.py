@@ -43,7 +43,7 @@ def test_greedy_equals_full_recomputation(make, by, seed):
     fit, labels = make(60, seed=seed)
     pool, _ = make(50, seed=seed + 10, spread=1.5)
     bank = fit_bank(fit, labels, slopes=SLOPES, r_avg=0.3)
-    rows, values = greedy(bank, pool, names(50), 20, by=by)
+    rows, values = greedy(bank, pool, names(50), k=20, by=by)
     expected = recomputed(bank, pool, names(50), 20, by)
     assert rows.tolist() == [row for row, _ in expected]
     assert values.tolist() == pytest.approx([value for _, value in expected], rel=1e-6)
@@ -54,7 +54,7 @@ def test_greedy_gives_a_missing_class_its_first_point(make):
     pool, _ = make(50, seed=3, spread=1.5)
     known = labels != 3
     bank = fit_bank(fit.select(known.nonzero().flatten()), labels[known], slopes=SLOPES)
-    rows, _ = greedy(bank, pool, names(50), 12, by="sisom")
+    rows, _ = greedy(bank, pool, names(50), k=12, by="sisom")
     assert rows.tolist() == [row for row, _ in recomputed(bank, pool, names(50), 12, "sisom")]
     assert int(pool.logits.argmax(1)[rows[0]]) == 3
 
@@ -66,7 +66,7 @@ def test_greedy_spreads_over_copies(make):
     bank = fit_bank(fit, labels, slopes=SLOPES)
     strangest = int(score(bank, pool).sisom.argmax())
     crowd = pool.select(list(range(30)) + [strangest] * 200)
-    rows, _ = greedy(bank, crowd, names(230), 5, by="sisom")
+    rows, _ = greedy(bank, crowd, names(230), k=5, by="sisom")
     points = crowd.saliency[rows]
     assert len({tuple(row.tolist()) for row in points}) == 5
 
@@ -75,15 +75,15 @@ def test_greedy_refusals(make):
     fit, labels = make(40)
     bank = fit_bank(fit, labels, slopes=SLOPES)
     with pytest.raises(errors.BudgetTooLarge):
-        greedy(bank, fit, names(40), 41)
+        greedy(bank, fit, names(40), k=41)
     with pytest.raises(errors.ShapeMismatch):
-        greedy(bank, fit, names(39), 1)
+        greedy(bank, fit, names(39), k=1)
     with pytest.raises(errors.InputError, match="by must be"):
-        greedy(bank, fit, names(40), 1, by="energy")
+        greedy(bank, fit, names(40), k=1, by="energy")
     for options in ({"outer": "anchor"}, {"rank": 2}, {"neighbors": 2}):
         with pytest.raises(errors.InputError, match="needs a bank"):
-            greedy(fit_bank(fit, labels, slopes=SLOPES, **options), fit, names(40), 1)
-    rows, values = greedy(bank, fit, names(40), 0)
+            greedy(fit_bank(fit, labels, slopes=SLOPES, **options), fit, names(40), k=1)
+    rows, values = greedy(bank, fit, names(40), k=0)
     assert len(rows) == len(values) == 0
 
 
@@ -91,9 +91,9 @@ def test_class_balanced_by_hand():
     ids = ["a", "b", "c", "d", "e", "f"]
     priority = torch.tensor([9.0, 8.0, 7.0, 1.0, 0.5, 1.0])
     predicted = torch.tensor([0, 0, 0, 1, 1, 2])
-    assert class_balanced(ids, priority, predicted, 6).tolist() == [0, 3, 5, 1, 4, 2]
-    assert class_balanced(ids, priority, predicted, 3, labeled={0: 5}).tolist() == [3, 5, 4]
+    assert class_balanced(ids, priority, predicted, k=6).tolist() == [0, 3, 5, 1, 4, 2]
+    assert class_balanced(ids, priority, predicted, k=3, labeled={0: 5}).tolist() == [3, 5, 4]
     with pytest.raises(errors.BudgetTooLarge):
-        class_balanced(ids, priority, predicted, 7)
+        class_balanced(ids, priority, predicted, k=7)
     with pytest.raises(errors.ShapeMismatch):
-        class_balanced(ids[:2], priority, predicted, 1)
+        class_balanced(ids[:2], priority, predicted, k=1)

@@ -13,6 +13,7 @@ from sisom import (
     SWEEPS,
     Features,
     Head,
+    Labeled,
     auto_layers,
     build_detector,
     build_model,
@@ -23,7 +24,8 @@ from sisom import (
     search_options,
 )
 from sisom import score as bank_score
-from sisom.detectors import KnnDetector, OdinDetector
+from sisom.detectors.neighbors import KnnDetector
+from sisom.detectors.odin import OdinDetector
 
 HEAD = open_world.head()
 W, B = HEAD.weight.double().numpy(), HEAD.bias.double().numpy()
@@ -442,26 +444,27 @@ def test_the_energy_is_that_of_the_scores(fitted, queries):
 
 
 def test_sweeps_choose_the_best_option(fitted):
-    validation = (
-        open_world.make(40, seed=8, noise=2.0)[0],
-        open_world.make(40, seed=8, far=True, noise=2.0)[0],
-    )
+    validation = {
+        "known": open_world.make(40, seed=8, noise=2.0)[0],
+        "unknown": open_world.make(40, seed=8, far=True, noise=2.0)[0],
+    }
+    labeled = Labeled(*fitted, fitted[0].logits.shape[1])
     sweep = {"k": (1, 5, 59)}
-    options, best = search_options("knn", *fitted, *validation, sweep=sweep)
+    options, best = search_options("knn", labeled, **validation, sweep=sweep)
     by_hand = {}
     for k in sweep["k"]:
         detector = KnnDetector(k=k)
         state = detector.fit(*fitted)
-        by_hand[k] = metrics.auroc(*(detector.score(state, part) for part in validation))
+        by_hand[k] = metrics.auroc(*(detector.score(state, part) for part in validation.values()))
     assert best == max(by_hand.values()) and options == {"k": max(by_hand, key=by_hand.get)}
     # Equal candidates: the first. All of these are the farthest fitted row.
-    assert search_options("knn", *fitted, *validation, sweep={"k": (90, 60, 75)})[0] == {"k": 90}
-    chosen, value = search_options("vim", *fitted, *validation, head=HEAD)
+    assert search_options("knn", labeled, **validation, sweep={"k": (90, 60, 75)})[0] == {"k": 90}
+    chosen, value = search_options("vim", labeled, **validation, head=HEAD)
     assert chosen["dim"] in SWEEPS["vim"]["dim"] and 0 <= value <= 1
     for name, fields in SWEEPS.items():
         for field, values in fields.items():
             assert all(getattr(build_detector(name, **{field: value}), field) == value for value in values)
     with pytest.raises(errors.InputError, match="images"):
-        search_options("odin", *fitted, *validation)
+        search_options("odin", labeled, **validation)
     with pytest.raises(errors.InputError, match="no sweep"):
-        search_options("energy", *fitted, *validation)
+        search_options("energy", labeled, **validation)

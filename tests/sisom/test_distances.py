@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sisom.nearest.distances import neighbors
-from sisom.nearest.gallery import Gallery
+from sisom.nearest.points import SortedPoints
+from sisom.nearest.queries import Queries
 
 
 def world(seed, kind, rows=None):
@@ -24,16 +25,16 @@ def world(seed, kind, rows=None):
         queries = queries + 0.01 * torch.randn(n, d, generator=g)
     wanted = torch.randint(0, classes + 1, (n,), generator=g)
     hidden = torch.randint(-1, m, (n,), generator=g)
-    return Gallery.of(points, labels), queries, wanted, hidden
+    return SortedPoints.of(points, labels), queries, wanted, hidden
 
 
-def brute(gallery, queries, wanted, hidden, inner, outer):
+def brute(searched, queries, wanted, hidden, inner, outer):
     distance = torch.cdist(
-        queries.double(), gallery.points.double(), compute_mode="donot_use_mm_for_euclid_dist"
+        queries.double(), searched.points.double(), compute_mode="donot_use_mm_for_euclid_dist"
     )
     rows = (hidden >= 0).nonzero().flatten()
     distance[rows, hidden[rows]] = torch.inf
-    same = gallery.labels == wanted[:, None]
+    same = searched.labels == wanted[:, None]
 
     def smallest(mask, k):
         values = distance.masked_fill(~mask, torch.inf).sort(dim=1).values[:, :k]
@@ -51,22 +52,20 @@ def assert_close(ours, theirs):
 @pytest.mark.parametrize("kind", ["loose", "tight", "ties"])
 @pytest.mark.parametrize("seed", range(6))
 def test_equals_brute_force(seed, kind):
-    gallery, queries, wanted, hidden = world(seed, kind)
-    inner, outer = brute(gallery, queries, wanted, hidden, 2, 3)
-    found = neighbors(queries, wanted, gallery, inner=2, outer=3, exclude=hidden)
+    searched, queries, wanted, hidden = world(seed, kind)
+    inner, outer = brute(searched, queries, wanted, hidden, 2, 3)
+    found = neighbors(Queries(queries, wanted, hidden), searched, inner=2, outer=3)
     assert_close(found.inner, inner)
     assert_close(found.outer, outer)
     assert not bool((found.inner_index == hidden[:, None])[hidden >= 0].any())
 
 
 @pytest.mark.parametrize("kind", ["loose", "tight", "ties"])
-@pytest.mark.parametrize(
-    "option", [{"budget_bytes": 1 << 14}, {"budget_bytes": 1 << 18}, {"backend": "faiss"}]
-)
-def test_budget_and_backend_change_nothing(kind, option):
-    gallery, queries, wanted, hidden = world(7, kind)
-    base = neighbors(queries, wanted, gallery, inner=2, outer=3, exclude=hidden)
-    other = neighbors(queries, wanted, gallery, inner=2, outer=3, exclude=hidden, **option)
+@pytest.mark.parametrize("option", [{"budget_bytes": 1 << 14}, {"budget_bytes": 1 << 18}])
+def test_budget_changes_nothing(kind, option):
+    searched, queries, wanted, hidden = world(7, kind)
+    base = neighbors(Queries(queries, wanted, hidden), searched, inner=2, outer=3)
+    other = neighbors(Queries(queries, wanted, hidden), searched, inner=2, outer=3, **option)
     assert torch.equal(base.inner, other.inner)
     assert torch.equal(base.outer, other.outer)
 
@@ -74,12 +73,10 @@ def test_budget_and_backend_change_nothing(kind, option):
 @given(seed=st.integers(0, 1000), cut=st.integers(1, 60), kind=st.sampled_from(["loose", "tight", "ties"]))
 @settings(max_examples=15, deadline=None)
 def test_cuts_change_no_bit(seed, cut, kind):
-    gallery, queries, wanted, hidden = world(seed, kind, rows=60)
-    whole = neighbors(queries, wanted, gallery, inner=1, outer=1, exclude=hidden)
+    searched, queries, wanted, hidden = world(seed, kind, rows=60)
+    whole = neighbors(Queries(queries, wanted, hidden), searched, inner=1, outer=1)
     parts = [
-        neighbors(
-            queries[s : s + cut], wanted[s : s + cut], gallery, inner=1, outer=1, exclude=hidden[s : s + cut]
-        )
+        neighbors(Queries(queries, wanted, hidden).at(slice(s, s + cut)), searched, inner=1, outer=1)
         for s in range(0, 60, cut)
     ]
     assert torch.equal(torch.cat([p.inner for p in parts]), whole.inner)
@@ -87,9 +84,9 @@ def test_cuts_change_no_bit(seed, cut, kind):
 
 
 def test_without_an_outer_side_only_the_own_class_is_searched():
-    gallery, queries, wanted, hidden = world(3, "loose")
-    both = neighbors(queries, wanted, gallery, inner=2, outer=1, exclude=hidden)
-    inner = neighbors(queries, wanted, gallery, inner=2, outer=0, exclude=hidden)
+    searched, queries, wanted, hidden = world(3, "loose")
+    both = neighbors(Queries(queries, wanted, hidden), searched, inner=2, outer=1)
+    inner = neighbors(Queries(queries, wanted, hidden), searched, inner=2, outer=0)
     assert torch.equal(both.inner, inner.inner)
     assert inner.outer.shape == (len(queries), 0)
 
@@ -97,24 +94,24 @@ def test_without_an_outer_side_only_the_own_class_is_searched():
 def test_a_thousand_classes():
     g = torch.Generator().manual_seed(0)
     labels = torch.arange(1000).repeat_interleave(3)
-    gallery = Gallery.of(torch.randn(3000, 8, generator=g), labels)
+    searched = SortedPoints.of(torch.randn(3000, 8, generator=g), labels)
     queries, wanted = torch.randn(50, 8, generator=g), torch.randint(0, 1000, (50,), generator=g)
     none = torch.full((50,), -1)
-    inner, outer = brute(gallery, queries, wanted, none, 1, 1)
-    found = neighbors(queries, wanted, gallery, inner=1, outer=1)
+    inner, outer = brute(searched, queries, wanted, none, 1, 1)
+    found = neighbors(Queries(queries, wanted), searched, inner=1, outer=1)
     assert_close(found.inner, inner)
     assert_close(found.outer, outer)
 
 
 def test_no_queries():
-    gallery, queries, wanted, _ = world(0, "loose")
-    found = neighbors(queries[:0], wanted[:0], gallery, inner=2, outer=1)
+    searched, queries, wanted, _ = world(0, "loose")
+    found = neighbors(Queries(queries[:0], wanted[:0]), searched, inner=2, outer=1)
     assert found.inner.shape == (0, 2) and found.outer_index.shape == (0, 1)
 
 
-def test_identical_points_everywhere():
-    gallery = Gallery.of(torch.zeros(500, 6), torch.arange(500) // 100)
-    found = neighbors(torch.zeros(9, 6), torch.zeros(9, dtype=torch.int64), gallery, inner=1, outer=1)
+def test_identical_searchedeverywhere():
+    searched = SortedPoints.of(torch.zeros(500, 6), torch.arange(500) // 100)
+    found = neighbors(Queries.of_one_class(torch.zeros(9, 6)), searched, inner=1, outer=1)
     assert found.inner.tolist() == [[0.0]] * 9 and found.outer.tolist() == [[0.0]] * 9
 
 

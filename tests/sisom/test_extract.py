@@ -138,7 +138,7 @@ def test_train_mode_and_dropout_change_nothing():
     from sisom.network.models import CifarResNet
 
     with torch.random.fork_rng(devices=[]):
-        model = CifarResNet((1, 1), 8, 4, dropout=0.5)
+        model = CifarResNet((1, 1), 8, num_classes=4, dropout=0.5)
     quiet = extract(model.eval(), images(), ["layer1", "avgpool"])
     loud = extract(model.train(), images(), ["layer1", "avgpool"])
     assert torch.equal(quiet.saliency, loud.saliency)
@@ -276,21 +276,3 @@ def test_mixed_precision_keeps_logits_and_ranking():
     assert not torch.equal(mixed.logits, exact.logits)
     pair = torch.stack([mixed.saliency.flatten(), exact.saliency.flatten()])
     assert float(torch.corrcoef(pair)[0, 1]) > 0.99
-
-
-def test_a_prepared_copy_gives_the_same_features():
-    from sisom import prepare_model
-
-    for name, layers in (("resnet10_w16", LAYERS), ("resnet18", LAYERS)):
-        model = build_model(name, 6, seed=0)
-        with torch.no_grad():
-            for module in model.modules():
-                if isinstance(module, nn.BatchNorm2d):
-                    module.running_var.uniform_(0.5, 2.0, generator=torch.Generator().manual_seed(1))
-        lean = prepare_model(model)
-        if name == "resnet18":  # the shape checks of these tests keep torch.fx from tracing our own net
-            assert not any(isinstance(module, nn.BatchNorm2d) for module in lean.modules())
-        expected, found = extract(model, images(4, 32), layers), extract(lean, images(4, 32), layers)
-        scale = float(expected.saliency.abs().max())
-        assert float((found.saliency - expected.saliency).abs().max()) < 1e-5 * scale
-        assert any(isinstance(module, nn.BatchNorm2d) for module in model.modules())

@@ -55,6 +55,17 @@ def test_features_are_as_near_to_float64_as_without_folding(monkeypatch):
     assert float((found - truth).norm()) <= 2 * float((plain - truth).norm()) <= 1e-5 * float(truth.norm())
 
 
+@pytest.mark.parametrize("name", ["resnet10_w16", "resnet18"])
+def test_folded_features_are_the_plain_ones_to_rounding(name, monkeypatch):
+    model, x = worn(name), images(4)
+    found = extract(model, x, LAYERS).saliency
+    assert norms(model)
+    monkeypatch.setattr("sisom.network.folding._BLOCKS", {})
+    monkeypatch.setattr("sisom.network.folding._SEQUENCES", ())
+    expected = extract(model, x, LAYERS).saliency
+    assert float((found - expected).abs().max()) < 1e-5 * float(expected.abs().max())
+
+
 @pytest.mark.parametrize("broken", [False, True])
 def test_the_model_is_afterwards_what_it_was(broken):
     model = worn()

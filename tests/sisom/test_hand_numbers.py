@@ -8,31 +8,22 @@ import pytest
 import torch
 
 from sisom.bank.fit import energy_of
-from sisom.bank.ratios import anchor_table, average_and_deviation, ratios
-from sisom.nearest.gallery import Gallery
+from sisom.bank.ratios import BankPoints, average_and_deviation, ratios
+from sisom.bank.spec import BankSpec
+from sisom.nearest.points import SortedPoints
 from sisom.scoring import fuse
 
 POINTS = torch.tensor([[0.0, 0.0], [1.0, 0.0], [3.0, 0.0], [3.0, 4.0]])
 LABELS = torch.tensor([0, 0, 1, 1])
-GALLERY = Gallery.of(POINTS, LABELS)
+SEARCHED = SortedPoints.of(POINTS, LABELS)
 SOURCE = torch.arange(4)
 QUERY = torch.tensor([[1.0, 1.0]])
 ZERO = torch.tensor([0])
 
 
 def found(queries=QUERY, classes=ZERO, *, outer="sample", rank=1, count=1, exclude=None):
-    anchors = anchor_table(GALLERY, SOURCE) if outer == "anchor" else None
-    return ratios(
-        queries,
-        classes,
-        GALLERY,
-        SOURCE,
-        outer=outer,
-        rank=rank,
-        count=count,
-        anchors=anchors,
-        exclude=exclude,
-    )
+    spec = BankSpec(outer=outer, rank=rank, neighbors=count)
+    return ratios(queries, classes, BankPoints.of(SEARCHED, SOURCE, outer), spec=spec, exclude=exclude)
 
 
 def test_nearest_inside_and_outside():

@@ -10,9 +10,11 @@ import torch
 from scipy.stats import chisquare
 
 from sisom import SELECTORS, Candidates, Features, Head, Labeled, build_selector, errors, fit_bank, greedy
-from sisom.selectors import BadgeBlock, Gradients, KCenterBlock, ensemble_votes, pick_greedily
-from sisom.selectors.blocks import Race
+from sisom.selectors.badge import BadgeBlock, Gradients
+from sisom.selectors.blocks import Race, pick_greedily
 from sisom.selectors.clusters import kmeans
+from sisom.selectors.committee import ensemble_votes
+from sisom.selectors.coreset import KCenterBlock
 
 NOTHING = Labeled(None, torch.empty(0, dtype=torch.int64), 4)
 
@@ -404,7 +406,7 @@ def test_class_balanced_wraps_any_ranking():
 def test_sisome_greedy_is_the_library_function():
     pool, labeled = open_world.make_pool(), open_world.make_labeled()
     bank = fit_bank(labeled.features, labeled.labels, slopes=1.0)
-    expected = greedy(bank, pool.features, pool.ids, 9)[0].tolist()
+    expected = greedy(bank, pool.features, pool.ids, k=9)[0].tolist()
     assert picks("sisome-greedy", pool, labeled, k=9) == expected
     with pytest.raises(errors.EmptyInput):
         picks("sisome-greedy", pool, Labeled(labeled.features.select([]), labeled.labels[:0], 4), k=1)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from sisom import FeatureBank, Features, Query, Scores, errors, fit_bank, load_bank, score
+from sisom import FeatureBank, Features, Scores, errors, fit_bank, load_bank, score
 
 
 @pytest.fixture(params=["sample", "anchor"])
@@ -149,9 +149,3 @@ def test_scores_travel(bank, make):
     assert all(np.array_equal(v, joined.to_arrays()[k]) for k, v in found.to_arrays().items())
     with pytest.raises(errors.EmptyInput):
         Scores.concat([])
-
-
-def test_a_query_has_one_reason_an_id():
-    assert len(Query(("a", "b"), (1.0, 0.5), ("x", "y"))) == 2
-    with pytest.raises(errors.ShapeMismatch):
-        Query(("a", "b"), (1.0,), ("x", "y"))

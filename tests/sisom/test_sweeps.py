@@ -1,28 +1,23 @@
-"""The choice among swept options, by hand."""
+"""The choice among swept options, which studies use as well."""
 
 import pytest
 
-from sisom.errors import InputError
-from sisom.sweeps import best_options
+from sisom import choose_options, errors
 
 
-def test_the_best_combination_is_chosen_and_ties_go_to_the_first():
-    sweep = {"a": (1, 2), "b": (10, 20, 30)}
-    seen = []
+def test_the_highest_wins_and_the_first_of_equals():
+    tried = []
 
-    def goodness(options):
-        seen.append((options["a"], options["b"]))
-        return {20: 0.9, 30: 0.9}.get(options["b"], 0.1)
+    def judge(options):
+        tried.append(options)
+        return {(1, "x"): 0.5, (2, "x"): 0.9, (2, "y"): 0.9}.get((options["a"], options["b"]), 0.0)
 
-    assert best_options(sweep, goodness) == ({"a": 1, "b": 20}, 0.9)
-    assert seen == [(1, 10), (1, 20), (1, 30), (2, 10), (2, 20), (2, 30)]
-    assert best_options(sweep, lambda options: -1.0 * options["a"] * options["b"]) == (
-        {"a": 1, "b": 10},
-        -10.0,
-    )
-    assert best_options({}, lambda _: 0.5) == ({}, 0.5)
+    chosen = choose_options({"a": (1, 2), "b": ("x", "y")}, judge)
+    assert chosen == ({"a": 2, "b": "x"}, 0.9)
+    assert [(each["a"], each["b"]) for each in tried] == [(1, "x"), (1, "y"), (2, "x"), (2, "y")]
 
 
-def test_an_option_without_values_is_refused():
-    with pytest.raises(InputError, match="at least one value"):
-        best_options({"a": (1,), "b": ()}, lambda _: 0.0)
+@pytest.mark.parametrize("sweep", [{}, {"a": ()}])
+def test_nothing_to_choose_from(sweep):
+    with pytest.raises(errors.InputError, match="values to choose from"):
+        choose_options(sweep, lambda options: 0.0)

@@ -9,13 +9,13 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, JsonValue, model_validator
 
 from pipeline.config.load import as_model
-from pipeline.config.sections import Name, Positive, Section
+from pipeline.config.sections import Bank, Name, Positive, Section
 from pipeline.errors import nearest
 from pipeline.studies.on_networks import OnNetworks
 from pipeline.studies.sections import Count
 
 
-class Variant(Section):
+class Variant(Bank):
     """One way to build SISOM.
 
     `space` is what distances are taken in; `normalise: rows` gives each layer's part of a row length one. `slopes` is
@@ -28,12 +28,8 @@ class Variant(Section):
     space: Literal["saliency", "penultimate"] = "saliency"
     normalise: Literal["none", "rows"] = "none"
     slopes: Name | Positive | dict[str, Positive] = "cifar10"
-    outer: Literal["sample", "anchor"] = "sample"
-    fusion: Literal["zscore", "raw"] = "zscore"
-    rank: Literal[1, 2] = 1
     neighbors: Count = 1
     subset: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
-    subset_method: Name = "random"
     precision: Literal["fp32", "bf16"] = "fp32"
     partner: Literal["none", "energy", "knn", "both"] = "energy"
 

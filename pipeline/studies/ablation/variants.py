@@ -46,16 +46,11 @@ def fit(variant: Variant, features: sisom.Features, labels: Tensor, *, search: S
         prepared,
         labels,
         slopes=slopes_of(variant, prepared, labels, search=search),
-        subset=variant.subset,
-        subset_method=variant.subset_method,
-        outer=variant.outer,
-        fusion=variant.fusion,
-        rank=variant.rank,
-        neighbors=variant.neighbors,
+        spec=variant.spec,
     )
     if variant.partner not in ("knn", "both"):
         return FittedVariant(variant, bank)
-    return FittedVariant(variant, bank, FarNeighbor.of(features, labels, bank.source, K))
+    return FittedVariant(variant, bank, FarNeighbor.of(features, labels, source=bank.source, k=K))
 
 
 def prepare(features: sisom.Features, variant: Variant) -> sisom.Features:

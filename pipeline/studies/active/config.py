@@ -7,19 +7,15 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from pipeline.config.choices import Committee
-from pipeline.config.sections import Name, Positive, Section, Share, Uri
+from pipeline.config.sections import Bank, Name, Positive, Section, Share, Uri
 from pipeline.studies.sections import Choice, Count, ImageSet, Study, Training, check_choice, refuse_twice
 
 
-class Space(Section):
-    """How the labeled set becomes SISOM's bank in each round; see `sisom.fit_bank`."""
+class Space(Bank):
+    """How the labeled set becomes SISOM's bank in each round; by default `sisom.bank.spec.STUDIES`."""
 
     slopes: Name | Positive | dict[str, Positive] = "cifar10"
     subset: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
-    subset_method: Name = "random"
-    outer: Literal["sample", "anchor"] = "sample"
-    fusion: Literal["zscore", "raw"] = "zscore"
-    rank: Literal[1, 2] = 1
     neighbors: Count = 1
 
 

@@ -16,7 +16,7 @@ from pipeline.studies.active.config import Strategy
 from pipeline.studies.active.images import Rows
 from pipeline.studies.active.learner import Learner
 from pipeline.studies.active.open_set import Classes, passing
-from sisom.selectors import dropout_votes, ensemble_votes
+from sisom.selectors.committee import dropout_votes, ensemble_votes
 from sisom.types import Candidates, Labeled
 from sisom.verdicts import far_filter
 
@@ -74,7 +74,10 @@ class StudyQuery:
             seen = self.learner.features(self.net, inside, deep=deep)
         if "scores" in needs:
             assert seen is not None and features is not None
-            bank = sisom.fit_bank(seen, labels, num_classes=len(self.known), **config.space.model_dump())
+            space = config.space
+            bank = sisom.fit_bank(
+                seen, labels, slopes=space.slopes, spec=space.spec, num_classes=len(self.known)
+            )
             measured["r_avg"] = float(bank.r_avg)
             scores = sisom.score(bank, features)
         if "committee" in needs:

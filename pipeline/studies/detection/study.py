@@ -27,7 +27,6 @@ from pipeline.studies.lab.scoreboard import Line, all_values, blocks, measures, 
 from pipeline.studies.outcome import CellRecord, Outcome, seconds_table, spread
 from pipeline.studies.sections import ImageSet
 from sisom.bank.subset import choose_rows
-from sisom.sweeps import best_options
 
 
 def run(config: OodStudy, lab: Lab) -> Outcome:
@@ -119,7 +118,7 @@ def _detect(cell: Cell[DetectorHints], bench: Bench, shared: Any) -> Mapping[str
 def _chosen(scene: _Scene, sweep: Mapping[str, Sequence[Any]], options: Mapping[str, Any]) -> dict[str, Any]:
     """Choose among swept options by AUROC on the validation sets."""
 
-    def told_apart(candidate: Mapping[str, Any]) -> float:
+    def judge(candidate: Mapping[str, Any]) -> float:
         detector = scene.detector({**options, **candidate})
         state = detector.fit(*scene.fitted_on)
         known, unknown = (
@@ -128,7 +127,7 @@ def _chosen(scene: _Scene, sweep: Mapping[str, Sequence[Any]], options: Mapping[
         return sisom.metrics.auroc(known, unknown)
 
     values = {key: [_frozen(value) for value in each] for key, each in sweep.items()}
-    return best_options(values, told_apart)[0]
+    return sisom.choose_options(values, judge)[0]
 
 
 class _Scene:
@@ -167,7 +166,7 @@ class _Scene:
             for start in range(0, len(piece), size):
                 part = torch.from_numpy(piece[start : start + size]).to(self._bench.device)
                 moved = detector.perturb(self._net, normalise(part, config.model))
-                parts.append(sisom.extract(self._net, moved, config.model.layers[-1:], device="cpu"))
+                parts.append(sisom.extract(self._net, moved, config.model.layers[-1:]).to("cpu"))
         return sisom.Features.concat(parts)
 
 

@@ -73,7 +73,6 @@ def embed(
                     layers,
                     precision="bfloat16" if precision == "bf16" else "float32",
                     tile=tile,
-                    device="cpu",
-                )
+                ).to("cpu")
             )
     return sisom.Features.concat(parts)

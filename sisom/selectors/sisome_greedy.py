@@ -1,7 +1,7 @@
-"""Selectors whose picks look at each other: SISOM with a growing bank, and any ranking levelled over the classes."""
+"""SISOMe with a bank that grows by each pick."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -15,16 +15,15 @@ from sisom.bank.ratios import divide
 from sisom.checks import check_features
 from sisom.errors import BudgetTooLarge, InputError, ShapeMismatch
 from sisom.scoring import fuse, score
-from sisom.selectors.base import PoolSelector, RowSelector, features_of, predicted_of, top
-from sisom.selectors.by_score import SisomeSelector
+from sisom.selectors.base import PoolSelector, features_of
 from sisom.types import Candidates, Features, Labeled
 
-__all__ = ["ClassBalancedSelector", "SisomeGreedySelector", "class_balanced", "greedy"]
+__all__ = ["SisomeGreedySelector", "greedy"]
 
 
 @dataclass(frozen=True)
 class SisomeGreedySelector(PoolSelector):
-    """Each pick joins the bank under its predicted class before the next; see `sisom.greedy`.
+    """SISOMe, each pick joining the bank before the next; see `sisom.greedy`.
 
     The bank is that of the whole labeled set, which must have two classes, and one of them two rows.
     """
@@ -34,41 +33,20 @@ class SisomeGreedySelector(PoolSelector):
 
     needs = frozenset({"features", "labeled"})
 
-    def _pick(self, pool: Candidates, labeled: Labeled, k: int, seed: int) -> Sequence[int]:  # noqa: ARG002
+    def _pick(self, pool: Candidates, labeled: Labeled, k: int, *, seed: int) -> Sequence[int]:  # noqa: ARG002
         bank = fit_bank(
             features_of(labeled), labeled.labels, slopes=self.slopes, num_classes=labeled.num_classes
         )
-        rows, _ = greedy(bank, features_of(pool), pool.ids, k, by=self.by)
+        rows, _ = greedy(bank, features_of(pool), pool.ids, k=k, by=self.by)
         return [int(row) for row in rows]
 
 
-@dataclass(frozen=True)
-class ClassBalancedSelector(PoolSelector):
-    """The ranking of another selector, each pick for the predicted class with the fewest labels and picks so far."""
-
-    of: RowSelector = field(default_factory=SisomeSelector)
-
-    @property
-    def needs(self) -> frozenset[str]:
-        """Those of the ranking; the predicted classes come from the scores or the logits."""
-        predicted = self.of.needs & {"scores", "features"} or {"scores"}
-        return self.of.needs | predicted | {"labeled"}
-
-    @property
-    def committee(self) -> str | None:
-        """Who votes where the ranking asks a committee: "dropout" or "ensemble"."""
-        return getattr(self.of, "committee", None)
-
-    def _pick(self, pool: Candidates, labeled: Labeled, k: int, seed: int) -> Sequence[int]:
-        priority = self.of.priority_of(pool, seed=seed)
-        counts = labeled.counts()
-        return [int(row) for row in class_balanced(pool.ids, priority, predicted_of(pool), k, labeled=counts)]
-
-
 def greedy(
-    bank: FeatureBank, features: Features, ids: Sequence[str], k: int, *, by: str = "sisome"
+    bank: FeatureBank, features: Features, ids: Sequence[str], *, k: int, by: str = "sisome"
 ) -> tuple[Int[Tensor, " k"], Float[Tensor, " k"]]:
-    """Pick `k` rows one by one; each pick joins the bank under its predicted class before the next (10.5).
+    """Pick rows one by one, each joining the bank (section 10.5).
+
+    A pick joins under its predicted class before the next one is made.
 
     Returns the rows in pick order with the score that each had when it was picked, by "sisome" or "sisom",
     ties to the lower id. A pick changes another row's distances only if it is nearer than what is known, so
@@ -112,36 +90,3 @@ def greedy(
         inner = torch.where(same, torch.minimum(inner, distance), inner)
         outer = torch.where(same, outer, torch.minimum(outer, distance))
     return torch.tensor(rows, dtype=torch.int64), torch.tensor(values, dtype=torch.float32)
-
-
-def class_balanced(
-    ids: Sequence[str],
-    priority: Float[Tensor, " n"],
-    predicted: Int[Tensor, " n"],
-    k: int,
-    *,
-    labeled: Mapping[int, int] | None = None,
-) -> Int[Tensor, " k"]:
-    """The `k` best rows under a levelling of classes: each pick goes to the class that has the fewest so far.
-
-    `labeled` counts what each class has already; classes with equal counts take turns by their best row's
-    priority, then by id. A class that runs out leaves its turns to the others.
-    """
-    if len(predicted) != len(ids):
-        raise ShapeMismatch(f"{len(ids)} ids for {len(predicted)} predictions")
-    if not 0 <= k <= len(ids):
-        raise BudgetTooLarge(f"asked for {k} of {len(ids)} rows")
-    order = top(ids, priority, len(ids)).tolist()
-    classes, values = predicted.tolist(), priority.tolist()
-    queues: dict[int, list[int]] = {}
-    for row in reversed(order):  # best last, to pop
-        queues.setdefault(classes[row], []).append(row)
-    have = {c: (labeled or {}).get(c, 0) for c in queues}
-    picks = []
-    for _ in range(k):
-        c = min(queues, key=lambda c: (have[c], -values[queues[c][-1]], ids[queues[c][-1]]))
-        picks.append(queues[c].pop())
-        have[c] += 1
-        if not queues[c]:
-            del queues[c]
-    return torch.tensor(picks, dtype=torch.int64)
