@@ -48,6 +48,12 @@ def clean_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
 
 
 @pytest.fixture(scope="session")
+def trained_seed() -> int:
+    """The seed of every network that tests train; SISOM_TRAINED_SEED sets another one, which no test may notice."""
+    return int(os.environ.get("SISOM_TRAINED_SEED", "0"))
+
+
+@pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
     """A real S3 server on loopback, for all tests of a run: moto's, or the one that `make test-s3` started."""
     if given := os.environ.get("SISOM_S3_ENDPOINT"):

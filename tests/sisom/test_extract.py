@@ -5,6 +5,7 @@ import copy
 
 import pytest
 import torch
+from smooth import smooth
 from torch import nn
 
 from sisom import LayerError, build_model, check_layers, errors, extract
@@ -48,10 +49,19 @@ FAMILIES = {
 @pytest.mark.parametrize("name", FAMILIES)
 def test_automatic_layers_of_every_family(name):
     size, pools = FAMILIES[name]
-    model = build_model(name, 5, seed=0)
+    model = smooth(build_model(name, 5, seed=0))
     if name == "vit_b_16":  # its head starts at zero, which lets no gradient through
         nn.init.normal_(model.heads.head.weight, std=0.1, generator=torch.Generator().manual_seed(0))
-    batch = images(2, size)
+    check_saliencies(model, images(2, size), pools)
+
+
+@pytest.mark.parametrize("name", [name for name in FAMILIES if "resnet" in name])
+def test_gates_of_residual_nets_in_float64(name):
+    size, pools = FAMILIES[name]
+    check_saliencies(build_model(name, 5, seed=0).double(), images(2, size).double(), pools)
+
+
+def check_saliencies(model, batch, pools):
     features = extract(model, batch, "auto", tile=2)
     expected = by_autograd(model, batch, features.layers, pools)
     start = 0
@@ -196,13 +206,13 @@ class InPlace(nn.Module):
 def test_in_place_operations_after_a_tapped_layer():
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = InPlace()
-    batch = images(4)
+        model = InPlace().double()
+    batch = images(4).double()
     found = extract(model, batch, ["a", "b", "pool"])
     plain = copy.deepcopy(model)
     plain.relu = nn.ReLU()
     expected = by_autograd(plain, batch, ["a", "b", "pool"], [maps] * 3)
-    assert torch.allclose(found.saliency, expected, rtol=1e-4, atol=1e-8)
+    assert torch.allclose(found.saliency, expected.float(), rtol=1e-4, atol=1e-8)
 
 
 class InPlaceFlat(nn.Module):

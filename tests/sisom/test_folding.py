@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from smooth import smooth
 from torch import nn
 
 from sisom import build_model, extract
@@ -45,7 +46,7 @@ def test_every_batch_norm_of_a_residual_net_is_folded(name):
 
 
 def test_features_are_as_near_to_float64_as_without_folding(monkeypatch):
-    model, x = worn(), images(8)
+    model, x = smooth(worn()), images(8)
     found = extract(model, x, LAYERS).saliency.double()
     monkeypatch.setattr("sisom.network.folding._BLOCKS", {})
     monkeypatch.setattr("sisom.network.folding._SEQUENCES", ())
@@ -118,7 +119,7 @@ def test_a_norm_that_runs_twice_or_has_no_statistics_stays():
 
 
 def test_a_folded_norm_can_still_be_read(monkeypatch):
-    model, x = worn(), images(4)
+    model, x = smooth(worn()), images(4)
     found = extract(model, x, ["layer2.0.bn1", "avgpool"])
     monkeypatch.setattr("sisom.network.folding._BLOCKS", {})
     plain = extract(model, x, ["layer2.0.bn1", "avgpool"])

