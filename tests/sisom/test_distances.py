@@ -109,7 +109,7 @@ def test_no_queries():
     assert found.inner.shape == (0, 2) and found.outer_index.shape == (0, 1)
 
 
-def test_identical_searchedeverywhere():
+def test_identical_points_everywhere():
     searched = SortedPoints.of(torch.zeros(500, 6), torch.arange(500) // 100)
     found = neighbors(Queries.of_one_class(torch.zeros(9, 6)), searched, inner=1, outer=1)
     assert found.inner.tolist() == [[0.0]] * 9 and found.outer.tolist() == [[0.0]] * 9
