@@ -95,7 +95,7 @@ def slow_filter(far, rest):
     return [limit for limit in index if index[limit] > most - 1e-12] if most > 1e-12 else [None], most
 
 
-def test_the_filter_by_hand():
+def test_the_open_set_filter_by_hand():
     far, rest = np.array([2.0, 4.0, 6.0, 8.0, 9.0]), np.array([0.0, 1.0, 3.0, 5.0, 7.0])
     # At 2: 5/5 - 3/5; at 4: 4/5 - 2/5; at 6: 3/5 - 1/5; at 8: 2/5 - 0: all equal, and 8 calls the fewest far.
     limit, index = far_filter(far, rest)
