@@ -40,7 +40,7 @@ test-faults: $(READY)
 	$(BIN)/python tests/faults/harness.py --random 200 --seed 1 --jobs 2
 
 test-s3: $(READY)
-	tests/support/radosgw.sh run $(BIN)/python -m pytest tests/s3 tests/pipeline/test_storage.py tests/faults/test_races.py
+	tests/support/radosgw.sh run $(BIN)/python -m pytest tests/s3 tests/pipeline/store tests/faults/test_races.py
 
 test-labelstudio: $(READY) $(STUDIO)/.ready
 	SISOM_LABEL_STUDIO=$(abspath $(STUDIO))/bin/label-studio $(BIN)/python -m pytest tests/labelstudio

@@ -20,14 +20,13 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests/support")]
-
-from fault_proxy import FaultProxy  # noqa: E402
+sys.path.insert(0, str(ROOT))
 
 from pipeline.config.sections import Storage  # noqa: E402
 from pipeline.store.opening import LocalStore, Store, open_store  # noqa: E402
 from pipeline.workspace.keys import LEASE  # noqa: E402
 from pipeline.workspace.lease import Lease  # noqa: E402
+from tests.support.fault_proxy import FaultProxy  # noqa: E402
 
 TIMES = 200
 

@@ -33,7 +33,6 @@ import pyarrow.parquet as pq
 import torch
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 ROOT = Path(__file__).parents[2]
 LAYERS = ["layer1", "layer2", "layer3", "avgpool"]
 

@@ -14,13 +14,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from fault_proxy import FaultProxy, Rule
-from mlflow_server import MlflowServer, mlflow_server
 
 from pipeline.store.opening import Store
 from pipeline.workspace.keys import LEASE
 from tests.faults.ground import Ground, grounds, tracked
 from tests.faults.victims import sweep
+from tests.support.fault_proxy import FaultProxy, Rule
+from tests.support.mlflow_server import MlflowServer, mlflow_server
 
 pytestmark = [pytest.mark.ray, pytest.mark.faults]
 

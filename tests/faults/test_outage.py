@@ -10,8 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fault_proxy import FaultProxy, Rule
-from mlflow_server import MlflowServer, mlflow_server
 
 from pipeline.store.opening import LocalStore
 from pipeline.track import tracker as tracking
@@ -19,7 +17,9 @@ from pipeline.track.database import TrackingUnavailable
 from pipeline.track.session import RoundRecord
 from pipeline.track.tracker import Tracker, open_tracker
 from tests.faults.ground import tracked
-from tests.pipeline.test_tracking import config_at
+from tests.support.fault_proxy import FaultProxy, Rule
+from tests.support.mlflow_records import config_at
+from tests.support.mlflow_server import MlflowServer, mlflow_server
 
 RECORD = RoundRecord(
     index=0,

@@ -1,8 +1,6 @@
 """Shapes in annotations are enforced here: every call in these tests is checked against them."""
 
-import importlib.util
 import sys
-from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -18,12 +16,10 @@ torch.set_num_threads(2)
 
 @pytest.fixture(scope="session")
 def reference() -> ModuleType:
-    """The slow independent implementation beside this file."""
-    spec = importlib.util.spec_from_file_location("sisom_reference", Path(__file__).with_name("reference.py"))
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    """The slow independent implementation."""
+    from tests.support import reference
+
+    return reference
 
 
 def make_features(n=60, classes=4, dims=(("a", 3), ("b", 5)), seed=0, spread=0.5):

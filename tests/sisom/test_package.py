@@ -1,6 +1,5 @@
-"""The public face: names, errors, models, and what must not be imported."""
+"""The public face: exports, and what is not imported."""
 
-import pickle
 import subprocess
 import sys
 
@@ -8,8 +7,6 @@ import pytest
 import torch
 
 import sisom
-from sisom import MODELS, build_model, errors, load_weights, metrics, save_weights
-from sisom.network.models import grow_head
 
 
 def test_exports_are_sorted_and_real():
@@ -34,96 +31,6 @@ def test_the_algorithm_does_not_know_its_engine():
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        errors.NonFinite("bad", (1, 2)),
-        errors.LayerError("bad", "layr", "layer"),
-        errors.UnknownName("bad", "x", "y"),
-        errors.DegenerateSlopes("bad", ("why",)),
-        *(getattr(errors, name)("bad") for name in errors.__all__ if name[0].isupper()),
-    ],
-    ids=lambda e: type(e).__name__,
-)
-def test_errors_travel(error):
-    back = pickle.loads(pickle.dumps(error))
-    assert type(back) is type(error) and str(back) == str(error) and vars(back) == vars(error)
-    assert isinstance(back, sisom.SisomError)
-    assert type(error).__name__ in errors.__doc__
-
-
-def test_builds_are_seeded_and_leave_the_global_state_alone():
-    before = torch.get_rng_state()
-    one, two, other = (build_model("resnet10_w16", 4, seed=s) for s in (3, 3, 4))
-    assert torch.equal(torch.get_rng_state(), before)
-    assert torch.equal(one.fc.weight, two.fc.weight) and not torch.equal(one.fc.weight, other.fc.weight)
-
-
-@pytest.mark.parametrize("name", ["resnet10_w16", "cifar_resnet18", "cifar_resnet34"])
-def test_cifar_nets_have_the_usual_widths(name):
-    model = build_model(name, 10, seed=0)
-    dims = dict(sisom.extract(model, torch.zeros(1, 3, 32, 32), tile=1).layer_dims)
-    width = 16 if name == "resnet10_w16" else 64
-    assert dims == {"layer1": width, "layer2": 2 * width, "layer3": 4 * width, "avgpool": 8 * width}
-    count = sum(p.numel() for p in model.parameters())
-    assert {"cifar_resnet18": 11173962, "cifar_resnet34": 21282122}.get(name, count) == count
-
-
-def test_every_model_of_the_table_knows_its_layers():
-    for name in MODELS:
-        assert len(sisom.check_layers(build_model(name, 3, seed=0), "auto")) == 4
-
-
-def test_weights_round_trip():
-    one, two = build_model("resnet10_w16", 4, seed=0), build_model("resnet10_w16", 4, seed=1)
-    one(torch.randn(4, 3, 8, 8))  # moves the running statistics
-    load_weights(two, save_weights(one))
-    assert all(torch.equal(v, two.state_dict()[k]) for k, v in one.state_dict().items())
-
-
-@pytest.mark.parametrize("name", ["resnet10_w16", "vit_b_16"])
-def test_a_head_grows_behind_the_classes_that_it_knows(name):
-    one, two = build_model(name, 4, seed=0), build_model(name, 6, seed=1)
-    fresh = {k: v.clone() for k, v in two.state_dict().items()}
-    grow_head(two, save_weights(one))
-    heads = 0
-    for key, value in two.state_dict().items():
-        before = one.state_dict()[key]
-        if value.shape == before.shape:
-            assert torch.equal(value, before)
-        else:
-            heads += 1
-            assert torch.equal(value[:4], before)
-            assert torch.equal(value[4:], fresh[key][4:])
-    assert heads == 2  # weight and bias
-    images = torch.randn(2, 3, 224, 224) if name == "vit_b_16" else torch.randn(2, 3, 8, 8)
-    with torch.inference_mode():
-        assert torch.equal(two.eval()(images)[:, :4], one.eval()(images)) or torch.allclose(
-            two(images)[:, :4], one(images), atol=1e-5
-        )
-
-
-def test_a_head_that_is_as_large_or_too_large_or_of_another_network():
-    same = build_model("resnet10_w16", 4, seed=1)
-    grow_head(same, save_weights(build_model("resnet10_w16", 4, seed=0)))
-    assert torch.equal(same.fc.weight, build_model("resnet10_w16", 4, seed=0).fc.weight)
-    for other in (build_model("resnet10_w16", 5, seed=0), build_model("cifar_resnet34", 3, seed=0)):
-        with pytest.raises(errors.WeightsError, match="another network"):
-            grow_head(same, save_weights(other))
-    with pytest.raises(errors.WeightsError, match="safetensors"):
-        grow_head(same, b"nonsense")
-
-
-def test_weights_that_do_not_fit():
-    model = build_model("resnet10_w16", 4, seed=0)
-    with pytest.raises(errors.WeightsError, match="another network"):
-        load_weights(model, save_weights(build_model("resnet10_w16", 5, seed=0)))
-    with pytest.raises(errors.WeightsError, match="safetensors"):
-        load_weights(model, b"nonsense")
-    with pytest.raises(errors.UnknownName, match="'cifar_resnet18'"):
-        build_model("cifar_resnet19", 4, seed=0)
-
-
 def test_shapes_in_signatures_are_enforced_here():
     from jaxtyping import TypeCheckError
 
@@ -131,23 +38,3 @@ def test_shapes_in_signatures_are_enforced_here():
     for wrong in (torch.zeros(3, 1), torch.zeros(3, dtype=torch.int64)):
         with pytest.raises(TypeCheckError):
             sisom.confidence(wrong)
-
-
-def test_openood_adapter(trained):
-    from sisom.openood import SisomPostprocessor
-
-    model, images, labels, strangers = trained
-    loader = [{"data": images[i : i + 100], "label": labels[i : i + 100]} for i in range(0, 300, 100)]
-    post = SisomPostprocessor(
-        by="sisom", slopes={"layer1": 1.0, "layer2": 1.0, "layer3": 1e3, "avgpool": 30.0}
-    )
-    with pytest.raises(errors.InputError, match="setup"):
-        post.postprocess(model, images[:2])
-    post.setup(model, {"train": loader}, {})
-    predicted, known = post.postprocess(model, images[600:700])
-    assert float((predicted == labels[600:700]).double().mean()) > 0.85
-    _, unknown = post.postprocess(model, strangers[:100])
-    assert metrics.auroc(-known, -unknown) > 0.75
-    assert float(known.mean()) > float(unknown.mean())
-    with pytest.raises(errors.InputError):
-        SisomPostprocessor(by="energy")

@@ -3,7 +3,6 @@
 import pickle
 from dataclasses import replace
 
-import open_world
 import pytest
 import torch
 
@@ -14,12 +13,11 @@ from sisom import (
     Candidates,
     Features,
     Labeled,
-    Scores,
     build_detector,
     errors,
     metrics,
-    selectors,
 )
+from tests.support import open_world
 
 BY_SCORES = [name for name, make in ROW_SELECTORS.items() if make().needs <= {"scores"}]
 WHOLE = sorted(set(SELECTORS) - set(ROW_SELECTORS))
@@ -268,61 +266,10 @@ class TestRowSelectors:
             by_scores.priority(pool.ids[:-1], pool.scores, seed=0)
 
 
-def test_scores_decide():
-    value = lambda *v: torch.tensor(v)  # noqa: E731
-    scores = Scores(
-        predicted=torch.tensor([0, 0, 0]),
-        inner=value(1.0, 1.0, 1.0),
-        outer=value(1.0, 1.0, 1.0),
-        ratio=value(3.0, 1.0, 2.0),
-        energy=value(-1.0, -2.0, -0.5),
-        sisom=value(3.0, 1.0, 2.0),
-        sisome=value(0.1, 0.2, 0.3),
-    )
-    picks = {
-        name: selectors.top("abc", ROW_SELECTORS[name]().priority("abc", scores, seed=0), 3).tolist()
-        for name in ("sisom", "energy", "sisome")
-    }
-    assert picks == {"sisom": [0, 2, 1], "energy": [2, 0, 1], "sisome": [2, 1, 0]}
-
-
-def test_ties_go_to_the_lower_id():
-    priority = torch.tensor([1.0, 2.0, 2.0, 2.0], dtype=torch.float64)
-    assert selectors.top(["d", "c", "a", "b"], priority, 2).tolist() == [2, 3]
-
-
-def test_priorities_that_cannot_rank():
-    with pytest.raises(errors.NonFinite):
-        selectors.top(["a"], torch.tensor([torch.nan], dtype=torch.float64), 1)
-    with pytest.raises(errors.ShapeMismatch):
-        selectors.top(["a", "b"], torch.zeros(1, dtype=torch.float64), 1)
-    with pytest.raises(errors.BudgetTooLarge):
-        selectors.top(["a"], torch.zeros(1, dtype=torch.float64), -1)
-
-
-def test_random_draws_are_uniform_and_seeded():
-    pool = Candidates([str(i) for i in range(4000)])
-    draws = ROW_SELECTORS["random"]().priority_of(pool, seed=1)
-    assert float(draws.min()) >= 0 and float(draws.max()) < 1
-    assert abs(float(draws.mean()) - 0.5) < 0.02
-    assert not torch.equal(draws, ROW_SELECTORS["random"]().priority_of(pool, seed=2))
-
-
-def test_candidates_and_labels_that_do_not_fit(pool, labeled):
-    with pytest.raises(errors.ShapeMismatch, match="40 ids for 3 rows of features"):
-        Candidates(pool.ids, features=pool.features.select([0, 1, 2]))
-    with pytest.raises(errors.ShapeMismatch):
-        Labeled(labeled.features, labeled.labels[1:], 4)
-    with pytest.raises(errors.LabelError):
-        Labeled(None, torch.tensor([0, 4]), 4)
-    assert Labeled(None, torch.tensor([2, 0, 2]), 4).counts() == {0: 1, 1: 0, 2: 2, 3: 0}
-
-
-def test_detectors_by_name():
-    knn = build_detector("knn", k=3, head=open_world.head())
-    assert knn.k == 3 and knn.needs == frozenset()
-    assert build_detector("vim", head=open_world.head()).head is not None
-    with pytest.raises(errors.UnknownName, match="'knn'"):
-        build_detector("knm")
-    with pytest.raises(errors.InputError, match="nearest is 'k'"):
-        build_detector("knn", kk=3)
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("prob-cover", {"radius": 0.0}), ("typiclust", {"most": 0}), ("typiclust", {"small": -1})],
+)
+def test_impossible_options(name, options):
+    with pytest.raises(errors.InputError):
+        SELECTORS[name](**options)

@@ -5,9 +5,9 @@ import itertools
 
 import pytest
 import torch
-from smooth import smooth
 
 from sisom import build_model, extract, fit_bank, score
+from tests.support.smooth import smooth
 
 LAYERS = ("layer1", "layer2", "layer3", "avgpool")
 VARIANTS = [

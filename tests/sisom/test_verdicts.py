@@ -1,11 +1,16 @@
-"""Thresholds, p-values and metrics, by hand and by resampling."""
+"""Thresholds, p-values and filters, by hand and by resampling."""
+
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import roc_curve
 
-from sisom import confidence, errors, is_ood, metrics, p_values, threshold
-from sisom.verdicts import FEWEST_ANSWERS, far_filter
+from sisom import confidence, errors, is_ood, p_values, threshold
+from sisom.verdicts import FEWEST_ANSWERS, best_filter, far_filter
 
 
 def test_threshold_by_hand():
@@ -52,32 +57,6 @@ def test_refusals(call):
         call(torch.tensor([0.0, torch.nan]))
     with pytest.raises(errors.InputError):
         threshold(torch.zeros(3), keep=0.0)
-
-
-def test_metrics_by_hand():
-    known, unknown = torch.tensor([0.1, 0.4, 0.35, 0.8]), torch.tensor([0.4, 0.9, 0.7, 0.2])
-    assert metrics.auroc(known, unknown) == pytest.approx((1 + 2.5 + 4 + 3) / 16)
-    assert metrics.fpr_at_tpr(known, unknown, tpr=0.75) == pytest.approx(0.5)
-    assert metrics.fpr_at_tpr(torch.tensor([0.0, 1.0]), torch.tensor([2.0, 3.0])) == 0.0
-    assert metrics.auroc(torch.zeros(3), torch.zeros(3)) == 0.5
-    predicted, labels = torch.tensor([0, 1, 1, 2]), torch.tensor([0, 1, 2, 2])
-    assert metrics.accuracy(predicted, labels) == 0.75
-    assert metrics.per_class_accuracy(predicted, labels) == {0: 1.0, 1: 1.0, 2: 0.5}
-
-
-def test_metrics_refuse_what_has_no_value():
-    one, none = torch.zeros(1), torch.zeros(0)
-    for call in (metrics.auroc, metrics.fpr_at_tpr):
-        with pytest.raises(errors.EmptyInput):
-            call(one, none)
-        with pytest.raises(errors.NonFinite):
-            call(one, one * torch.nan)
-    with pytest.raises(errors.InputError):
-        metrics.fpr_at_tpr(one, one, tpr=0.0)
-    with pytest.raises(errors.EmptyInput):
-        metrics.accuracy(none.long(), none.long())
-    with pytest.raises((errors.ShapeMismatch, TypeError)):
-        metrics.accuracy(one.long(), none.long())
 
 
 # ------------------------------------------------------------------------------------------ the open-set filter
@@ -136,3 +115,37 @@ def test_the_filter_moves_with_the_energies_and_looks_at_no_order(seed):
     moved = None if limit is None else 2 * limit + 64
     assert far_filter(2 * far + 64, 2 * rest + 64) == (moved, index)  # exact in float64
     assert far_filter(far.astype(np.float32), rest.astype(np.float32)) == (limit, index)
+
+
+def f32(*values: float) -> Any:
+    return np.asarray(values, np.float32)
+
+
+def test_the_filter_by_hand() -> None:
+    assert best_filter(f32(5, 6, 7), f32(1, 2, 3)) == (5.0, 1.0)
+    # At 2: 3/3 - 2/4; at 4: 2/3 - 1/4; at 6: 1/3 - 0. The first is best.
+    threshold, youden = best_filter(f32(2, 4, 6), f32(0, 1, 3, 5))
+    assert (threshold, youden) == (2.0, 0.5)
+    assert best_filter(f32(1, 2), f32(3, 4)) == (None, 0.0)  # no better than chance
+
+
+def test_ties_call_less_far() -> None:
+    # At 1: 2/2 - 1/2; at 3: 1/2 - 0: equal, and 3 is higher.
+    assert best_filter(f32(1, 3), f32(0, 2)) == (3.0, 0.5)
+
+
+@given(
+    far=st.lists(st.integers(-5, 5), min_size=1, max_size=20),
+    rest=st.lists(st.integers(-5, 5), min_size=1, max_size=20),
+)
+def test_the_index_is_the_best_of_the_roc_curve(far: list[int], rest: list[int]) -> None:
+    """Against scikit-learn's curve over all thresholds, not only those at far answers."""
+    truth = [1] * len(far) + [0] * len(rest)
+    fpr, tpr, _ = roc_curve(truth, [*far, *rest], drop_intermediate=False)
+    threshold, youden = best_filter(f32(*far), f32(*rest))
+    best = float((tpr - fpr).max())
+    assert (threshold is None) == (best <= 1e-12)
+    if threshold is not None:
+        assert youden == pytest.approx(best)
+        hit = np.mean([value >= threshold for value in far]) - np.mean([value >= threshold for value in rest])
+        assert hit == pytest.approx(best)

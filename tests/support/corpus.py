@@ -1,6 +1,6 @@
 """Broken and odd image files, each with its fate: what a pool of the open world may hold.
 
-    python tests/support/corpus.py OUT [--seed N] [--as folder|parquet|tars]
+    python -m tests.support.corpus OUT [--seed N] [--as folder|parquet|tars]
 
 The same seed makes the same bytes (with the same release of Pillow). No image that is to be scored has more than
 MAX_PIXELS pixels; every bomb claims more than any sane limit.
@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import odd_images
 import pyarrow as pa
 import pyarrow.parquet as pq
-from odd_images import EXTENSIONS, encoded, photo
+
+from tests.support import odd_images
+from tests.support.odd_images import EXTENSIONS, encoded, photo
 
 MAX_PIXELS = 1_000_000
 

@@ -1,6 +1,6 @@
 """Score a pool on a cluster of several raylets, and perhaps lose one of them on the way, or get another one.
 
-    python tests/support/raylets.py POOL OUT --nodes 3 [--lose] [--grow]
+    python -m tests.support.raylets POOL OUT --nodes 3 [--lose] [--grow]
 
 Prints the digest of what was written. Everything is in processes of its own, as on a cluster.
 """
@@ -20,11 +20,11 @@ from typing import Any
 import psutil
 import ray
 from ray.cluster_utils import Cluster
-from scoring_lab import Lab, config_of, files
 
 from pipeline.score import job as scoring
 from pipeline.score.job import Scored, score_pool
 from pipeline.voice import Voice
+from tests.support.scoring_lab import Lab, config_of, files
 
 
 def actors(nodes: Iterable[Any]) -> int:

@@ -6,14 +6,14 @@ import io
 
 import numpy as np
 import pytest
-from corpus import MAX_PIXELS, Case, cases
 from numpy.typing import NDArray
-from odd_images import encoded, photo
 from PIL import Image
 
 from pipeline.images.decode import Transform, decode
 from pipeline.images.picture import BadImage, picture
 from pipeline.images.thumbnail import thumbnail
+from tests.support.corpus import MAX_PIXELS, Case, cases
+from tests.support.odd_images import encoded, photo
 
 CORPUS = cases(0)
 SCORED = [case for case in CORPUS if case.fate == "scored"]

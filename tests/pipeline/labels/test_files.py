@@ -1,18 +1,119 @@
-"""Label files are read once, checked once for each taxonomy, and new ones are noticed."""
+"""Stored batches of labels, and label files of any kind."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from counting_store import READS, CountingStore, label_reads
 
+from pipeline.config.project import Config
 from pipeline.errors import ArtefactMissing, LabelError
 from pipeline.labels.files import LabelFiles, label_keys
+from pipeline.labels.tables import label_table, read_tables
+from pipeline.labels.tally import Labels
+from pipeline.store.opening import Store
+from pipeline.types import LABELS, Label
 from pipeline.workspace.artefacts import Workspace
 from pipeline.workspace.plan import Plan
+from tests.support.counting_store import READS, CountingStore, label_reads
+
+TAXONOMY = ("cat", "dog", "3")
+
+
+MakeConfig = Callable[..., Config]
+
+
+def answers(store: Store, *files: dict[str, Any]) -> Labels:
+    workspace = Workspace(store)
+    for number, columns in enumerate(files):
+        workspace.write_table(f"labels/{number:03d}-x.parquet", pa.table(columns))
+    return LabelFiles.read(workspace).labels(TAXONOMY)
+
+
+def test_a_later_batch_overrules_an_earlier_one(store: Store) -> None:
+    found = answers(
+        store,
+        {"id": ["c", "a", "b"], "label": ["cat", "cat", "cat"]},
+        {"id": ["b", "d"], "label": ["dog", None], "status": ["labeled", "out-of-world"]},
+        {"id": ["a"], "label": [None]},
+    )
+    assert found.labeled() == (["b", "c"], ["dog", "cat"])
+    assert found.answered() == {"a", "b", "c", "d"}
+    assert found.counts() == {"cat": 1, "dog": 1}
+    assert found.refused() == {"out-of-world": 1, "skipped": 1}
+
+
+def test_batches_are_read_in_the_order_of_their_names(store: Store) -> None:
+    workspace = Workspace(store)
+    for name, label in (("010-b", "dog"), ("002-z", "cat")):
+        workspace.write_table(f"labels/{name}.parquet", pa.table({"id": ["a"], "label": [label]}))
+    store.put("labels/notes.txt", b"")
+    assert label_keys(workspace) == ["labels/002-z.parquet", "labels/010-b.parquet"]
+    assert LabelFiles.read(workspace).labels(TAXONOMY).counts() == {"dog": 1}
+
+
+def test_no_batches_are_no_labels(store: Store) -> None:
+    found = answers(store)
+    assert found.labeled() == ([], [])
+    assert found.answered() == frozenset()
+    assert (found.counts(), found.refused()) == ({}, {})
+
+
+def test_a_bad_row_in_a_batch_names_the_file(store: Store) -> None:
+    with pytest.raises(LabelError, match=r"labels/001-x\.parquet, row 1: label 'dgo'"):
+        answers(store, {"id": ["a"], "label": ["cat"]}, {"id": ["b", "c"], "label": ["cat", "dgo"]})
+
+
+def test_a_batch_that_is_no_parquet_names_the_file(store: Store) -> None:
+    store.put("labels/000-x.parquet", b"id,label\na,cat\n")
+    with pytest.raises(LabelError, match=r"labels/000-x\.parquet: not a Parquet file"):
+        answers(store)
+
+
+def test_a_table_of_labels_is_sorted_by_id() -> None:
+    table = label_table([Label("b", None, "skipped", "x"), Label("a", "cat", "labeled", "x")])
+    assert table.schema == LABELS
+    assert table["id"].to_pylist() == ["a", "b"]
+
+
+def parquet(**columns: Any) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(pa.table(columns), sink)
+    return sink.getvalue()
+
+
+def test_labels_are_read_from_a_file_or_a_folder(store: Store, make_config: MakeConfig) -> None:
+    store.put("b.parquet", parquet(id=[2], label=["dog"], note=["x"]))
+    store.put("a.parquet", parquet(id=[1], label=["cat"]))
+    store.put("readme.txt", b"")
+    both = read_tables(store.uri, make_config().storage)
+    assert both.select(["id", "label"]).to_pylist() == [{"id": 1, "label": "cat"}, {"id": 2, "label": "dog"}]
+    assert read_tables(store.url("a.parquet"), make_config().storage).num_rows == 1
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({}, "does not exist or holds no Parquet file"),
+        ({"a.csv": b"id,label\n"}, "does not exist or holds no Parquet file"),
+        ({"a.parquet": b"id,label\n"}, r"a\.parquet: not a Parquet file"),
+        ({"a.parquet": parquet(id=[1]), "b.parquet": parquet(id=[b"x"])}, "its files do not fit together"),
+    ],
+)
+def test_files_that_can_not_be_read_are_named(
+    store: Store, make_config: MakeConfig, files: dict[str, bytes], message: str
+) -> None:
+    for key, data in files.items():
+        store.put(key, data)
+    with pytest.raises(LabelError, match=message) as raised:
+        read_tables(store.uri, make_config().storage)
+    assert store.uri in str(raised.value)
+
 
 TAXONOMY = ("cat", "dog")
 

@@ -1,4 +1,4 @@
-"""New networks and what they start from."""
+"""Training that starts from given weights."""
 
 from __future__ import annotations
 
@@ -11,6 +11,28 @@ from pipeline.errors import ConfigError
 from pipeline.model.weights import Start, new_network
 from sisom.errors import WeightsError
 from sisom.network.models import save_weights
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+MODEL = Model(name="resnet10_w16", image_size=8)
+
+
+def test_a_start_from_a_backbone_leaves_the_classifier_fresh() -> None:
+    state = new_network(MODEL, 7, seed=1).state_dict()
+    from safetensors.torch import save
+
+    weights = save({f"backbone.{name}": value.clone() for name, value in state.items()})
+    net = new_network(MODEL, 2, seed=3, start=Start(weights, "backbone"))
+    fresh = new_network(MODEL, 2, seed=3)
+    assert torch.equal(net.state_dict()["conv1.weight"], state["conv1.weight"])
+    assert torch.equal(net.state_dict()["fc.weight"], fresh.state_dict()["fc.weight"])
+    with pytest.raises(ConfigError, match=r"conv1\.weight is missing"):
+        new_network(MODEL, 2, seed=3, start=Start(save({"else": torch.zeros(1)}), "backbone"))
+    with pytest.raises(ConfigError, match="not a safetensors file"):
+        new_network(MODEL, 2, seed=3, start=Start(b"pickle", "backbone"))
+    with pytest.raises(ConfigError, match="no dropout"):
+        new_network(Model(name="resnet18"), 2, seed=0, dropout=0.1)
+
 
 MODEL = Model(name="resnet10_w16", image_size=8)
 

@@ -9,7 +9,6 @@ from types import SimpleNamespace
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from counting_store import READS, CountingStore, label_reads
 
 from pipeline.commands.run import run
 from pipeline.commands.tick import tick
@@ -25,6 +24,7 @@ from pipeline.workspace.artefacts import Workspace, open_workspace
 from pipeline.workspace.metrics import Metrics
 from pipeline.workspace.plan import Plan
 from pipeline.workspace.records import Commit
+from tests.support.counting_store import READS, CountingStore, label_reads
 from tests.support.scoring_lab import MODEL, image
 
 ASKED = ("a", "b")

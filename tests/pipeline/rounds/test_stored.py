@@ -1,4 +1,4 @@
-"""A stored round and its metrics, from artefacts that are laid by hand; nothing needs Ray."""
+"""Detectors that come back from what a round keeps."""
 
 from __future__ import annotations
 
@@ -10,16 +10,19 @@ import pyarrow as pa
 import pytest
 import torch
 
+import sisom
 from pipeline.config.project import Config
 from pipeline.errors import ArtefactMissing, UserError
 from pipeline.labels.tables import label_table
 from pipeline.labels.tally import Labels
+from pipeline.model.detector import fit
 from pipeline.pool.shards import survey, units
 from pipeline.pool.snapshot import SnapshotWriter
 from pipeline.pool.source import PoolSource
 from pipeline.report.histogram import ScoreSummary
 from pipeline.rounds.measuring import measure
-from pipeline.rounds.stored import StoredRound, keep_features
+from pipeline.rounds.stored import StoredRound, keep_features, stored_detector
+from pipeline.store.opening import LocalStore
 from pipeline.types import LABELED, QUERY, SCORES, Label
 from pipeline.workspace import keys
 from pipeline.workspace.artefacts import Workspace, open_workspace
@@ -34,7 +37,27 @@ from pipeline.workspace.records import (
     Training,
     Unreadable,
 )
+from tests.support.judging import judged_by, labeled
 from tests.support.scoring_lab import TAXONOMY, Lab, config_of, image
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+JUDGES = sorted(name for name in sisom.DETECTORS if name not in ("sisome", "sisom", "energy"))
+
+
+@pytest.mark.parametrize("name", JUDGES)
+def test_a_detector_is_the_same_again_from_what_a_round_keeps(name: str, lab: Lab, tmp_path: Path) -> None:
+    config = judged_by(name)
+    features, targets = labeled(lab)
+    workspace = Workspace(LocalStore(str(tmp_path)))
+    keep_features(Folder.of_round(workspace, 3), features, targets)
+    fitted = fit(config, lab.network.build("cpu"), features, targets=targets)
+    again = stored_detector(Folder.of_round(workspace, 3), lab.network, config)
+    assert fitted is not None
+    assert again is not None
+    assert torch.equal(again.score(features), fitted.score(features))
+    assert again.score(features).dtype == torch.float32
+
 
 JOINED = tuple(TAXONOMY)  # the project began with the first two
 

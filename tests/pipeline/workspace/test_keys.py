@@ -1,4 +1,4 @@
-"""The keys of a workspace: those of the contract, and made in one file."""
+"""Keys of a workspace."""
 
 from __future__ import annotations
 
@@ -11,6 +11,13 @@ import pytest
 
 import pipeline
 from pipeline.workspace import keys
+from pipeline.workspace.keys import round_key
+
+
+def test_keys_are_the_contracts() -> None:
+    assert round_key(0, "round.json") == "rounds/000/round.json"
+    assert round_key(42, "pool/00000.parquet") == "rounds/042/pool/00000.parquet"
+
 
 SOURCES = Path(pipeline.__file__).parent
 ELSEWHERE = {SOURCES / "studies", SOURCES / "workspace/keys.py"}  # a study keeps cells in a folder of its own

@@ -1,0 +1,1 @@
+"""Tests of the pipeline and of the algorithm, in folders like their sources."""

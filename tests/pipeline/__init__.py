@@ -1,0 +1,1 @@
+"""Tests of `pipeline`, one file for each of its files."""

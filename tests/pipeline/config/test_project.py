@@ -1,0 +1,132 @@
+"""What makes two configs one project."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from pipeline.config.load import parse
+from pipeline.config.project import Config
+
+PLAIN = "workspace: w\ntaxonomy: [cat, dog]\npool: {uri: p}\noracle: {kind: simulated, truth: t}\n"
+
+
+def test_the_demos_other_data_lie_beside_its_pool_unless_said_otherwise() -> None:
+    demo = PLAIN.replace("{uri: p}", "{uri: 's3://b/x/pool/'}").replace(", truth: t", "") + "demo: digits\n"
+    config = parse(demo, "x.yaml")
+    assert (config.test_uri, config.truth_uri) == ("s3://b/x/test", "s3://b/x/truth")
+    config = parse(demo, "x.yaml", ["test.uri=mine", "oracle.truth=theirs"])
+    assert (config.test_uri, config.truth_uri) == ("mine", "theirs")
+    assert parse(PLAIN, "x.yaml").test_uri is None
+
+
+def test_a_config_is_frozen() -> None:
+    with pytest.raises(ValidationError):
+        parse(PLAIN, "x.yaml").seed = 3  # type: ignore[misc]
+
+
+# How long, on what and how forgivingly it runs; all else makes it another project.
+RUNTIME = {
+    "workspace",
+    "rounds",
+    "stop",
+    "resources",
+    "tick",
+    "tracking",
+    "storage",
+    "scoring.max_quarantined",
+}
+
+
+def changed(value: Any) -> Any:
+    """Another value of the same kind that stays within what a config takes."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int):
+        return value + 1 if value not in (1, 2) else 3 - value
+    if isinstance(value, float):
+        return value * 0.9
+    return f"{value}x"
+
+
+OTHERS = {
+    ("oracle", "kind"): "people",
+    ("oracle", "initial"): "x",
+    ("model", "name"): "resnet18",
+    ("model", "layers"): ["layer1", "avgpool"],
+    ("model", "resize"): 64,
+    ("model", "interpolation"): "bicubic",
+    ("train", "start"): "last",
+    ("train", "precision"): "bf16",
+    ("slopes", "search"): "none",
+    ("slopes", "grid"): {"layer1": [1.0]},
+    ("bank", "outer"): "anchor",
+    ("bank", "fusion"): "raw",
+    ("scoring", "score"): "energy",
+    ("query", "strategy"): "random",
+    ("resources", "device"): "cpu",
+    ("resources", "actors"): 3,
+    ("scoring", "options"): {"k": 3},
+    ("query", "options"): {"most": 3},
+    ("open_world", "promote_at"): 5,
+    ("stop", "labels"): 500,
+    ("stop", "accuracy"): 0.9,
+    ("stop", "plateau"): 2,
+    ("stop", "hours"): 8.0,
+    ("tick", "wait_h"): 2.0,
+    ("tick", "max_age_h"): 2.0,
+    ("demo",): "digits",
+    ("taxonomy",): ["dog", "cat"],
+    ("model", "mean"): [0.5, 0.5, 0.4],
+    ("model", "std"): [0.25, 0.25, 0.2],
+    ("pool", "tar_ids"): "path",
+    ("resources", "memory"): 2**30,
+    ("storage", "endpoint"): "http://x",
+    ("storage", "region"): "eu",
+}
+
+
+KEYS = ("access_key_env", "secret_key_env")
+
+
+TOGETHER = dict.fromkeys(KEYS, KEYS)  # one without the other is refused
+
+
+def leaves(model: type[BaseModel], path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    found = []
+    for name, info in model.model_fields.items():
+        inner = info.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            found += leaves(inner, (*path, name))
+        else:
+            found.append((*path, name))
+    return found
+
+
+@pytest.mark.parametrize("path", leaves(Config), ids=".".join)
+def test_every_value_is_part_of_the_identity_but_those_of_the_runtime(path: tuple[str, ...]) -> None:
+    needed = {
+        ("scoring", "options"): ["scoring.score=knn"],
+        ("query", "options"): ["query.strategy=typiclust"],
+    }
+    sets = ["oracle.initial=i", *needed.get(path, [])]
+    data = json.loads(parse(PLAIN, "x.yaml", sets).model_dump_json())
+    plain = Config.model_validate_json(json.dumps(data))
+    place = data
+    for key in path[:-1]:
+        place = place[key]
+    for name in TOGETHER.get(path[-1], (path[-1],)):
+        place[name] = OTHERS[path] if path in OTHERS else changed(place[name])
+    other = Config.model_validate_json(json.dumps(data))
+    assert other != plain
+    assert (other.digest() == plain.digest()) == bool({path[0], ".".join(path)} & RUNTIME)
+
+
+def test_the_digest_does_not_depend_on_how_the_file_is_written() -> None:
+    one = parse(PLAIN + "train: {lr: 0.5, epochs: 3}\n", "x.yaml")
+    two = parse("train:\n  epochs: 3\n  lr: 5e-1\n" + PLAIN + "seed: 0 # the default\n", "y.yaml")
+    assert one == two
+    assert one.digest() == two.digest()

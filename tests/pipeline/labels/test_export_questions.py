@@ -1,0 +1,173 @@
+"""Questions out of a workspace that is written by hand."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.ask.selection import settled
+from pipeline.config.project import Config
+from pipeline.errors import UserError
+from pipeline.labels.export_questions import ENDS, Pictures, export
+from pipeline.labels.forms import QUESTIONS, READERS
+from pipeline.pool.shards import check_pool
+from pipeline.pool.source import PoolSource
+from tests.support.hand_off import TAXONOMY, Project, png
+
+MakeConfig = Callable[..., Config]
+
+
+def read(form: str, project: Project, place: str) -> list[dict[str, Any]]:
+    data = project.store.get(place.rpartition("/")[2])
+    return [task["data"] for task in json.loads(data)] if form == "label-studio" else [
+        dict(answer.values) for answer in READERS[form](data, "")
+    ]  # fmt: skip
+
+
+def test_only_open_questions_go_out_unless_all_are_wanted(project: Project) -> None:
+    project.take(project.write("x.csv", {"id": "a", "label": "cat"}, {"id": "b", "status": "skipped"}))
+    table = pq.read_table(project.out("parquet"))
+    assert table.schema == QUESTIONS
+    assert table.select(["round", "rank", "id", "predicted", "reason"]).to_pylist() == [
+        {"round": 0, "rank": i, "id": name, "predicted": "cat", "reason": "why"}
+        for i, name in [(2, "c"), (3, "d"), (4, "e")]
+    ]
+    for name in ("label", "status", "annotator", "at"):
+        assert table[name].null_count == 3
+    assert pq.read_table(project.out("parquet", "all", everything=True))["id"].to_pylist() == list("abcde")
+
+
+def test_a_tie_goes_out_again(project: Project) -> None:
+    one = project.write("1.csv", {"id": "a", "label": "cat", "annotator": "ann"})
+    two = project.write("2.csv", {"id": "a", "label": "dog", "annotator": "bob"}, {"id": "b", "label": "dog"})
+    found = project.take(one, two)
+    tie = {
+        "id": "a",
+        "answers": {"ann": "'cat'", "bob": "'dog'"},
+        "outcome": "a tie: it counts as not answered",
+    }
+    assert found["disagree"] == [tie]
+    labels = project.labels()
+    assert labels.tied() == {"a"}
+    assert labels.answered() == {"b"}
+    assert settled(project.workspace, 1, labels) == {"b", "c", "d", "e"}
+    assert "a" in [row["id"] for row in read("jsonl", project, project.out("jsonl"))]
+    found = project.take(project.write("3.csv", {"id": "a", "label": "dog", "annotator": "cem"}))
+    assert found["disagree"][0]["outcome"] == "'dog'"
+    assert project.labels().labeled() == (["a", "b"], ["dog", "dog"])
+
+
+def test_a_file_that_is_there_is_never_overwritten(project: Project) -> None:
+    for form in ENDS:
+        place = project.out(form)
+        before = Path(place).read_bytes()
+        with pytest.raises(UserError, match="exists already and may hold answers"):
+            project.out(form, everything=True)
+        assert Path(place).read_bytes() == before
+
+
+def test_the_interface_beside_the_tasks_is_not_overwritten_either(project: Project) -> None:
+    project.store.put("questions.xml", b"mine")
+    with pytest.raises(UserError, match=r"questions\.xml exists already"):
+        project.out("label-studio")
+    assert not project.store.exists("questions.json")
+
+
+def test_open_questions_of_earlier_rounds_are_told(project: Project) -> None:
+    project.take(project.write("x.csv", {"id": "a", "label": "cat"}, {"id": "b", "label": "cat"}))
+    project.commit(1, ["f"])
+    found = export(project.config, "csv", f"{project.base}/q.csv")
+    assert (found["round"], found["questions"], found["open_before"]) == (1, 1, {0: 3})
+    assert export(project.config, "csv", f"{project.base}/r.csv", index=0)["questions"] == 3
+
+
+@pytest.mark.parametrize(
+    ("form", "out", "message"),
+    [
+        ("csv", "q.txt", r"name it \*\.csv"),
+        ("csv", ".csv", r"name it \*\.csv"),
+        ("label-studio", "q.csv", r"name it \*\.json"),
+        ("csv", "s3://q.csv", "write it as s3://bucket/prefix"),
+        ("csv", "gs://x/q.csv", "gs:// is not known here"),
+    ],
+)
+def test_a_place_that_can_not_be(project: Project, form: str, out: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        export(project.config, form, out)
+
+
+def test_images_are_embedded_where_an_object_holds_many(project: Project) -> None:
+    for form in ENDS:
+        place = project.out(form)
+        data = project.store.get(place.rpartition("/")[2])
+        images = [task["data"]["image"] for task in json.loads(data)] if form == "label-studio" else []
+        images = images or [data.decode() if form != "parquet" else pq.read_table(place)["image"][0].as_py()]
+        assert all("data:image/png;base64,iVBOR" in image for image in images)
+        with pytest.raises(UserError, match="holds many; use --images embedded"):
+            project.out(form, "uri", pictures=Pictures("uri"))
+
+
+def test_an_image_that_is_gone_is_not_asked_about(project: Project) -> None:
+    project.pool({name: png(i) for i, name in enumerate("abc")} | {"d": b"no image"})
+    found = export(project.config, "csv", f"{project.base}/q.csv")
+    assert (found["questions"], found["without_image"]) == (
+        3,
+        {"d": "cannot be drawn", "e": "no longer in the pool"},
+    )
+
+
+@pytest.fixture
+def of_objects(base_uri: str, make_config: MakeConfig) -> Project:
+    """A project whose pool is image objects."""
+    config = make_config(workspace=f"{base_uri}/work", pool={"uri": f"{base_uri}/pool"}, taxonomy=TAXONOMY)
+    project = Project(base_uri, config)
+    for i, name in enumerate(("a b.png", "x/ü%.png")):
+        project.store.put(f"pool/{name}", png(i))
+    check_pool(PoolSource.of(config))
+    asked = ["a b.png", "x/ü%.png"]
+    project.commit(0, asked, {name: project.store.url(f"pool/{name}") for name in asked})
+    return project
+
+
+def test_image_objects_are_shown_by_their_uri(of_objects: Project) -> None:
+    project = of_objects
+    (first, second) = csv.DictReader(
+        io.StringIO(project.store.get(project.out("csv").rpartition("/")[2]).decode("utf-8-sig"))
+    )
+    assert first["image"] == first["uri"] == project.store.url("pool/a b.png")
+    assert second["fingerprint"].startswith("sha256:")
+    (task, _) = read("label-studio", project, project.out("label-studio"))
+    assert task["image"].startswith("data:image/png")
+    (task, _) = read("label-studio", project, project.out("label-studio", "uri", pictures=Pictures("uri")))
+    assert task["image"] == first["uri"]
+    assert project.take(
+        project.write("x.csv", {"id": second["id"], "label": "cat", "fingerprint": second["fingerprint"]})
+    )["taken"]
+
+
+def test_presigned_links_open_without_credentials(of_objects: Project) -> None:
+    project = of_objects
+    if not project.base.startswith("s3://"):
+        with pytest.raises(UserError, match="only objects on S3 have presigned links"):
+            project.out("csv", pictures=Pictures("presigned"))
+        return
+    rows = csv.DictReader(
+        io.StringIO(
+            project.store.get(
+                project.out("csv", pictures=Pictures("presigned", 2)).rpartition("/")[2]
+            ).decode("utf-8-sig")
+        )
+    )
+    for i, row in enumerate(rows):
+        with urlopen(row["image"]) as answer:
+            assert answer.read() == png(i)
+        assert "Expires" in row["image"]
+        assert "canary" not in row["image"]

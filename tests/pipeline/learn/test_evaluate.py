@@ -1,0 +1,78 @@
+"""Accuracy on the test set, of a network whose predictions are known; on a real cluster."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+
+from pipeline.cluster.layout import Cluster
+from pipeline.config.project import Config
+from pipeline.errors import LabelError, PoolError
+from pipeline.learn import evaluate
+from pipeline.model.network import Network
+from sisom.network.models import build_model, save_weights
+from tests.support.scoring_lab import SIZE, TAXONOMY, config_of
+
+pytestmark = pytest.mark.ray
+
+
+@pytest.fixture(scope="module")
+def network() -> Network:
+    """Says `dog` to every image."""
+    net = build_model("resnet10_w16", len(TAXONOMY), seed=0)
+    with torch.no_grad():
+        net.fc.weight.zero_()
+        net.fc.bias.copy_(torch.tensor([0.0, 1.0, 0.0]))
+    return Network(config_of("unused").model, len(TAXONOMY), np.frombuffer(save_weights(net), np.uint8))
+
+
+def set_of(folder: Path, labels: list[str], **changes: Any) -> Config:
+    sink = io.BytesIO()
+    Image.new("RGB", (SIZE, SIZE)).save(sink, "PNG")
+    images = [sink.getvalue()] * len(labels)
+    table = pa.table({"id": [str(i) for i in range(len(labels))], "image": images, "label": labels})
+    pq.write_table(table, folder / "test.parquet", row_group_size=3)
+    return config_of("unused", test={"uri": str(folder / "test.parquet")}, **changes)
+
+
+def test_accuracy_by_class(tmp_path: Path, cluster: Cluster, network: Network) -> None:
+    config = set_of(tmp_path, ["dog", "dog", "cat", "dog", "cow"])
+    found = evaluate.test_accuracy(network, config, cluster)
+    assert found.model_dump() == {
+        "accuracy": 0.6,
+        "images": 5,
+        "per_class": {"cat": 0.0, "dog": 1.0, "cow": 0.0},
+        "open_accuracy": 0.6,
+        "undiscovered": 0,
+    }
+
+
+def test_without_a_test_set_nothing_is_known(cluster: Cluster, network: Network) -> None:
+    found = evaluate.test_accuracy(network, config_of("unused"), cluster)
+    assert found.accuracy is None
+    assert found.model_dump(exclude_unset=True) == {}
+
+
+def test_a_class_that_has_not_joined_counts_apart(tmp_path: Path, cluster: Cluster, network: Network) -> None:
+    labels = ["dog", "dog", "cat", "dog", "owl", "bat", "owl", "owl"]
+    closed = set_of(tmp_path, labels)
+    with pytest.raises(LabelError, match="'owl'"):
+        evaluate.test_accuracy(network, closed, cluster)
+    found = evaluate.test_accuracy(network, set_of(tmp_path, labels, open_world={"promote_at": 5}), cluster)
+    assert (found.accuracy, found.images) == (0.75, 4)
+    assert (found.open_accuracy, found.undiscovered) == (3 / 8, 4)
+    assert found.per_class == {"cat": 0.0, "dog": 1.0}
+
+
+def test_nothing_of_a_known_class_is_refused(tmp_path: Path, cluster: Cluster, network: Network) -> None:
+    config = set_of(tmp_path, ["owl", "owl"], open_world={"promote_at": 5})
+    with pytest.raises(PoolError, match="no readable image of a known class"):
+        evaluate.test_accuracy(network, config, cluster)

@@ -1,0 +1,1 @@
+"""Tests of storage against a server of S3."""

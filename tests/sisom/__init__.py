@@ -1,0 +1,1 @@
+"""Tests of `sisom`, one file for each of its files, and suites over all of it."""
