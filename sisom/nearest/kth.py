@@ -1,7 +1,7 @@
 """Distance to the k-th nearest point, exact, with few pairs measured.
 
-A matrix product ranks the points but for its rounding. Only points whose rank rounding may have exchanged with the
-k-th are measured pair by pair: mostly a handful of the k.
+A matrix product, or faiss where that is faster, ranks the points but for its rounding. Only points whose rank rounding
+may have exchanged with the k-th are measured pair by pair: mostly a handful of the k.
 """
 
 import torch
@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sisom.nearest.exact import UNIT, measured, rounding, squared_distances
+from sisom.nearest.flat import flat_is_faster, flat_shortlist
 from sisom.nearest.points import SortedPoints
 from sisom.nearest.queries import Queries
 from sisom.nearest.tiles import BUDGET_BYTES, Shortlist, Tile, tiles
@@ -32,7 +33,11 @@ def kth_distance(queries: Queries, points: SortedPoints, k: int) -> Float[Tensor
 
 def _kth(tile: Tile, k: int) -> Tensor:
     queries = tile.queries.points
-    near, _ = tile.shortlists(k + _MORE + queries.shape[1] // _COLUMNS, 0)
+    need = k + _MORE + queries.shape[1] // _COLUMNS
+    if flat_is_faster(tile.queries, tile.points):
+        near = flat_shortlist(tile.queries, tile.points, need)
+    else:
+        near, _ = tile.shortlists(need, 0)
     distance = queries.new_full((len(queries),), torch.inf)
     if near.values.shape[1] < k:
         return distance
@@ -40,7 +45,7 @@ def _kth(tile: Tile, k: int) -> Tensor:
     length = queries.double().square().sum(dim=1)
     squared = near.values.double() + length[:, None]
     middle = squared[:, k - 1]
-    error = rounding(length, tile.points.longest, queries)
+    error = rounding(length, tile.points.longest, queries) + near.extra
     error = error + 4 * queries.shape[1] * UNIT * (middle.abs() + error)
     # The k-th smallest measured one lies within `error` of `middle`. What lies farther from `middle` than twice that,
     # and a bit for the error's own growth, is certainly on its side.

@@ -37,11 +37,13 @@ class Shortlist:
         values: (n, r), ascending; infinity for none.
         index: (n, r) positions, -1 for none.
         floor: (n,); every point that is not listed has a value of at least this.
+        extra: (n,); how far values may be off beyond the rounding of a product.
     """
 
     values: Tensor
     index: Tensor
     floor: Tensor
+    extra: Tensor | float = 0.0
 
 
 class Tile:

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sisom.nearest import kth
@@ -71,3 +71,36 @@ def test_no_queries_and_too_few_points():
     assert kth_distance(Queries.of_one_class(torch.zeros(0, 3)), points, 2).shape == (0,)
     found = kth_distance(Queries.of_one_class(points.points, torch.arange(5)), points, 5)
     assert found.tolist() == [torch.inf] * 5
+
+
+@pytest.fixture
+def flat(monkeypatch):
+    """Search by faiss whatever the processor and the size."""
+    monkeypatch.setattr(kth, "flat_is_faster", lambda queries, points: True)
+
+
+@given(
+    seed=st.integers(0, 1000),
+    k=st.sampled_from([1, 2, 7, 50, 700]),
+    kind=st.sampled_from(["loose", "tight", "ties", "unit"]),
+)
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_faiss_changes_no_bit(flat, seed, k, kind):
+    sorted_points, queries = world(seed, kind)
+    points, hidden = SortedPoints.of_one_class(sorted_points.points), queries.hidden if seed % 3 else None
+    asked = Queries.of_one_class(queries.points, hidden)
+    assert kth_distance(asked, points, k).equal(neighbors(asked, points, inner=k, outer=0).inner[:, -1])
+
+
+def test_faiss_takes_the_threads_that_torch_takes(flat):
+    import faiss
+
+    rows = torch.randn(40, 8, generator=torch.Generator().manual_seed(0))
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            kth_distance(Queries.of_one_class(rows), SortedPoints.of_one_class(rows), 3)
+            assert faiss.omp_get_max_threads() == threads
+    finally:
+        torch.set_num_threads(before)
