@@ -191,7 +191,7 @@ def test_equal_hashes_of_other_ids_are_no_duplicates(
     config = make_config(pool={"uri": pool.uri}, scoring={"max_quarantined": 0.5})
     workspace = Workspace(LocalStore(str(tmp_path / "w")))
     found = snapshot_of(config.pool, workspace)
-    table = listing._duplicates(found, [ray.put(part) for part in everything], config, cluster)
+    table = listing._duplicates(found, [ray.put(part) for part in everything], config, cluster=cluster)
     assert [(row["shard"], row["row"], row["id"]) for row in table.to_pylist()] == [(1, 1, "b")]
 
 
