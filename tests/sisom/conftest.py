@@ -1,5 +1,6 @@
 """Shapes in annotations are enforced here: every call in these tests is checked against them."""
 
+import os
 import sys
 from types import ModuleType
 
@@ -11,7 +12,8 @@ if "sisom" not in sys.modules:
     # Left in place for the whole run: modules imported later are checked too.
     install_import_hook("sisom", "beartype.beartype")
 
-torch.set_num_threads(2)
+# Layers this small are only slowed down by more, and by much where tests share the processors.
+torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
 
 
 @pytest.fixture(scope="session")

@@ -52,7 +52,7 @@ def enhance(x, dims, slopes):
 
 
 def distance(a, b):
-    return math.sqrt(sum((float(u) - float(v)) ** 2 for u, v in zip(a, b, strict=True)))
+    return math.sqrt(sum((u - v) ** 2 for u, v in zip(a, b, strict=True)))
 
 
 def ratio(query, c, bank, labels, *, outer="sample", rank=1, count=1, hidden=None):
@@ -84,6 +84,7 @@ def energy(logits):
 
 def scores(fit, fit_labels, fit_logits, kept, queries, logits, *, fusion, **variant):
     """[(inner, outer, ratio, energy, sisome)] and (r_avg, r_std, E mean, E std); features already enhanced."""
+    fit, queries = fit.tolist(), queries.tolist()  # plain floats: a tensor's elements are slow to walk over
     bank, labels = [fit[i] for i in kept], [int(fit_labels[i]) for i in kept]
     own = []
     for i in range(len(fit)):
