@@ -15,6 +15,8 @@ import pytest
 from hypothesis import settings
 from jaxtyping import install_import_hook
 
+from tests.support import seeds
+
 if "sisom" not in sys.modules:
     # Before any test module can import the library, and left in place: every call in every test is checked.
     install_import_hook("sisom", "beartype.beartype")
@@ -49,8 +51,15 @@ def clean_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None
 
 @pytest.fixture(scope="session")
 def trained_seed() -> int:
-    """The seed of every network that tests train; SISOM_TRAINED_SEED sets another one, which no test may notice."""
-    return int(os.environ.get("SISOM_TRAINED_SEED", "0"))
+    """The seed of every network that tests train; no test may notice which one it is."""
+    return seeds.trained_seed()
+
+
+@pytest.fixture
+def patient_mlflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for an MLflow that answers, however slowly; lines that break do so at once."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "3600")
+    monkeypatch.setattr("pipeline.track.tracker.GIVE_UP_S", 3600.0)
 
 
 @pytest.fixture(scope="session")

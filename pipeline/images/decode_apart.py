@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from PIL import Image
 
 from pipeline.errors import SystemFault
 from pipeline.images.decode import Decoded, Transform, decode_batch
@@ -132,6 +133,7 @@ def main() -> None:
         settings = json.loads(reader.schema.metadata[_SETTINGS])
         images = [batch["image"][0].as_py() for batch in reader]  # all, before any answer: neither side waits
     transform = Transform(**settings["transform"])
+    Image.preinit()  # the formats' modules, whose import is not the first image's time
     with pa.ipc.new_stream(answers, _ANSWERS) as writer:
         writer.write_batch(_answer([], []))
         answers.flush()

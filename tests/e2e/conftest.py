@@ -8,8 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,9 +16,11 @@ import pytest
 from filelock import FileLock
 
 from tests.faults.victims import sweep
+from tests.support.progress_wait import finished
+from tests.support.seeds import seeded
 
 ROOT = Path(__file__).parents[2]
-QUICKSTART = ROOT / "configs" / "quickstart.yaml"
+QUICKSTART = seeded(ROOT / "configs" / "quickstart.yaml")
 
 
 @dataclass(frozen=True)
@@ -49,12 +50,7 @@ class Terminal:
         self, *arguments: str, env: Mapping[str, str] | None = None, expect: int = 0
     ) -> subprocess.CompletedProcess[str]:
         process = self.start(*arguments, env=env)
-        try:
-            out, err = process.communicate(timeout=400)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            out, err = process.communicate()
-            pytest.fail(f"{arguments} hung:\n{out}\n{err}")
+        out, err = finished(process, folders=[self.folder])
         assert process.returncode == expect, f"{arguments} -> {process.returncode}\n{out}\n{err}"
         return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
@@ -92,11 +88,3 @@ def ray_folder() -> Iterator[Path]:
     yield folder
     sweep(folder)
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def wait_for(process: subprocess.Popen[str], due: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 240
-    while not due():
-        assert process.poll() is None, f"ended before it could be killed: {process.communicate()}"
-        assert time.monotonic() < deadline, "the moment never came"
-        time.sleep(0.02)

@@ -68,9 +68,14 @@ def test_every_listed_id_is_scored_or_quarantined(demo: Demo, index: int) -> Non
 
 def test_it_learns_and_tells_unknown_from_known(demo: Demo) -> None:
     first, last = metrics(demo, 0), metrics(demo, 2)
-    assert last["test_accuracy"] > first["test_accuracy"]
-    assert last["ood_auroc"] > 0.8 > 0.5
+    assert last["test_accuracy"] > 0.8
+    assert last["ood_auroc"] > 0.8
     assert 0 <= last["ood_fpr95"] < first["ood_fpr95"]
+    # Any one of the three may stand still for a round; what is wrong altogether may not.
+    wrong = [
+        3 - found["test_accuracy"] - found["ood_auroc"] - (1 - found["ood_fpr95"]) for found in (first, last)
+    ]
+    assert wrong[1] < wrong[0] - 0.1
 
 
 def test_the_pool_has_no_labels_and_at_least_eight_shards(demo: Demo) -> None:
@@ -187,7 +192,7 @@ def test_status_and_report(demo: Demo, tmp_path: Path) -> None:
 
 
 def test_verdicts_for_any_pool(demo: Demo, tmp_path: Path) -> None:
-    """The held-out test digits are all known: at least 85 % of them must be kept by a 95 % threshold."""
+    """The test digits are all known: few are marked, and of the pool's unknown images at least twice that share."""
     out = tmp_path / "verdicts"
     arguments = ["score", str(QUICKSTART), "--pool", str(demo.data / "test"), "--out", str(out)]
     summary = json.loads(demo.terminal.run(*arguments).stdout)
@@ -195,7 +200,12 @@ def test_verdicts_for_any_pool(demo: Demo, tmp_path: Path) -> None:
     assert sorted(column(out / "scores", "id")) == sorted(ids)
     assert summary["listed"] == summary["scored"] == len(ids)
     assert summary["round"] == 2
-    assert sum(column(out / "scores", "is_ood")) == summary["is_ood"] <= 0.15 * len(ids)
+    assert sum(column(out / "scores", "is_ood")) == summary["is_ood"]
+    truth = pq.read_table(demo.data / "truth").to_pylist()
+    unknown = {row["id"] for row in truth if row["kind"] != "known"}
+    scored = pq.read_table(demo.workspace / "rounds/002/scores").to_pylist()
+    marked = sum(row["is_ood"] for row in scored if row["id"] in unknown) / len(unknown)
+    assert summary["is_ood"] / len(ids) <= min(0.2, marked / 2)
     again = demo.terminal.run(*arguments)
     assert json.loads(again.stdout) == summary and "holds the finished scores" in again.stderr
     other = demo.terminal.run(*arguments[:-1], str(out), "--round", "0", expect=2)

@@ -15,8 +15,9 @@ import torch
 from safetensors.numpy import load_file
 
 import sisom
-from tests.e2e.conftest import QUICKSTART, Terminal, wait_for
+from tests.e2e.conftest import QUICKSTART, Terminal
 from tests.faults.victims import sweep
+from tests.support.progress_wait import finished, until
 
 pytestmark = pytest.mark.ray
 
@@ -56,9 +57,9 @@ def test_a_round_judged_by_odin_that_asks_a_committee(ray_folder: Path, tmp_path
     workspace, later = (tmp_path / f"runs/quickstart/rounds/{n}" for n in ("000", "001"))
     second = workspace / "model/member-001.safetensors"
     killed = terminal.start("run", *arguments, "--rounds", "2", env={"RAY_TMPDIR": str(ray_folder)})
-    wait_for(killed, second.exists)
+    until(second.exists, killed, folders=[tmp_path])
     os.kill(killed.pid, signal.SIGKILL)
-    killed.communicate()
+    finished(killed)
     sweep(ray_folder)
     written = second.stat().st_mtime_ns
     assert not (workspace / "model/model.json").exists()

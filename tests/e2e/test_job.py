@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import ROOT, Terminal
+from tests.support.progress_wait import run, until
 
 pytestmark = pytest.mark.ray
 TOKEN = "b64e0c1f8d3a49d2a7b0c5e6f1029384"
@@ -29,6 +30,12 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def answers(port: int) -> bool:
+    """Whether somebody listens there."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.mark.parametrize("mode", AUTH)
@@ -46,7 +53,8 @@ def test_the_quickstart_runs_as_a_job(mode: str, tmp_path: Path) -> None:
         f"--temp-dir={temporary}",
         "--block",
     ]
-    with (tmp_path / "head.log").open("w") as log:
+    log_path = tmp_path / "head.log"
+    with log_path.open("w") as log:
         process = subprocess.Popen(head, env=environment, stdout=log, stderr=log, start_new_session=True)
         try:
             # As the README says, but for the address.
@@ -67,14 +75,14 @@ def test_the_quickstart_runs_as_a_job(mode: str, tmp_path: Path) -> None:
                 grid = "{layer1: [1.0], layer2: [1.0], layer3: [1.0, 100.0], avgpool: [1.0, 10.0, 100.0]}"
                 for less in ("train.epochs=10", "slopes.search=grid", f"slopes.grid={grid}"):
                     submit += ["--set", less]
-            _wait_for(dashboard, process, tmp_path / "head.log")
-            for _ in range(60):  # the dashboard answers some seconds before its agent takes jobs
-                done = subprocess.run(
-                    submit, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=400
-                )
-                if "No available agent" not in done.stdout + done.stderr:
-                    break
+            until(lambda: answers(dashboard), process, folders=[temporary], words=log_path.read_text)
+            done = run(submit, env=environment, cwd=ROOT, folders=[tmp_path, temporary])
+            while (
+                "No available agent" in done.stdout + done.stderr
+            ):  # the dashboard answers before its agent does
+                assert process.poll() is None, log_path.read_text()
                 time.sleep(1)
+                done = run(submit, env=environment, cwd=ROOT, folders=[tmp_path, temporary])
             assert done.returncode == 0, done.stdout + done.stderr
             assert "succeeded" in done.stdout
             assert (tmp_path / "work/rounds/000/round.json").is_file()
@@ -82,21 +90,9 @@ def test_the_quickstart_runs_as_a_job(mode: str, tmp_path: Path) -> None:
             assert len(slopes["trials"]) == {"token": 12, "disabled": 6}[mode]
             if mode == "token":
                 stranger = {k: v for k, v in environment.items() if k != "RAY_AUTH_TOKEN"}
-                refused = subprocess.run(
-                    submit, env=stranger, cwd=ROOT, capture_output=True, text=True, timeout=120
-                )
+                refused = run(submit, env=stranger, cwd=ROOT)
                 assert refused.returncode != 0, "a submitter without the token must be refused"
         finally:
             os.killpg(process.pid, 9)
             process.wait()
             shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
-    for _ in range(600):
-        assert process.poll() is None, log.read_text()
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.1)
-    pytest.fail("the dashboard never came up:\n" + log.read_text())

@@ -14,8 +14,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from tests.e2e.conftest import QUICKSTART, Demo, Terminal, wait_for
+from tests.e2e.conftest import QUICKSTART, Demo, Terminal
 from tests.faults.victims import kill_one
+from tests.support.progress_wait import finished, until
 
 pytestmark = pytest.mark.ray
 COMMAND = ("run", str(QUICKSTART), "--rounds", "1")
@@ -26,9 +27,10 @@ def stopped(
 ) -> subprocess.CompletedProcess[str]:
     """Start a run, and send the driver a signal as soon as `due(round folder)` holds."""
     process = terminal.start(*COMMAND, env={"RAY_TMPDIR": str(ray_folder)})
-    wait_for(process, lambda: due(terminal.folder / "runs/quickstart/rounds/000"))
+    round_ = terminal.folder / "runs/quickstart/rounds/000"
+    until(lambda: due(round_), process, folders=[terminal.folder])
     os.kill(process.pid, how)
-    out, err = process.communicate(timeout=120)
+    out, err = finished(process, folders=[terminal.folder])
     return subprocess.CompletedProcess(COMMAND, process.returncode, out, err)
 
 
@@ -79,8 +81,8 @@ def test_killed_in_every_long_stage_the_bytes_are_the_same(
     assert finished > 0
 
     process = terminal.start(*COMMAND, env={"RAY_TMPDIR": str(ray_folder)})
-    wait_for(process, lambda: kill_one("scorer", ray_folder, random.Random(0)))
-    out, err = process.communicate(timeout=240)
+    until(lambda: kill_one("scorer", ray_folder, random.Random(0)), process, folders=[tmp_path])
+    out, err = finished(process, folders=[tmp_path])
     assert process.returncode == 0, f"the loss of a worker ended the run:\n{out}\n{err}"
     listed = json.loads((round_ / "metrics.json").read_text())["listed"]
     scored = json.loads((round_ / "timings/score.json").read_text())["images"]

@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import pytest
 
 from tests.e2e.conftest import ROOT, Terminal
 from tests.faults.victims import sweep
+from tests.support.progress_wait import finished, until
 
 pytestmark = pytest.mark.ray
 TINY = ("--set", "train.epochs=2", "--set", "seeds=[0]")
@@ -51,13 +51,9 @@ def test_a_killed_study_ends_with_the_same_tables(tmp_path: Path, ray_folder: Pa
     terminal = Terminal(tmp_path)
     process = terminal.start(*ACTIVE, "--set", "workspace=killed", env={"RAY_TMPDIR": str(ray_folder)})
     killed = tmp_path / "killed"
-    deadline = time.monotonic() + 300
-    while not any(killed.glob("cells/chains/*/*/round-001.json")):
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline, "no chain came to its second round"
-        time.sleep(0.02)
+    until(lambda: any(killed.glob("cells/chains/*/*/round-001.json")), process, folders=[tmp_path])
     os.kill(process.pid, signal.SIGKILL)
-    process.communicate(timeout=60)
+    finished(process)
     sweep(ray_folder)
     assert not (killed / "report.html").exists()
     before = results(killed)

@@ -16,9 +16,8 @@ from typing import Any
 from tests.faults.ground import Ground
 from tests.faults.points import HEAD, MOMENTS, ORDER, Point, happened, worth_a_look
 from tests.faults.victims import kill_one, sweep
+from tests.support.progress_wait import Hang, Progress, finished
 
-ENDS_S = 120.0  # within which a command ends whose Ray was killed
-STALLS_S = 240.0  # without any new artefact: the run hangs
 ABSENT_S = 2.0  # that a victim is waited for
 STANDS = "Ray with "  # what the command says when its Ray stands
 GOES_ON = ("training went on after epoch", "trials were finished before", "were done before")  # shards
@@ -135,13 +134,15 @@ class KilledRun:
                 stdin=subprocess.DEVNULL, start_new_session=True,
             )  # fmt: skip
         watch = _Watch(old, time.monotonic(), self.log(number))
+        folders = [self.home, self.ground.folder / "w" / self.name]
+        progress = Progress(process, folders)
         try:
             while process.poll() is None:
                 watch.look(self._look())
-                now = time.monotonic()
                 if OVER.is_set():
                     self._todo.clear()
-                if now - watch.changed > STALLS_S:
+                progress.note("artefacts", watch.changed)
+                if progress.hangs():
                     self._fail(
                         f"attempt {number} hangs after {[str(k.point) for k in self.outcome.kills[-2:]]}"
                     )
@@ -149,8 +150,10 @@ class KilledRun:
                 if self._strike(process, watch):
                     break
                 time.sleep(self._pause)
-            status = process.wait(ENDS_S) if not self.outcome.wrong else -1
-        except subprocess.TimeoutExpired:
+            if not self.outcome.wrong:
+                finished(process, folders=folders)
+            status = -1 if self.outcome.wrong else process.returncode
+        except Hang:
             self._fail(f"the command did not end after {self.outcome.kills[-1].title} was killed")
             status = -1
         finally:

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from tests.faults.ground import Ground, grounds, tracked
 from tests.faults.victims import sweep
 from tests.support.fault_proxy import FaultProxy, Rule
 from tests.support.mlflow_server import MlflowServer, mlflow_server
+from tests.support.progress_wait import finished, until
 
 pytestmark = [pytest.mark.ray, pytest.mark.faults]
 
@@ -60,14 +61,8 @@ def start(ground: Ground, name: str, verb: str, *sets: str) -> subprocess.Popen[
     )
 
 
-def wait_for(process: subprocess.Popen[str], due: Callable[[], bool]) -> None:
-    while not due():
-        assert process.poll() is None, process.communicate()[1]
-        time.sleep(0.1)
-
-
-def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
-    told = process.communicate(timeout=500)[1]
+def ended(ground: Ground, process: subprocess.Popen[str]) -> tuple[int, str]:
+    told = finished(process, folders=[ground.folder])[1]
     return process.returncode, told
 
 
@@ -78,14 +73,14 @@ def below(store: Store, *tops: str) -> dict[str, bytes]:
 def test_of_two_ticks_at_once_one_works(ground: Ground) -> None:
     store = ground.store("ticks")
     for index in range(ground.rounds):
-        found = [ended(tick) for tick in [start(ground, "ticks", "tick") for _ in range(2)]]
+        found = [ended(ground, tick) for tick in [start(ground, "ticks", "tick") for _ in range(2)]]
         assert sorted(status for status, _ in found) == [0, 4], found
         (held,) = [told for status, told in found if status == 4]
         assert "another run" in held and "Traceback" not in held
         committed = [entry.key for entry in store.list("rounds/") if entry.key.endswith("/round.json")]
         assert committed == [f"rounds/{i:03d}/round.json" for i in range(index + 1)]
         assert json.loads(store.get(f"rounds/{index:03d}/commit.json"))["fence"] == index + 1
-    status, told = ended(start(ground, "ticks", "tick"))
+    status, told = ended(ground, start(ground, "ticks", "tick"))
     assert status == 0 and "nothing to do" in told
 
 
@@ -95,13 +90,11 @@ def test_of_a_hundred_pairs_of_ticks_each_has_one_winner(ground: Ground) -> None
     def race(number: int) -> None:
         name = f"race{number:03d}"
         ticks = [start(ground, name, "tick") for _ in range(2)]
-        deadline = time.monotonic() + 120
-        while all(tick.poll() is None for tick in ticks):
-            assert time.monotonic() < deadline, "nobody gave way"
-            time.sleep(0.05)
+        first, second = ticks
+        until(lambda: first.poll() is not None or second.poll() is not None, first, folders=[ground.folder])
         (loser,) = [tick for tick in ticks if tick.poll() is not None]
         (winner,) = [tick for tick in ticks if tick is not loser]
-        status, told = ended(loser)
+        status, told = ended(ground, loser)
         assert status == 4 and "another run works here" in told, told
         held = json.loads(ground.store(name).get(LEASE))
         assert held["fence"] == 1 and winner.poll() is None
@@ -116,20 +109,20 @@ def test_of_a_hundred_pairs_of_ticks_each_has_one_winner(ground: Ground) -> None
 def test_a_driver_that_slept_past_its_lease_can_commit_nothing(ground: Ground) -> None:
     store = ground.store("sleeper")
     sleeper = start(ground, "sleeper", "run", "rounds=1")
-    wait_for(sleeper, lambda: store.exists("rounds/000/slopes.json"))
+    until(lambda: store.exists("rounds/000/slopes.json"), sleeper, folders=[ground.folder], pause_s=0.1)
     os.kill(sleeper.pid, signal.SIGSTOP)
     try:
-        status, told = ended(start(ground, "sleeper", "run", "rounds=1"))
+        status, told = ended(ground, start(ground, "sleeper", "run", "rounds=1"))
         assert status == 4, told
         while json.loads(store.get(LEASE))["expires"] > time.time():
             time.sleep(0.5)
-        status, told = ended(start(ground, "sleeper", "run", "rounds=1"))
+        status, told = ended(ground, start(ground, "sleeper", "run", "rounds=1"))
         assert status == 0, told
         before = below(store, "rounds/", "labels/", LEASE)
         assert json.loads(before["rounds/000/commit.json"])["fence"] == 2
     finally:
         os.kill(sleeper.pid, signal.SIGCONT)
-    status, told = ended(sleeper)
+    status, told = ended(ground, sleeper)
     assert status == 4 and "the lease was lost" in told and "Traceback" not in told, told
     assert below(store, "rounds/", "labels/", LEASE) == before
 
@@ -146,9 +139,10 @@ def test_a_server_killed_while_a_round_scores_is_told_by_the_next_run(
     store = local.store("w")
     uri = "tracking.uri=" + server.url.replace("//", f"//ann:{PASSWORD}@")
     work = start(local, "w", "run", uri)
-    wait_for(work, lambda: any(True for _ in store.list("rounds/000/parts/")))
+    begun = lambda: any(True for _ in store.list("rounds/000/parts/"))  # noqa: E731
+    until(begun, work, folders=[local.folder], pause_s=0.1)
     server.kill()
-    status, told = ended(work)
+    status, told = ended(local, work)
     assert status == 0 and store.exists("rounds/000/round.json"), told
     assert "tracking  not now" in told and not store.exists("rounds/000/tracking.json"), told
     round_ = below(store, "rounds/000/")
@@ -156,7 +150,7 @@ def test_a_server_killed_while_a_round_scores_is_told_by_the_next_run(
     server.start()
     words = [told]
     for again in range(2):
-        status, told = ended(start(local, "w", "run", uri))
+        status, told = ended(local, start(local, "w", "run", uri))
         assert status == 0 and "nothing to do" in told, told
         words.append(told)
         assert tracked(server.database.read_bytes()) == {
@@ -178,9 +172,9 @@ def test_a_server_that_begins_to_hang_holds_nobody_up(local: Ground, server: Mlf
     store = local.store("w")
     with FaultProxy(server.url) as line:
         work = start(local, "w", "run", f"tracking.uri={line.url}")
-        wait_for(work, lambda: store.exists("rounds/000/bank.safetensors"))
+        until(lambda: store.exists("rounds/000/bank.safetensors"), work, folders=[local.folder], pause_s=0.1)
         line.rules = [Rule("slow", seconds=3600)]
-        status, told = ended(work)
+        status, told = ended(local, work)
         assert status == 0 and "tracking  not now" in told, told
         assert line.faults["slow"] > 0
     assert store.exists("rounds/000/round.json") and not store.exists("rounds/000/tracking.json")

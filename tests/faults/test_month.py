@@ -34,7 +34,12 @@ from pipeline.workspace.artefacts import Workspace
 from pipeline.workspace.keys import round_key
 from tests.support.mlflow_server import mlflow_server
 
-pytestmark = [pytest.mark.faults, pytest.mark.ray, pytest.mark.s3]
+pytestmark = [
+    pytest.mark.faults,
+    pytest.mark.ray,
+    pytest.mark.s3,
+    pytest.mark.usefixtures("patient_mlflow"),
+]
 
 DAYS, A_DAY = 30, 14
 KNOWN, NEW, NEW_FROM = ["0", "1", "2", "3"], "4", 10  # a class appears on day 10
@@ -224,7 +229,6 @@ def config_of(endpoint: str, tracking: str) -> Config:
     return Config.model_validate_json(json.dumps(plain))
 
 
-@pytest.mark.timeout(3600)
 def test_a_month_ends_as_predicted(tmp_path: Path, account: None) -> None:
     days = world()
     truths = {row.id: row.truth for rows in days.values() for row in rows if row.truth is not None}

@@ -7,19 +7,18 @@ import os
 import secrets
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 import pytest
 
+from tests.support.progress_wait import end, until
+
 PROGRAM = os.environ.get("SISOM_LABEL_STUDIO")
 collect_ignore_glob = [] if PROGRAM else ["test_*.py"]
-START_S = 300.0  # its migrations take most of it
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class LabelStudio:
         data = None if body is None else json.dumps(body).encode()
         headers = {"Authorization": f"Token {self.token}", "Content-Type": "application/json"}
         try:
-            with urlopen(Request(f"{self.url}{path}", data, headers, method=method), timeout=120) as answer:
+            with urlopen(Request(f"{self.url}{path}", data, headers, method=method)) as answer:
                 return json.loads(answer.read() or b"null")
         except HTTPError as error:
             pytest.fail(f"{method} {path}: {error.code} {error.read()[:2000].decode(errors='replace')}")
@@ -65,23 +64,16 @@ def label_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabelStud
             command, env=environment, stdout=sink, stderr=subprocess.STDOUT, cwd=folder
         )
     try:
-        _wait(found, process, log)
+        words = lambda: log.read_text(errors="replace")[-3000:]  # noqa: E731
+        until(lambda: _answers(found), process, folders=[folder], words=words, pause_s=1.0)
         yield found
     finally:
-        process.terminate()
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
+        end(process)
 
 
-def _wait(found: LabelStudio, process: subprocess.Popen[bytes], log: Path) -> None:
-    until = time.monotonic() + START_S
-    while time.monotonic() < until and process.poll() is None:
-        try:
-            found.ask("GET", "/api/version")
-        except (URLError, ConnectionError, TimeoutError):
-            time.sleep(1.0)
-        else:
-            return
-    pytest.fail(f"Label Studio did not start:\n{log.read_text(errors='replace')[-3000:]}")
+def _answers(found: LabelStudio) -> bool:
+    try:
+        found.ask("GET", "/api/version")
+    except (URLError, ConnectionError):
+        return False
+    return True

@@ -16,7 +16,7 @@ from pipeline.pool import demo as demo_data
 from tests.e2e.conftest import QUICKSTART, Terminal
 from tests.labelstudio.conftest import LabelStudio
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(1800)]
+pytestmark = pytest.mark.ray
 
 OTHER = "second@example.com"
 

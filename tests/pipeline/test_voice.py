@@ -160,7 +160,7 @@ class Listener:
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
         self.called.set()
-        self.leave.wait(30)
+        self.leave.wait()
         self.at_once -= 1
         if self._failing:
             raise ConnectionError("[b]no answer[/b]\nfrom there")
@@ -188,7 +188,7 @@ def test_numbers_are_published_meanwhile_and_only_when_they_change(monkeypatch: 
         for done in (30, 30):
             listener.called.clear()
             counter.add(done)
-            assert listener.called.wait(10)
+            assert listener.called.wait()
             time.sleep(0.05)
     assert [step for _, step in listener.told] == [30, 60]
 
@@ -200,7 +200,7 @@ def test_a_listener_that_hangs_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) 
     speaker, sink = voice()
     with speaker.counting("scoring", 100, publish=listener) as counter:
         counter.add(10)
-        assert listener.called.wait(10)
+        assert listener.called.wait()
         for _ in range(90):
             counter.add(1)
         time.sleep(0.1)
@@ -219,7 +219,7 @@ def test_a_listener_that_fails_is_said_once(monkeypatch: pytest.MonkeyPatch) -> 
         for _ in range(3):
             listener.called.clear()
             counter.add(1)
-            assert listener.called.wait(10)
+            assert listener.called.wait()
     assert listener.calls >= 3
     said = [line for line in sink.getvalue().splitlines() if "live" in line]
     assert said == ["    live numbers: not now: [b]no answer[/b] from there"]

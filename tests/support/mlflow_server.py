@@ -9,9 +9,10 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
+
+from tests.support.progress_wait import until
 
 
 class MlflowServer:
@@ -52,12 +53,13 @@ class MlflowServer:
             self._process = subprocess.Popen(
                 command, start_new_session=True, stdout=log, stderr=log, preexec_fn=limit
             )
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port)):
-                return
-            time.sleep(0.05)
-        raise AssertionError((self._folder / "server.log").read_text())
+        words = (self._folder / "server.log").read_text
+        until(self._answers, self._process, folders=[self._folder], words=words)
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port)):
+            return True
+        return False
 
     def kill(self) -> None:
         """End it as a power cut does."""

@@ -60,7 +60,6 @@ def config_of(pool: str | Path, *, quarantined: float = 1.0, **changes: Any) -> 
         "oracle": {"kind": "simulated", "truth": "unused"},
         "model": MODEL,
         "scoring": {"batch_size": 16, "max_quarantined": quarantined, "max_pixels": 1_000_000},
-        "resources": {"no_progress_s": 60.0},
     }
     return Config.model_validate_json(json.dumps(plain | changes))
 

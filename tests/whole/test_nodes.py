@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.support.progress_wait import run
 from tests.support.scoring_lab import small_pool
 
 pytestmark = [pytest.mark.ray, pytest.mark.faults]
@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 def scored(pool: Path, out: Path, *options: str) -> str:
     command = [sys.executable, "-m", "tests.support.raylets", str(pool), str(out), *options]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    found = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500, check=False)
+    found = run(command, env=environment, folders=[out])
     assert found.returncode == 0, found.stderr[-3000:]
     return found.stdout.splitlines()[-1]
 

@@ -145,7 +145,7 @@ def test_scored_on_workers_as_by_hand(started: None, lab: Lab, tmp_path: Path) -
     left = []
     for actors in (1, 2):
         config = judged_by("knn", pool, scoring={"options": {"k": 3}}, query={"strategy": "margin"},
-                           resources={"actors": actors, "no_progress_s": 60.0})  # fmt: skip
+                           resources={"actors": actors})  # fmt: skip
         fitted = fit(config, lab.network.build("cpu"), features, targets=targets)
         assert fitted is not None
         job = lab.job(config, tmp_path / f"out{actors}", fitted)

@@ -85,7 +85,7 @@ def write_and_die(folder: str) -> None:
 def test_what_a_killed_writer_leaves_is_not_an_object(tmp_path: Path) -> None:
     writer = multiprocessing.get_context("fork").Process(target=write_and_die, args=(str(tmp_path),))
     writer.start()
-    writer.join(30)
+    writer.join()
     assert writer.exitcode == -signal.SIGKILL
     assert len(list((tmp_path / "a").iterdir())) == 1  # the leftover is there,
     store = LocalStore(str(tmp_path))

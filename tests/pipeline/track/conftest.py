@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,20 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> bytes:
         data = database.serialize()
     database.close()
     return data
+
+
+@pytest.fixture
+def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds that anybody here sleeps, by choice and not for want of a processor."""
+    seen: list[float] = []
+    real = time.sleep
+
+    def sleep(seconds: float) -> None:
+        seen.append(seconds)
+        real(seconds)
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    return seen
 
 
 @pytest.fixture

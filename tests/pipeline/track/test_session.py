@@ -6,6 +6,8 @@ import ast
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from pipeline.store.opening import LocalStore
 from pipeline.track import database as tracking_database
 from pipeline.track import names as tracking_keys
@@ -14,6 +16,8 @@ from pipeline.track import tracker as tracking
 from pipeline.track.names import flat
 from pipeline.track.tracker import open_tracker
 from tests.support.mlflow_records import RECORD, config_at, history, live, look
+
+pytestmark = pytest.mark.usefixtures("patient_mlflow")
 
 
 def test_the_champion_is_the_best_and_never_goes_back(store: LocalStore) -> None:

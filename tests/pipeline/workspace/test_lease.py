@@ -8,8 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ from pipeline.store.opening import LocalStore, Store
 from pipeline.workspace import lease as lease_module
 from pipeline.workspace.keys import LEASE
 from pipeline.workspace.lease import Lease, in_force
+from tests.support.progress_wait import until
 
 OWNER = """
 import sys
@@ -44,13 +43,6 @@ def rewrite(store: Store, **changes: Any) -> None:
     while not written:
         data, tag = store.get_tagged(LEASE)
         written = store.put_if_match(LEASE, to_json(json.loads(data) | changes), tag)
-
-
-def wait_until(true: Callable[[], bool]) -> None:
-    """Returns when it is so; the time limit of the test run is the only clock."""
-    pause = threading.Event()
-    while not true():
-        pause.wait(0.02)
 
 
 def test_a_second_taker_is_told_who_works_here(store: Store) -> None:
@@ -112,7 +104,7 @@ def test_a_dead_owner_on_this_machine_is_not_waited_for(tmp_path: Path, reaped: 
     if reaped:
         owner.wait()
     else:  # as in a container whose first process collects no children
-        wait_until(lambda: psutil.Process(owner.pid).status() == psutil.STATUS_ZOMBIE)
+        until(lambda: psutil.Process(owner.pid).status() == psutil.STATUS_ZOMBIE)
     with Lease(store) as lease:
         assert lease.fence == 2
     owner.wait()
@@ -138,9 +130,9 @@ def test_a_clock_that_was_set_kills_nobody(store: Store) -> None:
 
 def test_renewal_keeps_the_lease(tmp_path: Path) -> None:
     store = LocalStore(str(tmp_path))
-    with Lease(store, ttl_s=1.5) as lease:
+    with Lease(store, ttl_s=4.0) as lease:
         first = record(store)["expires"]
-        wait_until(lambda: record(store)["expires"] > first + 1.5)  # longer than one taking lasts
+        until(lambda: record(store)["expires"] > first + 4.0)  # longer than one taking lasts
         lease.check()
         assert record(store)["fence"] == lease.fence == 1
         with pytest.raises(LeaseHeld), Lease(store):
@@ -151,7 +143,7 @@ def test_a_lease_taken_over_is_noticed_and_left_alone(tmp_path: Path) -> None:
     store = LocalStore(str(tmp_path))
     with Lease(store, ttl_s=0.2) as lease:
         rewrite(store, owner="another", fence=2, expires=4e9)
-        wait_until(lambda: not lease._thread.is_alive())
+        until(lambda: not lease._thread.is_alive())
         with pytest.raises(LeaseHeld, match="the lease was lost"):
             lease.check()
     assert record(store)["owner"] == "another"
@@ -175,17 +167,17 @@ def test_a_lease_that_can_not_be_renewed_is_lost(tmp_path: Path, error: Exceptio
     store = Away(str(tmp_path))
     with Lease(store, ttl_s=0.2) as lease:
         store.faults.extend([error] * 1000)
-        wait_until(lambda: not lease._thread.is_alive())
+        until(lambda: not lease._thread.is_alive())
         with pytest.raises(LeaseHeld, match=str(error)):
             lease.check()
 
 
 def test_storage_that_comes_back_in_time_costs_nothing(tmp_path: Path) -> None:
     store = Away(str(tmp_path))
-    with Lease(store, ttl_s=3.0) as lease:
+    with Lease(store, ttl_s=6.0) as lease:
         first = record(store)["expires"]
         store.faults.append(StoreUnavailable("away"))
-        wait_until(lambda: record(store)["expires"] > first)
+        until(lambda: record(store)["expires"] > first)
         assert not store.faults
         lease.check()
 
@@ -229,7 +221,7 @@ def test_a_writer_does_not_take_another_ones_tag_for_its_own(tmp_path: Path) -> 
     store = Overtaken(str(tmp_path))
     with Lease(store, ttl_s=0.2) as lease:
         store.after.append(1)
-        wait_until(lambda: not lease._thread.is_alive())
+        until(lambda: not lease._thread.is_alive())
         with pytest.raises(LeaseHeld, match="taken over"):
             lease.check()
     assert record(store)["owner"] == "another"

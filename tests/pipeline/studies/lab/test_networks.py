@@ -12,6 +12,7 @@ from pipeline.model.weights import new_network
 from pipeline.studies.lab.networks import embed, fit, load, predict
 from pipeline.studies.sections import Training
 from sisom.network.models import save_weights
+from tests.support.seeds import trained_seed
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -29,9 +30,11 @@ def two_classes(n: int = 48) -> tuple[np.ndarray, np.ndarray]:
 def trained(exposure: Exposure | None = None) -> torch.nn.Module:
     pixels, labels = two_classes()
     training = Training(epochs=12, batch_size=16, lr=0.05, augment=Augment(pad=0, flip=False))
-    net = new_network(MODEL, 2, seed=3)
+    net = new_network(MODEL, 2, seed=3 + trained_seed())
     examples, rows = ExamplesInMemory(pixels, labels), np.arange(len(labels))
-    return fit(net, Course(examples, rows, MODEL, training, 5, exposure=exposure), device="cpu")
+    return fit(
+        net, Course(examples, rows, MODEL, training, 5 + trained_seed(), exposure=exposure), device="cpu"
+    )
 
 
 def test_training_learns_and_repeats_itself() -> None:
