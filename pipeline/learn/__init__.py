@@ -1,1 +1,1 @@
-"""From labeled rows to a trained network, its slopes and its accuracy."""
+"""Training on labeled rows: the network, its slopes, its accuracy."""

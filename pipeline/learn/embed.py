@@ -22,7 +22,10 @@ from pipeline.model.network import Network
 
 @dataclass(frozen=True)
 class Embedded:
-    """Features of the labeled rows, ordered by id; held by the driver, whose size the label budget bounds."""
+    """Features of the labeled rows, ordered by id.
+
+    The driver holds them; the label budget bounds their size.
+    """
 
     ids: tuple[str, ...]
     targets: torch.Tensor  # (n,) int64
@@ -34,9 +37,16 @@ class Embedded:
 def embed(
     labeled: LabeledSet, network: Network, config: Config, *, cluster: Cluster, moved_by: Any = None
 ) -> Embedded:
-    """Extract the features of the labeled rows on workers, in batches fixed by the order of the ids.
+    """Extract the features of the labeled rows on workers.
 
-    With `moved_by`, a detector that changes images, those of the images that it makes.
+    The order of the ids alone fixes the batches.
+
+    Args:
+        labeled: the decoded rows.
+        network: reads the features.
+        config: with `scoring.batch_size`.
+        cluster: where the workers run.
+        moved_by: a detector that changes images first; the features are then of the changed images.
     """
     size = config.scoring.batch_size
     shared = ray.put(network)

@@ -64,8 +64,8 @@ class ExamplesInMemory:
 class Exposure:
     """Images of no class that the network learns to be unsure of.
 
-    Their loss, taken `weight` times, is the cross-entropy of the uniform distribution to the softmax. Each step draws
-    as many of them as it has labeled images.
+    Their loss is `weight` times the cross-entropy between the uniform distribution and the softmax. Each step draws as
+    many of them as it has labeled images.
     """
 
     pixels: NDArray[np.uint8]  # (n, 3, s, s), n > 0
@@ -77,7 +77,7 @@ class Course:
     """Inputs of a training, beside the network.
 
     examples   the labeled images
-    rows       those of them that are trained on
+    rows       numbers of the images to train on
     model      how pixels are normalised
     recipe     batch size, learning rate, augmentation and how many epochs there are
     seed       of order, augmentation, outliers and dropout
@@ -110,12 +110,12 @@ def optimizer_for(net: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
 
 
 def train_epoch(net: nn.Module, optimizer: torch.optim.Optimizer, course: Course, *, epoch: int) -> None:
-    """Take the steps of one epoch, in place.
+    """Train a network for one epoch, in place.
 
     Args:
-        net: on the device it is trained on, wrapped for several workers where there are some.
+        net: on the device it is trained on; wrapped by Ray Train if there are several workers.
         optimizer: of its parameters.
-        course: what the steps follow from.
+        course: the inputs of the training; they fix every step.
         epoch: its number, from 0.
     """
     recipe = course.recipe
@@ -139,13 +139,13 @@ def train_epoch(net: nn.Module, optimizer: torch.optim.Optimizer, course: Course
 
 
 def _dropout_seed(course: Course, epoch: int, number: int) -> int:
-    """Return the seed of a step's random layers; each worker has its own."""
+    """Return the seed of a step's dropout; each worker has its own."""
     key = [course.seed, epoch, number, course.rank]
     return int(np.random.SeedSequence(key).generate_state(1)[0])
 
 
 def _batch(course: Course, rows: NDArray[np.int64], *, key: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
-    """Return this worker's images, outliers last, and the others' targets."""
+    """Return this worker's images, outliers last, and the labeled ones' targets."""
     mine, augment = slice(course.rank, None, course.workers), course.recipe.augment
     # Augmented as one batch and then divided, so that the number of workers changes no pixel.
     images = augmented(course.examples.take(rows), augment, key)[mine]

@@ -1,7 +1,7 @@
-"""How good a round's classifier is: accuracy on the held-out test set.
+"""Accuracy of a round's classifier on the held-out test set.
 
-Where classes may join, the test set may hold images of classes that have not joined yet. They count apart: no
-classifier can name a class that it was never shown.
+With `open_world.promote_at`, the test set may hold images of classes that have not joined the taxonomy yet. They are
+counted apart, since no classifier can name a class that it was never shown.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ from pipeline.workspace.records import Evaluation
 
 
 def test_accuracy(network: Network, config: Config, cluster: Cluster) -> Evaluation:
-    """Find the share of the held-out test images whose class is predicted; empty without a test set.
+    """Measure the share of test images whose class is predicted right.
+
+    The result is empty without a test set.
 
     Args:
         network: the round's classifier.
@@ -36,7 +38,8 @@ def test_accuracy(network: Network, config: Config, cluster: Cluster) -> Evaluat
         cluster: where images are read and predicted.
 
     Raises:
-        PoolError: a missing column. LabelError: a label outside a taxonomy that is closed.
+        PoolError: a missing column, or no readable image of a known class.
+        LabelError: a label outside a taxonomy that is closed.
     """
     if config.test_uri is None:
         return Evaluation()
@@ -66,7 +69,7 @@ def test_accuracy(network: Network, config: Config, cluster: Cluster) -> Evaluat
 def _predict(
     item: Listed, config: Config, network: Network, *, device: str
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return true and predicted classes; -1 has not joined yet."""
+    """Return true and predicted classes; -1 means not joined yet."""
     torch.set_num_threads(config.resources.threads)
     with open_store(item.uri, config.storage).open("") as file:
         table = pq.ParquetFile(file).read_row_group(item.row_group)

@@ -1,7 +1,7 @@
-"""The labeled rows: found in the pool by id, read and decoded on workers, kept in Ray's object store.
+"""The labeled rows, decoded on workers and kept in Ray's object store.
 
-Only the rows that carry labels are read, and they stay where they were decoded: training workers and embedding
-tasks look at the same shared blocks, and the driver holds references.
+They are found in the pool by id. Only the rows that carry labels are read, and they stay where they were decoded:
+training workers and embedding tasks look at the same shared blocks, and the driver holds references.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ from pipeline.types import LABELED
 def places_of(
     ids: Sequence[str], listing: Listing, config: Config, *, strict: bool
 ) -> dict[str, tuple[int, int]]:
-    """(shard, row) of the labeled ids that the listing found.
+    """Return (shard, row) of the labeled ids that the listing found.
 
     Raises:
-        LabelError: with `strict`, an id that is not in the pool; otherwise, that none of them is.
+        LabelError: with `strict`, an id is not in the pool; without, none of the ids is.
     """
     missing = sorted(set(ids) - set(listing.found))
     if missing and (strict or len(missing) == len(set(ids))):
@@ -52,7 +52,10 @@ def places_of(
 
 @dataclass(frozen=True)
 class LabeledSet:
-    """Decoded labeled rows as references to shared blocks that workers are filling, or have filled."""
+    """References to shared blocks of decoded labeled rows.
+
+    Workers may still be filling the blocks.
+    """
 
     blocks: tuple[Any, ...]  # ObjectRefs of `DECODED` tables
     _broken: tuple[Any, ...]  # ObjectRefs of `BROKEN` tables
@@ -60,20 +63,23 @@ class LabeledSet:
 
     @cached_property
     def broken(self) -> pa.Table:
-        """The labeled rows that could not be decoded; waits for the reading to end."""
+        """The labeled rows that could not be decoded.
+
+        Waits for the reading to end.
+        """
         with working("reading the labeled images"):
             return pa.concat_tables([BROKEN.empty_table(), *ray.get(list(self._broken))])
 
     @property
     def rows(self) -> int:
-        """How many rows were decoded; waits for the reading to end."""
+        """The number of decoded rows; waits for the reading to end."""
         return self._asked - int(self.broken.num_rows)
 
 
 def read_labeled(labeled: pa.Table, snapshot: Snapshot, config: Config, *, cluster: Cluster) -> LabeledSet:
-    """Start to stream the rows of a `LABELED` table out of the pool, decoded, into the object store.
+    """Start to read and decode labeled rows into the object store.
 
-    Only the shards that hold such rows are read, a task each. Returns at once.
+    `labeled` is a `LABELED` table. Only the shards that hold such rows are read, by one task each. Returns at once.
     """
     by_shard: dict[int, list[dict[str, Any]]] = {}
     for row in labeled.to_pylist():
@@ -85,7 +91,10 @@ def read_labeled(labeled: pa.Table, snapshot: Snapshot, config: Config, *, clust
 
 @dataclass(frozen=True)
 class Pixels:
-    """Labeled rows in the order of their ids, as views of shared blocks: rows are copied only when taken."""
+    """Views of the labeled rows in shared blocks, ordered by id.
+
+    A row is copied only when it is taken.
+    """
 
     ids: tuple[str, ...]
     targets: NDArray[np.int64]
@@ -95,7 +104,10 @@ class Pixels:
 
     @classmethod
     def of(cls, blocks: Sequence[pa.Table], size: int) -> Pixels:
-        """Order the rows of `DECODED` tables by id; the order of the blocks does not matter."""
+        """Order the rows of `DECODED` tables by id.
+
+        The order of the blocks does not matter. Images are `size` pixels wide and high.
+        """
         views: list[NDArray[np.uint8]] = []
         places: list[tuple[int, int]] = []
         for block in blocks:
@@ -113,7 +125,7 @@ class Pixels:
         )
 
     def take(self, rows: NDArray[np.int64]) -> torch.Tensor:
-        """(len(rows), 3, s, s) uint8."""
+        """Return the (len(rows), 3, s, s) uint8 pixels of rows."""
         found = [self._views[block][row] for block, row in self._places[rows]]
         size = self._views[0].shape[-1] if self._views else 1
         return torch.from_numpy(np.stack(found) if found else np.empty((0, 3, size, size), np.uint8))
@@ -129,7 +141,10 @@ def _columns(blocks: Sequence[pa.Table]) -> tuple[list[str], NDArray[np.int64], 
 
 
 def _view(chunk: pa.LargeBinaryArray, size: int) -> NDArray[np.uint8]:
-    """(n, 3, s, s) pixels as a view of the Arrow buffer: values of one length lie without gaps."""
+    """View the Arrow buffer as pixels (n, 3, s, s).
+
+    Values of equal length lie there without gaps.
+    """
     _, offsets, data = chunk.buffers()
     if not len(chunk):
         return np.empty((0, 3, size, size), np.uint8)
@@ -143,7 +158,17 @@ def _view(chunk: pa.LargeBinaryArray, size: int) -> NDArray[np.uint8]:
 def labeled_table(
     labels: Sequence[tuple[str, int]], places: Mapping[str, tuple[int, int]], *, share: float, seed: int
 ) -> pa.Table:
-    """The rows that carry labels, (id, class), by id, with their places and the validation split: a frozen input."""
+    """Make the `LABELED` table of a round, a frozen input.
+
+    Args:
+        labels: (id, class) of the rows that carry labels.
+        places: (shard, row) by id.
+        share: of each class that is held out for validation.
+        seed: of the validation split.
+
+    Returns:
+        One row for each label, sorted by id.
+    """
     names = [name for name, _ in sorted(labels)]
     classes = np.asarray([number for _, number in sorted(labels)], np.int32)
     columns = {

@@ -16,10 +16,11 @@ from pipeline.config.sections import Augment
 def steps(
     rows: NDArray[np.int64], batch_size: int, workers: int, *, seed: int, epoch: int
 ) -> Iterator[NDArray[np.int64]]:
-    """The global batches of an epoch: a permutation that depends on (seed, epoch) alone, cut into batches.
+    """Cut an epoch's permutation of the rows into batches.
 
-    Each worker takes `batch[rank::workers]` and needs at least two rows for batch normalisation: the rows are
-    spread evenly over the batches, and repeated in a set that is too small.
+    The permutation depends on (seed, epoch) alone. A batch is for all workers together: each takes
+    `batch[rank::workers]` and needs at least two rows for batch normalisation. So the rows are spread evenly over the
+    batches, and repeated in a set that is too small.
     """
     least = 2 * workers
     order = np.random.default_rng([seed, epoch]).permutation(rows)
@@ -31,7 +32,10 @@ def steps(
 
 
 def augmented(pixels: torch.Tensor, augment: Augment, seed: tuple[int, ...]) -> torch.Tensor:
-    """Crop (n,3,s,s) uint8 after padding with zeros, and mirror; randomness from `seed` alone."""
+    """Pad with zeros, crop and mirror (n, 3, s, s) uint8 pixels.
+
+    Randomness comes from `seed` alone.
+    """
     n, _, side, _ = pixels.shape
     rng = np.random.default_rng(seed)
     if augment.pad:
@@ -51,7 +55,10 @@ def augmented(pixels: torch.Tensor, augment: Augment, seed: tuple[int, ...]) -> 
 
 
 def learning_rate(step: int, total: int, peak: float) -> float:
-    """Cosine from `peak` to zero after a linear warm-up over the first twentieth of the steps."""
+    """Return the learning rate of a step, by a cosine with warm-up.
+
+    It rises linearly over the first twentieth of `total` steps, then falls from `peak` to zero.
+    """
     warm = max(total // 20, 1)
     if step < warm:
         return peak * (step + 1) / warm

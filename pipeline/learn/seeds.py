@@ -11,5 +11,8 @@ def round_seed(seed: int, index: int) -> int:
 
 
 def member_seed(seed: int, member: int) -> int:
-    """Return the seed of a committee's member; 0 has the round's own."""
+    """Return the seed of a committee's member.
+
+    Member 0 has the seed of the round.
+    """
     return round_seed(seed, member) if member else seed

@@ -1,10 +1,11 @@
-"""Searching the slopes with Ray Tune: each trial tries one slope a layer and reports r_avg.
+"""Search of the slopes with Ray Tune.
 
-The labeled set's saliencies go once into the object store. The objective is the library's `average_ratio`, the
-paper's: alpha* = argmin r_avg(alpha), leave-one-out over the labeled rows with their true labels.
+Each trial tries one slope a layer and reports r_avg. The labeled set's saliencies go once into the object store. The
+objective is the library's `average_ratio`, the paper's: alpha* = argmin r_avg(alpha), leave-one-out over the labeled
+rows with their true labels.
 
-A finished trial leaves its result as a file of its own. A search that was cut off is proposed again from the
-beginning, which gives the same proposals, and only what has no file is computed: Ray Tune's own restoring would
+A finished trial leaves its result as a file of its own. A search that was cut off starts again from the beginning: it
+makes the same proposals, and computes only those without a file. Ray Tune's own restoring is not used: it would
 unpickle what lies in the storage, and knows no more of a trial than its last checkpoint of the whole search.
 """
 
@@ -84,7 +85,7 @@ def search(
     )
     trials = _trials(trial, config, cluster, attempt=attempt)
     found["trials"] = trials
-    # Ties to the smaller slopes, that is to the smaller saturation. The default stands unless it is beaten.
+    # Ties go to the smaller slopes, that is to the smaller saturation. The default stands unless it is beaten.
     best = min(trials, key=lambda trial: (trial["r_avg"], sum(trial["slopes"].values())))
     if best["r_avg"] < found["default_r_avg"]:
         return found | {"slopes": best["slopes"], "r_avg": best["r_avg"]}
@@ -98,17 +99,17 @@ class _Finished:
     store: Store
 
     def read(self) -> dict[str, float]:
-        """r_avg by key."""
+        """Read the stored r_avg by key."""
         return {entry.key: json.loads(self.store.get(entry.key))["r_avg"] for entry in self.store.list()}
 
     def write(self, slopes: Mapping[str, float], r_avg: float) -> None:
-        """Leave a result; of two equal trials the first stays."""
+        """Store a result; of two equal trials the first stays."""
         data = json.dumps({"slopes": dict(slopes), "r_avg": r_avg}, sort_keys=True).encode()
         self.store.put_if_absent(self.key(slopes), data)
 
     @staticmethod
     def key(slopes: Mapping[str, float]) -> str:
-        """Where the result of these slopes lies."""
+        """Return the key of these slopes' result."""
         return f"{hashlib.sha256(canonical(dict(slopes))).hexdigest()[:16]}.json"
 
 
@@ -164,7 +165,7 @@ def _trials(trial: Any, config: Config, cluster: Cluster, *, attempt: Attempt) -
 
 
 def _within(config: Config) -> dict[str, float]:
-    """The default slopes, moved into the searched range."""
+    """Return the default slopes, moved into the searched range."""
     low, high = config.slopes.low, config.slopes.high
     return {layer: min(max(slope, low), high) for layer, slope in config.slope_defaults().items()}
 
@@ -186,7 +187,7 @@ def _trial(
     finished: _Finished,
     known: Mapping[str, float],
 ) -> None:
-    """Report r_avg of one choice of slopes, computed or found."""
+    """Report r_avg of one choice of slopes, read or computed."""
     slopes = {layer: float(space[layer]) for layer in sorted(space)}
     found = known.get(finished.key(slopes))
     if found is None:

@@ -1,7 +1,7 @@
-"""Training a round's classifier with Ray Train.
+"""Training of a round's classifier with Ray Train.
 
-Every worker sees the labeled rows as shared blocks in the object store; what it does with them is `worker.train_loop`.
-A run goes on from its last checkpoint whatever has died: a worker, the actor that watches over them, or the driver.
+Every worker sees the labeled rows as shared blocks in the object store and runs `worker.train_loop` on them. A run goes
+on from its last checkpoint whatever has died: a worker, the actor that watches over the workers, or the driver.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ NOTES = "checkpoint_manager_snapshot.json"
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained network: safetensors weights, and how training went.
+    """A trained network: safetensors weights and a record of the training.
 
-    `record` has best_epoch, epochs, held_out_accuracy, held_out_loss, resumed_from, rows and curve.
+    `record` has best_epoch, epochs, held_out, held_out_accuracy, held_out_loss, resumed_from and rows.
     """
 
     weights: bytes
@@ -48,7 +48,10 @@ class Trained:
 
     @property
     def images(self) -> int:
-        """How often an image was trained on by this attempt, apart from what an earlier one had done."""
+        """The number of images this attempt trained on, repeats counted.
+
+        Epochs that an earlier attempt had finished do not count.
+        """
         count: int = self.record["rows"] * (self.record["epochs"] - self.record["resumed_from"])
         return count
 
@@ -62,7 +65,10 @@ def train(
     start: Start | None,
     threads: int,
 ) -> Trained:
-    """Train on the labeled rows and keep the epoch that is best on the held-out ones.
+    """Train on the labeled rows; keep the best epoch.
+
+    The best epoch has the highest accuracy on the held-out rows, among equals the lowest loss. Without held-out rows
+    the last epoch stays.
 
     Args:
         labeled: the decoded rows.
@@ -70,10 +76,11 @@ def train(
         cluster: where it runs.
         attempt: name, place and seed of the run.
         start: weights to start from, or None for a fresh start.
-        threads: of each worker on a CPU; part of what makes results equal to the bit.
+        threads: of each worker on a CPU; results are equal to the bit only for the same number.
 
     Raises:
-        StageFailed: training failed after `train.retries` restarts.
+        StageFailed: training failed after `train.retries` restarts, or diverged.
+        ConfigError: the cluster has too few CPUs or GPUs for `train.num_workers`.
     """
     workers = config.train.num_workers
     cpus = min(threads, cluster.node_cpus)  # a round planned on a larger machine goes on here, more slowly
@@ -131,10 +138,10 @@ def train(
 
 
 class _Trainer(ray.train.torch.TorchTrainer):
-    """Ray Train's, without a guard that asks the dashboard.
+    """Ray Train's trainer without the guard that asks the dashboard.
 
-    A Ray of our own has no dashboard, and the guard would wait 12 seconds for it at the end of every training. It
-    gives back what a dead training has reserved; here all of that ends with the driver, or with `_free_reserved`.
+    A Ray that we start has no dashboard, and the guard would wait 12 seconds for it at the end of every training. Its
+    purpose is to free what a dead training has reserved; here the end of the driver does that, or `_free_reserved`.
     """
 
     def _create_default_callbacks(self) -> list[Any]:
@@ -145,7 +152,10 @@ class _Trainer(ray.train.torch.TorchTrainer):
 
 
 def _fit(trainer: ray.train.torch.TorchTrainer, retries: int, run: Store) -> ray.train.Result:
-    """Train. Ray Train itself starts workers anew, but nobody does so for the actor that watches over them."""
+    """Train, and start again when Ray Train's controller dies.
+
+    Ray Train restarts workers, but nothing restarts the actor that watches over them.
+    """
     for _ in range(retries):
         forget_torn(run)
         with suppress(ray.exceptions.RayActorError):
@@ -156,7 +166,10 @@ def _fit(trainer: ray.train.torch.TorchTrainer, retries: int, run: Store) -> ray
 
 
 def _free_reserved() -> None:
-    """Give back the CPUs that a dead run of this job has reserved; Ray Train's way to do so needs the dashboard."""
+    """Free the CPUs that a dead run of this job has reserved.
+
+    Ray Train's own way to do so needs the dashboard.
+    """
     job = ray.get_runtime_context().get_job_id()
     for name, found in ray.util.placement_group_table().items():
         if name.endswith(job) and found["state"] != "REMOVED":  # such an id ends in that of its job
@@ -165,10 +178,10 @@ def _free_reserved() -> None:
 
 
 def forget_torn(run: Store) -> None:
-    """Remove Ray Train's notes on a run if they are torn, so that training begins anew.
+    """Remove Ray Train's notes on a run if they are torn.
 
-    They are overwritten in place: a process that is killed in between leaves a file that would stop every later
-    start. The checkpoints alone cannot be trusted, since a torn one looks like a whole one.
+    Training then begins anew. The notes are overwritten in place: a process that is killed in between leaves a file
+    that would stop every later start. The checkpoints alone cannot be trusted, since a torn one looks like a whole one.
     """
     try:
         json.loads(run.get(NOTES))
@@ -186,7 +199,11 @@ def _failed(text: str) -> StageFailed:
 
 @contextmanager
 def _our_interrupt() -> Iterator[None]:
-    """Ray Train takes over Ctrl-C, ends the process with success on it, and never gives it back."""
+    """Restore our handler of Ctrl-C after Ray Train.
+
+    Ray Train takes over Ctrl-C, exits with success on it, and never restores the handler. Its exit is raised as
+    `KeyboardInterrupt`.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return

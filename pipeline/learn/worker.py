@@ -1,7 +1,7 @@
 """A training worker: its share of each step, and its checkpoints.
 
-What a step does follows from (seed, epoch, step) alone (`learn/epoch.py`). So the steps are the same for any number of
-workers, and a run that was killed goes on from its last checkpoint to the same weights.
+A step depends on (seed, epoch, step) alone (`learn/epoch.py`). So the steps are the same for any number of workers, and
+a run that was killed goes on from its last checkpoint to the same weights.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class TrainingTask:
 
 @dataclass
 class _Training:
-    """A training after some epochs: what a checkpoint holds."""
+    """State of a training after some epochs, the content of a checkpoint."""
 
     net: torch.nn.Module
     optimizer: torch.optim.Optimizer
@@ -63,7 +63,7 @@ class _Training:
         (folder / "record.json").write_text(json.dumps(self.record))
 
     def load(self, folder: Path) -> None:
-        """Go on from a checkpoint."""
+        """Restore the state from a checkpoint."""
         load_weights(self.net, (folder / "last.safetensors").read_bytes())
         self.optimizer.load_state_dict(torch.load(folder / "optimizer.pt", weights_only=True))
         state = json.loads((folder / "progress.json").read_text())
@@ -118,7 +118,7 @@ def train_loop(settings: dict[str, TrainingTask]) -> None:
             continue
         rows = held_rows if len(held_rows) else fit_rows
         accuracy, held_loss = _evaluate(net, data, rows, model=task.model, batch_size=config.batch_size)
-        # Without held-out rows nothing can tell epochs apart: the last one stays.
+        # Without held-out rows nothing tells epochs apart, so the last one stays.
         if not len(held_rows) or (-accuracy, held_loss) <= (-training.best[0], training.best[1]):
             training.best, training.best_weights = (accuracy, held_loss, epoch), save_weights(net)
         training.epoch = epoch + 1
@@ -134,7 +134,7 @@ def train_loop(settings: dict[str, TrainingTask]) -> None:
         }
         training.report(rank)
     if first_epoch == config.epochs:
-        # Complete before this start, whose driver then went away: report it again as this start's.
+        # An earlier start completed the training, then its driver died: report it again as this start's.
         training.record = training.record | {"resumed_from": first_epoch}
         training.report(rank)
 
