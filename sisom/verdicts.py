@@ -1,7 +1,7 @@
 """Decisions from scores: threshold, p-value, verdict and confidence.
 
-Scores are higher for stranger images, everywhere. Only `confidence` turns the sign, once, for benchmarks that
-want higher to mean in-distribution; its ranking is the same, backwards.
+Scores are higher for stranger images, everywhere. Only `confidence` turns the sign, for benchmarks that want higher to
+mean in-distribution; its ranking is the reverse.
 """
 
 import math
@@ -25,10 +25,10 @@ def threshold(scores: Float[Tensor, " n"], keep: float = 0.95) -> float:
 
     A share `keep` of known images lies at or below it.
 
-    `scores` are of held-out in-distribution images. The threshold is the ceil((n + 1) * keep)-th smallest:
-    then a new exchangeable in-distribution image is flagged with a chance of at most 1 - keep, and at least
-    `keep` of the given ones are kept. With fewer than keep / (1 - keep) scores no threshold can promise that;
-    the largest score is returned, which flags a new image with a chance of at most 1 / (n + 1).
+    `scores` are of held-out in-distribution images. The threshold is the ceil((n + 1) * keep)-th smallest of them. Then
+    a new exchangeable in-distribution image is flagged with a chance of at most 1 - keep, and at least `keep` of the
+    given ones are kept. With fewer than keep / (1 - keep) scores no threshold can promise that; the largest score is
+    returned, which flags a new image with a chance of at most 1 / (n + 1).
 
     Raises `EmptyInput`, `NonFinite`, and `InputError` for a share outside (0, 1].
     """
@@ -44,8 +44,10 @@ def threshold(scores: Float[Tensor, " n"], keep: float = 0.95) -> float:
 def p_values(known: Float[Tensor, " n"], scores: Float[Tensor, " q"]) -> Float[Tensor, " q"]:
     """Compute conformal p-values against held-out in-distribution scores.
 
-    That is (1 + the number of known scores at least as high) / (n + 1), in (0, 1], float64. For an image exchangeable
-    with the known ones, the chance of a p-value of at most `a` is at most `a`.
+    A p-value is (1 + the number of known scores at least as high) / (n + 1), in (0, 1], float64. For an image
+    exchangeable with the known ones, the chance of a p-value of at most `a` is at most `a`.
+
+    Raises `EmptyInput` and `NonFinite` for the known scores.
     """
     _check_scores(known)
     ranked = known.double().sort().values
@@ -76,12 +78,12 @@ def far_filter(far: Energies, rest: Energies) -> tuple[float | None, float | Non
     Rounds and studies share it.
 
     Args:
-        far: (m,) energies of answered images out of this world.
-        rest: (n,) energies of the other answered ones.
+        far: (m,) energies of images answered as out of this world.
+        rest: (n,) energies of the other answered images.
 
     Returns:
-        The energy from which on an image counts as far, or None where no energy is better than chance; and the
-        filter's Youden index. Both are None with fewer than `FEWEST_ANSWERS` of either side.
+        The lowest energy that counts as far, or None where no energy is better than chance; and the filter's Youden
+        index. Both are None with fewer than `FEWEST_ANSWERS` of either side.
     """
     if min(len(far), len(rest)) < FEWEST_ANSWERS:
         return None, None
@@ -89,16 +91,17 @@ def far_filter(far: Energies, rest: Energies) -> tuple[float | None, float | Non
 
 
 def best_filter(far: Energies, rest: Energies) -> tuple[float | None, float]:
-    """The threshold with the largest Youden index: shares at or above it, far less rest.
+    """Find the energy threshold with the largest Youden index.
 
-    Ties go to the higher threshold, which calls less far. None where no threshold is better than chance.
+    The index is the share of `far` at or above the threshold less the share of `rest`. Ties go to the higher threshold,
+    which marks fewer images as far.
 
     Args:
         far: (m,) energies of images out of this world, m > 0.
-        rest: (n,) energies of the other answered ones, n > 0.
+        rest: (n,) energies of the other answered images, n > 0.
 
     Returns:
-        The threshold, one of `far`, and its index.
+        The threshold, one of `far`, or None where none is better than chance; and its index.
     """
     steps = np.unique(far)
     hits = 1.0 - np.searchsorted(np.sort(far), steps) / len(far)
