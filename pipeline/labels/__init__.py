@@ -1,1 +1,1 @@
-"""Labels: what people say, checked and counted; questions out, answers in."""
+"""Labels: questions exported, answers imported, checked and counted."""

@@ -1,4 +1,7 @@
-"""Answers as they come back, read from files into rows that say who says what about which image."""
+"""Answers of people, read from files into rows.
+
+A row says who says what about which image.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +18,18 @@ from pipeline.labels.label_studio import from_export
 from pipeline.labels.tables import check_size
 from pipeline.store.opening import open_store
 
-Note = dict[str, str]  # something to tell about a row: file, where, id, why
+Note = dict[str, str]  # on a row: file, where, id, why
 
 _READERS: Final[Mapping[str, Callable[[bytes, str], Iterator[Answer]]]] = {**READERS, "json": from_export}
-_COMPARED: Final = 200_000  # names looked at for hints, in all
+_COMPARED: Final = 200_000  # names compared for hints, in all
 
 
 @dataclass(frozen=True)
 class Row:
-    """An answer on its way in: where it stood, and its values as `LABELS` holds them."""
+    """An answer to import: its place and its values.
+
+    The values are as `LABELS` holds them, with the image's fingerprint.
+    """
 
     file: str
     where: str
@@ -36,34 +42,37 @@ class Row:
 
     @property
     def said(self) -> tuple[str, str | None, str, str]:
-        """Who says what about which image."""
+        """The answer without its time: (id, label, status, annotator)."""
         return (self.id, self.label, self.status, self.annotator)
 
     @property
     def stored(self) -> tuple[Any, ...]:
-        """Its values in a batch file."""
+        """Values in a batch file."""
         return (*self.said, self.at)
 
     @property
     def place(self) -> str:
-        """Where it stood, for people."""
+        """Place in the file, as text for people."""
         return f"{self.file}, {self.where}"
 
     def note(self, why: str) -> Note:
-        """Something to tell about it."""
+        """Make a note on the row."""
         return {"file": self.file, "where": self.where, "id": self.id, "why": why}
 
 
 def read_rows(
     files: Sequence[str], config: Config, *, annotator: str, refused: list[Note]
 ) -> tuple[list[Row], int]:
-    """The rows that say something, and how many don't.
+    """Read the answered rows of files; count those left open.
 
     Args:
         files: paths or URIs; the end of a name says the form.
         config: with the taxonomy in force.
         annotator: who answered, where a row doesn't say.
-        refused: where rows that can't be read as answers are told.
+        refused: gets a note on each row that can't be read as an answer.
+
+    Returns:
+        The rows with a label or a status, and the number of rows with neither.
 
     Raises:
         LabelError: a file that can't be read at all.
@@ -101,7 +110,10 @@ def _answers(file: str, config: Config) -> list[Answer]:
 
 
 def _tidy(name: str, value: Any, classes: Collection[str]) -> Any:
-    """Without what tools and hands add: empty text, not-a-number for nothing, white space around a word."""
+    """Remove what tools and hands add to a value.
+
+    Empty text and not-a-number become None; white space around a word is cut off. Ids and classes stay as they are.
+    """
     if isinstance(value, str) and name != "id" and value not in classes:
         value = value.strip()
     return None if value == "" or value != value else value
@@ -130,14 +142,17 @@ def _row(
 
 
 class Hints:
-    """The nearest known word, as long as looking for it takes no time to speak of."""
+    """Hints at the nearest known word, with bounded effort.
+
+    At most `_COMPARED` words are compared in all; later hints only say how many words are known.
+    """
 
     def __init__(self) -> None:
         self._told: dict[str, str] = {}
         self._compared = 0
 
     def __call__(self, word: str, known: Collection[str]) -> str:
-        """What to say of a word that is none of those known."""
+        """Return a hint for a word that is not known."""
         if word not in self._told:
             self._compared += len(known)
             if self._compared > _COMPARED:

@@ -1,4 +1,4 @@
-"""One answer, checked."""
+"""Checks of answers."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from pipeline.errors import LabelError, nearest
 from pipeline.labels.tables import MAX_ROWS, check_columns
 from pipeline.types import LABEL_STATUSES, LABELS, Label, LabelStatus
 
-MAX_ID = 65_536  # characters; pools may have long keys, but a label file is no place to store things
+MAX_ID = 65_536  # characters; pools may have long keys, but a label file is no place to store data
 
 
 _NAME = TypeAdapter(Name)
 
 
 def check_batch(table: pa.Table, place: str, taxonomy: Sequence[str]) -> pa.Table:
-    """A label file's rows in the `LABELS` schema; only `id` and `label` must be there.
+    """Check the rows of a label file; return them as `LABELS`.
 
-    A row without a status is `labeled` if it has a label, and `skipped` if not. `unknown-class` may carry a proposed
-    name; where that is in the taxonomy, a class that has joined, the row counts as `labeled`.
+    Only the columns `id` and `label` must be there. A row without a status is `labeled` if it has a label, and
+    `skipped` if not. An `unknown-class` row may carry a proposed name; if the taxonomy holds that name because the
+    class has joined, the row counts as `labeled`.
 
     Args:
         table: the rows, with columns of any type that can be read as text.
@@ -32,8 +33,8 @@ def check_batch(table: pa.Table, place: str, taxonomy: Sequence[str]) -> pa.Tabl
         taxonomy: the classes in force.
 
     Raises:
-        LabelError: a missing column, an unknown status, a class outside the taxonomy, a name that is none; says
-            the file and the row.
+        LabelError: a missing column, too many rows, an unknown status, a class outside the taxonomy, a text that can be
+            no name; says the file and the row.
     """
     check_columns(table.column_names, place, LABELS.names)
     if table.num_rows > MAX_ROWS:
@@ -54,15 +55,17 @@ def check_batch(table: pa.Table, place: str, taxonomy: Sequence[str]) -> pa.Tabl
 def check_row(
     row: Mapping[str, Any], known: Collection[str], hint: Callable[[str, Collection[str]], str] = nearest
 ) -> Label:
-    """One answer as people wrote it, without its time, read by the rules of `check_batch`.
+    """Check an answer as people wrote it, without its time.
+
+    The rules are those of `check_batch`.
 
     Args:
         row: values by the names of `LABELS`; missing ones are None.
         known: the classes in force, as a set.
-        hint: what to say of a word that is none of those known.
+        hint: makes a hint for a word that is not known.
 
     Raises:
-        LabelError: says what is wrong, and not where.
+        LabelError: says what is wrong, but not where.
     """
     name, label = row.get("id"), row.get("label")
     if name is None or str(name) == "":
@@ -79,7 +82,7 @@ def check_row(
             said = hint(str(label)[:512], known)
             raise LabelError(f"label {_short(label)} is not in the taxonomy; {said}")
     else:
-        label = None  # who skips, or says that it is of no class, names none
+        label = None  # a skipped or out-of-world answer names no class
     annotator = _name(str(row.get("annotator") or "") or None, "the annotator")
     return Label(str(name), label, status, annotator or "")
 
@@ -92,7 +95,7 @@ def _status(word: Any) -> LabelStatus:
 
 
 def _name(text: str | None, what: str) -> str | None:
-    """Refuse what a config would not take as a name."""
+    """Return a name; refuse what a config would not take as one."""
     try:
         return None if text is None else _NAME.validate_python(text)
     except ValidationError:
@@ -105,7 +108,7 @@ def _short(value: Any) -> str:
 
 
 def _times(values: Sequence[Any], place: str) -> pa.Array:
-    """Times of a column; see `read_time`."""
+    """Read the times of a column; see `read_time`."""
     try:
         return pa.array([read_time(value) for value in values], LABELS.field("at").type)
     except (LabelError, pa.ArrowException, OverflowError) as error:
@@ -113,7 +116,10 @@ def _times(values: Sequence[Any], place: str) -> pa.Array:
 
 
 def read_time(value: Any) -> datetime | None:
-    """A time, or one as ISO 8601 text; one without a zone is UTC. `LabelError` for anything else."""
+    """Read a time, given as one or as ISO 8601 text.
+
+    A time without a zone is UTC; None stays None. Raises `LabelError` for anything else.
+    """
     if isinstance(value, str):
         try:
             value = datetime.fromisoformat(value)

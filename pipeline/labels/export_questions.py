@@ -1,6 +1,7 @@
-"""`sisom labels export`: a round's questions as a file that people or Label Studio can answer.
+"""`sisom labels export`: a round's questions as a file to answer.
 
-Nothing is written into the workspace, and nothing is overwritten: a file that is there may hold somebody's work.
+People answer it, or Label Studio. Nothing is written into the workspace, and no file is overwritten: it may hold
+somebody's work.
 """
 
 from __future__ import annotations
@@ -35,12 +36,15 @@ ENDS: Final[Mapping[str, str]] = {
     "jsonl": ".jsonl",
     "label-studio": ".json",
 }
-MAX_HOURS: Final = 168  # what S3 grants a signed link
+MAX_HOURS: Final = 168  # S3's limit for a signed link
 _SIDE: Final = 256  # pixels of an embedded image, for people to tell classes apart
 
 
 def fingerprint(image: bytes) -> str:
-    """What names the version of an image that a question was about."""
+    """Return the digest that names an image's version.
+
+    It shows whether an image has changed since a question about it was asked.
+    """
     return f"sha256:{hashlib.sha256(image).hexdigest()}"
 
 
@@ -50,14 +54,19 @@ class Pictures:
 
     Args:
         images: `uri`, `presigned` or `embedded`; by default `uri` for a table about image objects, else `embedded`.
-        hours: how long presigned links hold; they let everybody read who has them.
+        hours: how long presigned links work; whoever has such a link can read the image.
     """
 
     images: str | None = None
     hours: int = MAX_HOURS
 
     def of(self, form: str, rows: Sequence[Mapping[str, Any]]) -> Pictures:
-        """Return what is asked for, or suits the form and pool."""
+        """Return these settings, the default of `images` filled in.
+
+        Args:
+            form: one of `ENDS`.
+            rows: the questions.
+        """
         return replace(self, images=self.images or _sensible(form, rows))
 
 
@@ -84,11 +93,11 @@ def export(
         everything: also questions that are answered already.
 
     Returns:
-        How many questions were written, how many have an answer already, how many of earlier rounds are open, the
-        ids whose image can't be shown with the reason, and where the files are.
+        The number of questions written, of those answered already, and of those open in each earlier round; the ids
+        whose image can't be shown, with the reason; and where the files are.
 
     Raises:
-        UserError: no such round, a file that exists, a wrong end, images that can't be had in this way.
+        UserError: no such round, a file that exists, a wrong end, images that can't be shown in this way.
         StoreUnavailable: storage does not answer.
     """
     store, names = _place(form, out, config)
@@ -123,7 +132,10 @@ def export(
 
 
 def _open_before(workspace: Workspace, index: int, others: frozenset[str]) -> dict[int, int]:
-    """How many questions of each earlier round are open and not among the others."""
+    """Count the open questions of each earlier round.
+
+    Ids among `others` do not count; a round without open questions is left out.
+    """
     open_questions = {}
     for earlier in range(index):
         asked = Folder.of_round(workspace, earlier).read_table(keys.QUERY, ["id"])["id"].to_pylist()
@@ -133,7 +145,10 @@ def _open_before(workspace: Workspace, index: int, others: frozenset[str]) -> di
 
 
 def _place(form: str, out: str, config: Config) -> tuple[Store, list[str]]:
-    """The store and the keys of files that are not there yet."""
+    """Return the store and the keys of the new files.
+
+    Raises `UserError` for a name with a wrong end and for a file that exists.
+    """
     scheme, separator, path = out.rpartition("://")
     folder, slash, name = path.rpartition("/")
     stem = name.removesuffix(ENDS[form])
@@ -158,7 +173,10 @@ def _sensible(form: str, rows: Sequence[Mapping[str, Any]]) -> str:
 
 @dataclass(frozen=True)
 class _Look:
-    """Takes an image's fingerprint and, where it is to be embedded, its thumbnail as a data URI."""
+    """Maker of an image's columns `fingerprint` and `image`.
+
+    `image`, made only with `embed`, is a thumbnail as a data URI. An image that can't be drawn is a `Failure`.
+    """
 
     embed: bool
     max_pixels: int
@@ -176,7 +194,11 @@ class _Look:
 def _look(
     rows: Sequence[Mapping[str, Any]], config: Config, pictures: Pictures
 ) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
-    """By id: the columns `image` and `fingerprint`, or why the image can't be shown."""
+    """Look at the images of questions.
+
+    Returns:
+        The columns `image` and `fingerprint` by id, and the reasons of images that can't be shown, by id.
+    """
     link = _link(pictures, config)
     wanted: dict[str, list[str]] = {}
     for row in rows:
@@ -196,7 +218,10 @@ def _look(
 
 
 def _link(pictures: Pictures, config: Config) -> Callable[[str], str] | None:
-    """What makes a link of an image object's URI; None where images are embedded."""
+    """Return the function that turns an image's URI into a link.
+
+    None if images are embedded.
+    """
     if pictures.images == "embedded":
         return None
     if pictures.images == "uri":

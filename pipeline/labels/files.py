@@ -1,6 +1,6 @@
 """The label files of a workspace: append-only, each read once.
 
-Files are read in the order of their keys, rows in the order of the file. What they add up to is in `labels/tally.py`.
+Files are read in the order of their keys, rows in the order of the file. `labels/tally.py` sums them up.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from pipeline.workspace.plan import Plan
 
 
 def label_keys(workspace: Workspace) -> list[str]:
-    """Keys of the label files, in order."""
+    """List the keys of the label files, in order."""
     return [key for key in workspace.keys(keys.LABELS) if key.endswith(".parquet")]
 
 
 @dataclass(frozen=True, eq=False)
 class LabelFile:
-    """A label file, and its rows, which are not checked yet."""
+    """A label file and its rows, not checked yet."""
 
     key: str
     place: str
@@ -58,7 +58,7 @@ class LabelFile:
         """The columns of an answer.
 
         Raises:
-            LabelError: the file is not Parquet, or lacks one.
+            LabelError: the file is not Parquet, or lacks one of them.
         """
         return read_foreign(pa.BufferReader(self.data), self.place, LABELS.names)
 
@@ -67,7 +67,7 @@ class LabelFile:
 class LabelFiles:
     """Label files of a workspace, each read once, checked by taxonomy.
 
-    A label file is never changed once it is there: `refreshed` reads those that came since, and no other.
+    A label file never changes once it is there, so `refreshed` reads only those that came since.
     """
 
     workspace: Workspace
@@ -81,7 +81,7 @@ class LabelFiles:
         return cls(workspace).refreshed()
 
     def refreshed(self) -> LabelFiles:
-        """Return the label files of now; known ones are not read again."""
+        """Return the present label files; known ones are not read again."""
         there = label_keys(self.workspace)
         return self if there == self.keys else self.only(there)
 
@@ -127,7 +127,7 @@ class LabelFiles:
         return self._checked[classes]
 
     def labels(self, taxonomy: Sequence[str]) -> Labels:
-        """Return what the files add up to; see `tables`."""
+        """Return the sum of all answers; see `tables` for what it raises."""
         classes = tuple(taxonomy)
         if classes not in self._labels:
             self._labels[classes] = Labels.of(self.tables(classes))

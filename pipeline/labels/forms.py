@@ -1,8 +1,9 @@
-"""The forms in which questions go out and answers come back: CSV, Parquet, and JSON lines.
+"""Forms of question and answer files: CSV, Parquet, JSON lines.
 
-A row is a question: what it is about, what the model thinks, and four empty fields to fill in. All three forms give
-back what was put in, to the letter. In CSV a text that a spreadsheet would take for a formula gets an apostrophe
-before it, which is taken away again. What comes back is a stranger's file: bounded, checked, and never executed.
+A row is a question: the image, the model's opinion, and four empty fields to fill in. All three forms return exactly
+what was put in. In CSV, a text that a spreadsheet would take for a formula gets an apostrophe before it, which is
+removed again on reading. A file that comes back is a stranger's: its size is bounded, its rows are checked, and nothing
+in it is executed.
 """
 
 from __future__ import annotations
@@ -45,17 +46,19 @@ TAKEN: Final[Sequence[str]] = (
     "annotator",
     "at",
     "fingerprint",
-)  # what is read of an answer
+)  # the columns read of an answer
 
-_HALF: Final = re.compile(r"[\ud800-\udfff]")  # JSON can write it down; nothing else can
+_HALF: Final = re.compile(r"[\ud800-\udfff]")  # half a character: JSON can hold it, other forms cannot
 _MOST_FIELD = 64 << 20  # characters: an embedded image may be long
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A row as it came back: its place in the file for people, and its values by the names of `TAKEN`.
+    """A row of an answer file.
 
-    `problem` is why it can't be read as an answer, where its form already says so.
+    where    its place in the file, for people
+    values   by the names of `TAKEN`
+    problem  why it can't be an answer, where its form alone shows that
     """
 
     where: str
@@ -65,13 +68,16 @@ class Answer:
 
 # ------------------------------------------------------------------------------------------------------- CSV
 
-# What a spreadsheet would calculate, behind any number of apostrophes: one more goes before it.
+# Text that a spreadsheet would calculate, behind any number of apostrophes: one more goes before it.
 _FORMULA: Final = re.compile(r"'*(?:[\t\r\n]|\s*[=+\-@\N{FULLWIDTH EQUALS SIGN}\N{FULLWIDTH PLUS SIGN}"
                              r"\N{FULLWIDTH HYPHEN-MINUS}\N{FULLWIDTH COMMERCIAL AT}])")  # fmt: skip
 
 
 def to_csv(table: pa.Table) -> bytes:
-    """`QUESTIONS` rows as UTF-8 with a byte order mark, which spreadsheets need; nothing in them is a formula."""
+    """Write `QUESTIONS` rows as CSV without formulas.
+
+    It is UTF-8 with a byte order mark, which spreadsheets need.
+    """
     sink = io.StringIO(newline="")
     writer = csv.writer(sink, lineterminator="\r\n")
     writer.writerow(table.column_names)
@@ -89,7 +95,10 @@ def _as_meant(cell: str) -> str | None:
 
 
 def from_csv(data: bytes, place: str) -> Iterator[Answer]:
-    """Rows of CSV between commas, semicolons or tabs, as spreadsheets save it; numbered as they show it."""
+    """Read rows of CSV as spreadsheets save it.
+
+    Cells stand between commas, semicolons or tabs. Rows are numbered as spreadsheets show them. Raises `LabelError`.
+    """
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -115,7 +124,10 @@ def from_csv(data: bytes, place: str) -> Iterator[Answer]:
 
 @contextmanager
 def _long_fields() -> Iterator[None]:
-    """The limit is the process's own, so it is put back."""
+    """Allow fields of `_MOST_FIELD` characters for a while.
+
+    The limit is global to the process, so it is restored.
+    """
     before = csv.field_size_limit(_MOST_FIELD)
     try:
         yield
@@ -127,12 +139,12 @@ def _long_fields() -> Iterator[None]:
 
 
 def to_jsonl(table: pa.Table) -> bytes:
-    """`QUESTIONS` rows, one JSON object a line."""
+    """Write `QUESTIONS` rows as JSON objects, one a line."""
     return b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in _plain(table))
 
 
 def from_jsonl(data: bytes, place: str) -> Iterator[Answer]:
-    """Rows of JSON objects, one a line, numbered from 1."""
+    """Read rows of JSON objects, one a line, numbered from 1."""
     for number, line in enumerate(data.split(b"\n"), start=1):
         if not line.strip():
             continue
@@ -145,7 +157,10 @@ def from_jsonl(data: bytes, place: str) -> Iterator[Answer]:
 
 
 def read_json(data: bytes, place: str) -> Any:
-    """A JSON value in which no name stands twice; `LabelError` for anything else."""
+    """Read a JSON value in which no object has a name twice.
+
+    Raises `LabelError` for anything else.
+    """
     try:
         return json.loads(data, object_pairs_hook=_once, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
@@ -164,7 +179,10 @@ def _no_number(name: str) -> Any:
 
 
 def not_plain(values: Mapping[str, Any]) -> str | None:
-    """Why values can't be an answer: a list, an object or half a character where text should be."""
+    """Return why values can't be an answer, or None.
+
+    A list, an object, a truth value or half a character may not stand where text should be.
+    """
     for name, value in values.items():
         if isinstance(value, dict | list | bool):
             return f"{name}: {type(value).__name__} where text should be"
@@ -177,7 +195,10 @@ def not_plain(values: Mapping[str, Any]) -> str | None:
 
 
 def from_parquet(data: bytes, place: str) -> Iterator[Answer]:
-    """Rows of Parquet, numbered from 0 as label files are; only the columns of an answer are read."""
+    """Read rows of Parquet, numbered from 0 as in label files.
+
+    Only the columns of an answer are read.
+    """
     table = read_foreign(pa.BufferReader(data), place, TAKEN)
     for number, row in enumerate(table.to_pylist()):
         yield Answer(f"row {number}", row, not_plain(row))
@@ -198,7 +219,10 @@ READERS: Final[Mapping[str, Callable[[bytes, str], Iterator[Answer]]]] = {
 
 
 def bounded(answers: Iterator[Answer], place: str) -> list[Answer]:
-    """The answers of a file; refuses more than a label file may hold."""
+    """Return the answers of a file.
+
+    Raises `LabelError` if there are more than a label file may hold.
+    """
     kept: list[Answer] = []
     for answer in answers:
         if len(kept) == MAX_ROWS:
@@ -208,6 +232,6 @@ def bounded(answers: Iterator[Answer], place: str) -> list[Answer]:
 
 
 def _plain(table: pa.Table) -> Iterator[dict[str, Any]]:
-    """Rows whose times are ISO 8601 text."""
+    """Return rows with their times as ISO 8601 text."""
     for row in table.to_pylist():
         yield {k: v.isoformat() if isinstance(v, datetime) else v for k, v in row.items()}

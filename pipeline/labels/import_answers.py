@@ -1,7 +1,7 @@
-"""`sisom labels import`: answers back into the workspace, every row checked, as one new batch or not at all.
+"""`sisom labels import`: checked answers as a new batch of labels.
 
-No lease is taken: a batch is one object, written whole and never changed, and a round that runs has frozen which
-batches it learns from.
+The answers enter the workspace as one batch or not at all. No lease is taken: a batch is one object, written whole and
+never changed, and a running round has frozen which batches it learns from.
 """
 
 from __future__ import annotations
@@ -34,18 +34,20 @@ from pipeline.workspace.keys import batch_number, import_key
 def take_in(
     config: Config, files: Sequence[str], *, annotator: str = "", partial: bool = False, dry_run: bool = False
 ) -> dict[str, Any]:
-    """Read answered files, check every row, and put what is new into the workspace as one batch.
+    """Import answered files into the workspace as one batch.
+
+    Every row is checked; the batch holds the new ones.
 
     Args:
         config: of the project.
         files: paths or URIs; the end of a name says the form: .csv, .parquet, .jsonl, or .json of Label Studio.
         annotator: who answered, where a row doesn't say.
-        partial: take the good rows though others are refused; otherwise nothing is written then.
-        dry_run: only look.
+        partial: take the good rows even if others are refused; without it, one refused row stops the import.
+        dry_run: only look, write nothing.
 
     Returns:
-        How many rows were taken, known already or left open; `refused` rows and why; `remarks` on rows that make no
-        difference; where annotators `disagree`, and what becomes of it; the `batch` and whether it was `written`.
+        The numbers of rows taken, known already and left open; `refused` rows and why; `remarks` on rows without
+        effect; where annotators `disagree`, and the outcome; the `batch` and whether it was `written`.
 
     Raises:
         LabelError: a file that can't be read at all.
@@ -87,7 +89,7 @@ def take_in(
 
 @dataclass(frozen=True)
 class _Questions:
-    """The questions so far: the URI of each id, and their project."""
+    """The questions asked so far: each id's URI, and the project."""
 
     workspace: Workspace
     config: Config
@@ -102,16 +104,16 @@ class _Notes:
     remarks: list[Note] = field(default_factory=list)
 
     def refuse(self, row: Row, why: str) -> None:
-        """Take note of a row that is refused."""
+        """Note a refused row."""
         self.refused.append(row.note(why))
 
     def remark(self, row: Row, why: str) -> None:
-        """Take note of a row that makes no difference."""
+        """Note a row without effect."""
         self.remarks.append(row.note(why))
 
 
 def _asked(workspace: Workspace) -> dict[str, str]:
-    """The URI of each id that a committed round has asked about."""
+    """Return the URI of each id that committed rounds asked about."""
     uris: dict[str, str] = {}
     for index in range(workspace.committed()):
         query = Folder.of_round(workspace, index).read_table(keys.QUERY, ["id", "uri"])
@@ -136,7 +138,10 @@ def _asked_about(rows: Sequence[Row], questions: _Questions, notes: _Notes) -> l
 
 
 def _in_pool(workspace: Workspace, ids: Collection[str]) -> frozenset[str]:
-    """Those of some ids that the last committed round has scored; memory of one row group."""
+    """Return those of the ids that the last committed round has scored.
+
+    Needs the memory of one row group.
+    """
     wanted = pa.array(sorted(ids), pa.string())
     last = Folder.of_round(workspace, workspace.committed_round(None))
     scored: set[str] = set()
@@ -147,7 +152,10 @@ def _in_pool(workspace: Workspace, ids: Collection[str]) -> frozenset[str]:
 
 
 def _new(rows: Sequence[Row], earlier: pa.Table, notes: _Notes) -> tuple[list[Row], int]:
-    """What is new: one row of each annotator about each id, and how many rows are known."""
+    """Select the new rows and count the known ones.
+
+    At most one row is kept for each annotator and id.
+    """
     ids = pa.array(sorted({row.id for row in rows}), pa.string())
     same_ids = earlier.filter(pc.is_in(earlier["id"], value_set=ids))
     stored = list(zip(*(same_ids[name].to_pylist() for name in LABELS.names), strict=True))
@@ -175,7 +183,10 @@ def _new(rows: Sequence[Row], earlier: pa.Table, notes: _Notes) -> tuple[list[Ro
 
 
 def _late(row: Row, newest: datetime | None, notes: _Notes) -> bool:
-    """Whether the annotator has said something later; who gives no time says it now."""
+    """Tell whether the annotator has answered later.
+
+    A row without a time is never late: it counts as said now.
+    """
     late = row.at is not None and newest is not None and row.at < newest
     if late:
         notes.remark(row, "the same annotator has answered later")
@@ -183,7 +194,10 @@ def _late(row: Row, newest: datetime | None, notes: _Notes) -> bool:
 
 
 def _agreed(rows: Sequence[Row], notes: _Notes) -> list[Row]:
-    """The first of an annotator's rows about an id if they agree, none of them if they don't."""
+    """Return an annotator's first row about an id.
+
+    If the rows disagree, none is kept.
+    """
     firsts: dict[tuple[Any, ...], Row] = {}
     for row in rows:
         firsts.setdefault(row.said, row)
@@ -200,7 +214,10 @@ def _agreed(rows: Sequence[Row], notes: _Notes) -> list[Row]:
 
 
 def _of_this_image(rows: Sequence[Row], questions: _Questions, notes: _Notes) -> list[Row]:
-    """The rows whose image is the one that was shown; of those without a fingerprint nobody can say."""
+    """Select the rows whose image is the one that was shown.
+
+    Rows without a fingerprint cannot be checked and are kept.
+    """
     wanted: dict[str, list[str]] = {}
     for name in {row.id: None for row in rows if row.fingerprint is not None}:
         wanted.setdefault(questions.uris[name], []).append(name)
@@ -221,7 +238,10 @@ def _of_this_image(rows: Sequence[Row], questions: _Questions, notes: _Notes) ->
 
 
 def _next_key(workspace: Workspace, batch: pa.Table) -> str:
-    """Where a batch goes: behind all that are there, before those that answer a later round."""
+    """Return the key of a new batch.
+
+    It sorts after all batches that are there, and before those that will answer a later round.
+    """
     rows = [[v.astimezone(UTC).isoformat() if isinstance(v, datetime) else v for v in row.values()]
             for row in batch.to_pylist()]  # fmt: skip
     digest = hashlib.sha256(canonical(rows)).hexdigest()[:16]
@@ -234,7 +254,10 @@ def _next_key(workspace: Workspace, batch: pa.Table) -> str:
 
 
 def _disagreements(earlier: pa.Table, batch: pa.Table) -> list[dict[str, Any]]:
-    """The ids of a batch about which annotators differ, what each says, and what it comes to."""
+    """List the ids of a batch about which annotators disagree.
+
+    Each comes with the annotators' answers and the outcome.
+    """
     ids = pc.unique(batch["id"])
     rows = pa.concat_tables([earlier.filter(pc.is_in(earlier["id"], value_set=ids)), batch])
     said = [_said(*pair) for pair in zip(rows["status"].to_pylist(), rows["label"].to_pylist(), strict=True)]

@@ -1,8 +1,8 @@
-"""Label Studio: questions as its tasks with the model's choice as a prediction, and its exports as answers.
+"""Label Studio: questions as its tasks, its exports as answers.
 
-The labeling interface has three controls: `label`, a class of the taxonomy; `status`, for images of no such class;
-`proposed`, a name for a class that is missing. Both of its JSON exports are read, the full one and JSON_MIN; of an
-annotation that was skipped only the full one tells.
+The model's choice is the prediction of a task. The labeling interface has three controls: `label`, a class of the
+taxonomy; `status`, for images of no such class; `proposed`, a name for a class that is missing. Both JSON exports are
+read, the full one and JSON_MIN; only the full one shows annotations that were skipped.
 """
 
 from __future__ import annotations
@@ -18,13 +18,16 @@ from pipeline.errors import LabelError
 from pipeline.labels.forms import Answer, not_plain, read_json
 from pipeline.types import LABELS
 
-LISTED = 30  # classes shown as buttons; more of them are searched for in a list
-_STATUSES: Final = ("unknown-class", "out-of-world")  # to skip, Label Studio has a button of its own
+LISTED = 30  # classes shown as buttons; more of them become a list to search
+_STATUSES: Final = ("unknown-class", "out-of-world")  # Label Studio has its own button for skipping
 _CONTROLS: Final = ("label", "status", "proposed")
 
 
 def to_tasks(table: pa.Table) -> bytes:
-    """`QUESTIONS` rows as tasks to import; the id is `image_id`, since `id` is Label Studio's own."""
+    """Write `QUESTIONS` rows as tasks for Label Studio.
+
+    The id is called `image_id`, since Label Studio uses `id` itself.
+    """
     tasks = []
     for row in table.to_pylist():
         data = {"image_id": row["id"], **{k: v for k, v in row.items() if k not in LABELS.names}}
@@ -41,7 +44,10 @@ def _choice(control: str, value: str) -> dict[str, Any]:
 
 
 def interface(taxonomy: Sequence[str]) -> bytes:
-    """The labeling interface, as XML to paste into a project's settings or give to its API."""
+    """Return the labeling interface as XML.
+
+    Paste it into a project's settings, or pass it to Label Studio's API.
+    """
     look = ' layout="select"' if len(taxonomy) > LISTED else ' showInline="true"'
     lines = [
         "<View>",
@@ -61,10 +67,12 @@ def interface(taxonomy: Sequence[str]) -> bytes:
 
 
 def from_export(data: bytes, place: str) -> Iterator[Answer]:
-    """The annotations of an export, numbered by their tasks; tasks without any give none.
+    """Read the annotations of an export, numbered by their tasks.
+
+    A task without annotations yields no answer.
 
     Raises:
-        LabelError: not an export of Label Studio, or of tasks that are not ours.
+        LabelError: not an export of Label Studio, or one of tasks that `sisom labels export` did not make.
     """
     tasks = read_json(data, place)
     if not isinstance(tasks, list):
@@ -106,7 +114,7 @@ def _annotations(task: Mapping[str, Any], where: str) -> Iterator[Answer]:
 
 
 def _clicked(results: Sequence[Any]) -> tuple[dict[str, list[Any]], set[str]]:
-    """What was chosen by our controls, and the names of others."""
+    """Return the choices made by our controls, and other controls' names."""
     controls: dict[str, list[Any]] = {}
     others = set()
     for part in results:
@@ -121,7 +129,10 @@ def _clicked(results: Sequence[Any]) -> tuple[dict[str, list[Any]], set[str]]:
 
 
 def _flat(task: Mapping[str, Any], where: str) -> Answer:
-    """A row of JSON_MIN: one choice is text, several are an object or a list."""
+    """Read a row of JSON_MIN.
+
+    In it, one choice is text, and several are an object or a list.
+    """
     controls = {}
     for name in _CONTROLS:
         value = task.get(name)
@@ -151,7 +162,10 @@ def _answer(
 
 
 def _annotator(who: Any) -> str | None:
-    """An address where the export gives one; else the number, which is another person's in another installation."""
+    """Return the annotator's e-mail address, or else `label-studio:NUMBER`.
+
+    A number is another person's in another installation, so the address is preferred.
+    """
     if isinstance(who, dict):
         who = who.get("email") or who.get("id")
     return f"label-studio:{who}" if isinstance(who, int) else None if who is None else str(who)

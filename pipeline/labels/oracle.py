@@ -1,5 +1,6 @@
-"""Who answers the query: a simulated annotator that looks truths up, or people who leave label files.
+"""The simulated annotator, the table of truths, and the first labels.
 
+The simulated annotator looks answers up in the truths; with `oracle.kind: people`, people leave label files instead.
 This module and `report/histogram` are the only ones that read truths.
 """
 
@@ -26,9 +27,9 @@ _STATUS: Final[Mapping[str, LabelStatus]] = {"unknown": "unknown-class", "far": 
 
 @dataclass(frozen=True)
 class Truth:
-    """What each pool id really is: its class name, and whether it is known, unknown or far.
+    """The true class name and kind of each pool id.
 
-    An unknown class that has joined the taxonomy is known.
+    A kind is known, unknown or far. An unknown class that has joined the taxonomy is known.
     """
 
     labels: Mapping[str, str]
@@ -36,7 +37,7 @@ class Truth:
 
 
 def read_truth(config: Config) -> Truth:
-    """The table of truths: columns id, label, kind.
+    """Read the table of truths: columns id, label, kind.
 
     Raises:
         LabelError: a missing column, an unknown kind, an id that is missing or stands twice, a known class outside
@@ -72,9 +73,10 @@ def read_truth(config: Config) -> Truth:
 
 
 def simulated(truth: Truth, ids: Sequence[str], *, propose: bool = False) -> pa.Table:
-    """The simulated annotator's answers. Without a clock: equal queries give equal bytes.
+    """Return the simulated annotator's answers.
 
-    With `propose`, the name of an unknown class comes with the answer.
+    They carry no time, so equal queries lead to equal bytes. With `propose`, the name of an unknown class comes with
+    the answer. An id without a truth is skipped.
     """
     answers = []
     for name in ids:
@@ -90,10 +92,13 @@ def simulated(truth: Truth, ids: Sequence[str], *, propose: bool = False) -> pa.
 
 
 def initial(config: Config) -> pa.Table:
-    """The first labels: a given file, or `initial_per_class` truths of each class drawn by the seed.
+    """Return the first labels.
+
+    They are a given file, or `initial_per_class` truths of each class, drawn by the seed.
 
     Raises:
         LabelError: the file is wrong, or a class has too few truths.
+        ConfigError: people answer, and no file is given.
     """
     if config.oracle.initial is not None:
         table = read_tables(config.oracle.initial, config.storage)

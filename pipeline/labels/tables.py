@@ -21,7 +21,7 @@ _BATCH = 4096
 
 
 def label_table(labels: Iterable[Label]) -> pa.Table:
-    """Return labels as the table of a label file, by id."""
+    """Return labels as the table of a label file, sorted by id."""
     rows = sorted(labels, key=lambda label: label.id)
     columns = {name: [getattr(row, name) for row in rows] for name in LABELS.names}
     return pa.table(columns, schema=LABELS)
@@ -48,15 +48,16 @@ def read_tables(uri: str, storage: Storage) -> pa.Table:
 
 
 def read_foreign(file: pa.NativeFile, place: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """A Parquet file as a table.
+    """Read a Parquet file as a table.
 
     Args:
         file: the open file.
         place: of the file, for messages.
-        columns: those of labels that are wanted, where they are there; None for all, whatever they hold.
+        columns: names of the columns to read, as far as they are there; None for all, whatever they hold.
 
     Raises:
-        LabelError: not Parquet, larger than a table of labels may be, or without the columns that labels need.
+        LabelError: not Parquet, larger than a table of labels may be, or, with `columns`, without those that labels
+            need.
     """
     with not_parquet(place):
         check_size(file.size(), place)
@@ -79,7 +80,10 @@ def read_foreign(file: pa.NativeFile, place: str, columns: Sequence[str] | None 
 
 
 def check_columns(names: Sequence[str], place: str, columns: Sequence[str]) -> None:
-    """Refuse a table without ids or labels, or with one of `columns` twice."""
+    """Raise `LabelError` for missing or duplicate columns.
+
+    `id` and `label` must be there; none of `columns` may be there twice.
+    """
     for name in ("id", "label"):
         if name not in names:
             raise LabelError(f"{place}: no column {name!r}; {nearest(name, names)}")
@@ -89,7 +93,7 @@ def check_columns(names: Sequence[str], place: str, columns: Sequence[str]) -> N
 
 
 def check_size(size: int, place: str) -> None:
-    """Refuse a file that is too large to be read at once."""
+    """Raise `LabelError` for a file too large to read at once."""
     if size > MAX_BYTES:
         raise LabelError(f"{place}: {size} bytes are too many for labels ({MAX_BYTES})")
 
