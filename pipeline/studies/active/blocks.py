@@ -25,7 +25,7 @@ from pipeline.studies.active.curves import Curve, matrix_of, means_of, names_of
 
 
 def blocks(curves: Sequence[Curve], seconds: pa.Table, config: ActiveStudy) -> list[Block]:
-    """The report's view of it."""
+    """Return the blocks of the report."""
     found = [_learning(curves, config), _by_budget(curves), _differences(curves)]
     if config.open_set is not None:
         found.append(_open(curves))

@@ -2,8 +2,8 @@
 
 A round that is finished is never done again.
 
-What training sees depends on the seed, the round and the labeled images alone, so strategies that have labeled the same
-images have the same network.
+Training depends on the seed, the round and the labeled images alone, so strategies that have labeled the same images
+have the same network.
 """
 
 from __future__ import annotations
@@ -56,7 +56,10 @@ def first_round(cell: Cell[ActiveStudy], bench: Bench, images: StudyImages) -> M
 
 
 def chain(cell: Cell[ChainHints], bench: Bench, images: StudyImages) -> Mapping[str, Any]:
-    """Do all rounds of a strategy; each is an artefact of its own."""
+    """Run all rounds of a strategy.
+
+    Each round is an artefact of its own.
+    """
     config, workspace = cell.hints.config, bench.open()
     rounds = _Rounds(cell, Learner(config, images, bench), workspace)
     row_of = {name: row for row, name in enumerate(images.ids)}

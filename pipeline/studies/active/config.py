@@ -12,7 +12,10 @@ from pipeline.studies.sections import Choice, Count, ImageSet, Study, Training, 
 
 
 class Space(Bank):
-    """How the labeled set becomes SISOM's bank in each round; by default `sisom.bank.spec.STUDIES`."""
+    """Options of SISOM's bank, made from the labeled set each round.
+
+    The defaults are `sisom.bank.spec.STUDIES`.
+    """
 
     slopes: Name | Positive | dict[str, Positive] = "cifar10"
     subset: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
@@ -20,23 +23,29 @@ class Space(Bank):
 
 
 class Strategy(Choice):
-    """A selector. `filter`, for open sets, keeps from it what the labeled far images tell apart by energy."""
+    """A selector and its options.
+
+    `filter`, for open sets, hides the images from it whose energy looks far. The labeled far images set the limit.
+    """
 
     filter: bool = False
 
     def selector(self, head: Any = None) -> Any:
-        """The selector; `head` is the network's last layer, for those that look at it."""
+        """Build the selector.
+
+        `head` is the network's last layer, for the selectors that need it.
+        """
         import sisom
 
         return sisom.build_selector(self.name, head=head, **self.options)
 
 
 class OpenSet(Section):
-    """A pool in which a share of the classes is not known yet, and other images are of no class at all.
+    """Rules of a pool with unknown classes and far images.
 
-    The first `known` of the classes are known from the start. Another one becomes known when `promote` of its images
-    are labeled. The images of `far` lie in the pool; those that were labeled teach the network to be unsure, with
-    weight `exposure`.
+    The first classes, a share of `known`, are known from the start. Another class becomes known when `promote` of its
+    images are labeled. The images of `far` lie in the pool and are of no class; the labeled ones among them teach the
+    network to be unsure, with weight `exposure`.
     """
 
     known: Annotated[float, Field(gt=0.0, le=1.0)] = 0.6
@@ -46,7 +55,10 @@ class OpenSet(Section):
 
 
 class ActiveStudy(Study):
-    """Strategies x seeds x rounds, from a fully labeled set."""
+    """A study of strategies x seeds x rounds.
+
+    It starts from a fully labeled set.
+    """
 
     study: Literal["active-learning"]
     pool: ImageSet

@@ -1,4 +1,4 @@
-"""Learning curves, and everything that was measured as tables."""
+"""Learning curves, and tables of all that was measured."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Curve:
-    """One chain: what was measured in each round."""
+    """Measurements of a chain, round by round."""
 
     strategy: str
     seed: int
@@ -40,7 +40,11 @@ class Curve:
 
 
 def tables(curves: Sequence[Curve], targets: Sequence[float]) -> dict[str, pa.Table]:
-    """Everything that was measured: rounds, queries, one line a strategy, one line a pair of strategies."""
+    """Return all that was measured, as tables by name.
+
+    `rounds` and `queries` hold every round and every query; `summary` has a row for each strategy, `pairs` one for each
+    pair of strategies.
+    """
     return {
         "rounds": pa.Table.from_pylist(
             [
@@ -126,17 +130,20 @@ def _pairs(curves: Sequence[Curve]) -> pa.Table:
 
 
 def names_of(curves: Sequence[Curve]) -> list[str]:
-    """The strategies, in the config's order."""
+    """List the strategies in the config's order."""
     return list(dict.fromkeys(curve.strategy for curve in curves))
 
 
 def matrix_of(curves: Sequence[Curve]) -> Matrix:
-    """(seeds x budgets, strategies) of accuracies; the first round is left out, which is the same for all."""
+    """Return accuracies, (seeds x budgets, strategies).
+
+    The first round is left out, since it is the same for all.
+    """
     seeds = list(dict.fromkeys(curve.seed for curve in curves))
     found = {(curve.strategy, curve.seed): curve.accuracy[1:] for curve in curves}
     return np.asarray([np.concatenate([found[name, seed] for seed in seeds]) for name in names_of(curves)]).T
 
 
 def means_of(mine: Sequence[Curve]) -> list[float]:
-    """The mean accuracy of one strategy's curves in each round."""
+    """Return the mean accuracy of a strategy's curves in each round."""
     return [spread([curve.accuracy[i] for curve in mine])[0] for i in range(len(mine[0].rounds))]

@@ -31,7 +31,7 @@ class StudyImages:
 
 
 def initial_rows(images: StudyImages, config: ActiveStudy, seed: int) -> Rows:
-    """Choose the first labeled images, known classes in equal shares."""
+    """Choose the first labeled images, equal shares of the known classes."""
     rng = np.random.default_rng([seed, 1])
     known = known_at_first(len(images.classes), config.open_set)
     members = [rng.permutation(np.flatnonzero(images.truth == c)) for c in range(known)]

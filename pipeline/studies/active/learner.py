@@ -24,7 +24,7 @@ _PIECE = 1024  # images embedded at a time
 
 @dataclass(frozen=True)
 class Learner:
-    """Networks of a study; all follows from rows, seeds and config."""
+    """Networks of a study, made from rows, seeds and config alone."""
 
     config: ActiveStudy
     images: StudyImages
@@ -63,7 +63,10 @@ class Learner:
         return load(self.config.model, len(known), weights, device=self.bench.device)
 
     def accuracy(self, net: torch.nn.Module, known: Classes) -> float:
-        """Return the accuracy on the test set; see `open_set.accuracy` too."""
+        """Return the accuracy on the test set.
+
+        In an open set it is that of `open_set.accuracy`.
+        """
         predicted = known[self.logits(net, self.images.test_pixels).argmax(1).numpy()]
         truth = self.images.test_truth
         if self.config.open_set is not None:
@@ -76,7 +79,10 @@ class Learner:
         return predict(net, pixels, self.config.model, batch_size=size)
 
     def features(self, net: torch.nn.Module, rows: Rows, *, deep: bool) -> sisom.Features:
-        """Return features of the pool; `deep` ones are of all layers."""
+        """Return features of pool rows.
+
+        `deep` ones are of all layers of the config, others of the last of these alone.
+        """
         model = self.config.model
         return embed(
             net,

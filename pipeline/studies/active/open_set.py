@@ -1,6 +1,7 @@
-"""Open sets, by the rules of Joda (arXiv 2503.02491): which classes are known, what far images teach, what is filtered.
+"""Open sets by the rules of Joda (arXiv 2503.02491).
 
-A class is its number in the taxonomy of the whole pool; images of another world have class -1.
+The rules say which classes are known, which images pass the filter, and how a query is measured. A class is its number
+in the taxonomy of the whole pool; images of another world have class -1.
 """
 
 from __future__ import annotations
@@ -15,12 +16,21 @@ FAR = -1
 
 
 def known_at_first(classes: int, rules: OpenSet | None) -> int:
-    """How many classes, the first of the taxonomy, are known before anything is asked."""
+    """Return the number of classes known at first.
+
+    They are the first of the taxonomy's `classes`: a share `rules.known`, at least two, or all without rules.
+    """
     return classes if rules is None else max(2, round(rules.known * classes))
 
 
 def known_classes(labeled: Classes, classes: int, *, rules: OpenSet | None) -> Classes:
-    """The classes that are known given the classes of the labeled images, ascending."""
+    """Return the known classes, ascending.
+
+    Args:
+        labeled: (n,) classes of the labeled images.
+        classes: how many there are in all.
+        rules: of the open set, or None where all classes are known.
+    """
     first = known_at_first(classes, rules)
     if rules is None:
         return np.arange(classes, dtype=np.int64)
@@ -29,16 +39,25 @@ def known_classes(labeled: Classes, classes: int, *, rules: OpenSet | None) -> C
 
 
 def accuracy(predicted: Classes, truth: Classes, known: Classes, *, classes: int) -> float:
-    """The mean over all classes of the share of their images that are right; nobody is right on an unknown class.
+    """Return the mean accuracy over all classes.
 
-    `predicted` are classes of the taxonomy, `truth` too.
+    An unknown class counts 0.
+
+    Args:
+        predicted: (n,) classes of the taxonomy.
+        truth: (n,) classes of the taxonomy.
+        known: the classes that are known.
+        classes: how many there are in all.
     """
     shares = [float((predicted[truth == c] == c).mean()) if c in known else 0.0 for c in range(classes)]
     return float(np.mean(shares))
 
 
 def passing(energy: NDArray[np.float64], limit: float | None, least: int) -> NDArray[np.bool_]:
-    """Which rows of the pool pass the filter: those below `limit`, and never fewer than the `least` lowest."""
+    """Return the rows of the pool that pass the filter, (n,) bool.
+
+    They are those with an energy below `limit`, but never fewer than the `least` lowest. Without a limit all pass.
+    """
     if limit is None:
         return np.ones(len(energy), np.bool_)
     keep = energy < limit
@@ -48,10 +67,15 @@ def passing(energy: NDArray[np.float64], limit: float | None, least: int) -> NDA
 
 
 def query_measures(asked: Classes, labeled_before: Classes, pool: Classes) -> dict[str, float]:
-    """Precision of a query, and recall of all that is labeled after it: shares of images that are of any class.
+    """Return the precision of a query and the recall after it.
 
-    `asked`, `labeled_before` and `pool` are classes: of the query, of what was labeled before it, and of the whole
-    pool with the initial set.
+    Precision is the share of the query that is of any class, known or not yet. Recall is the share of all such images
+    of the pool that are labeled after the query.
+
+    Args:
+        asked: classes of the query.
+        labeled_before: classes of the images labeled before it.
+        pool: classes of the whole pool with the initial set.
     """
     worth = int((asked != FAR).sum())
     found = int((labeled_before != FAR).sum()) + worth

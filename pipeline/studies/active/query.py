@@ -35,7 +35,7 @@ class StudyQuery:
     """A query; only what the strategy needs is computed.
 
     learner   makes features and networks
-    strategy  chooses
+    strategy  chooses the rows
     net       the round's network
     labeled   rows that are labeled by now
     seed      of the round
@@ -92,7 +92,10 @@ class StudyQuery:
         return StudyPicks(pool[picks.numpy()], measured, seconds)
 
     def _passing(self, features: sisom.Features, *, least: int) -> Rows:
-        """Return the rows that do not look as far as labeled far images."""
+        """Return the rows that pass the open-set filter.
+
+        The filter is tuned on the labeled images; at least `least` rows pass.
+        """
         images = self.learner.images
         answered = _energy(self.learner.logits(self.net, images.pixels[self.labeled]))
         far = images.truth[self.labeled] < 0
@@ -102,7 +105,7 @@ class StudyQuery:
     def _votes(self, committee: str, features: sisom.Features, pool: Rows) -> torch.Tensor:
         """Return class probabilities by each member of the committee.
 
-        Members are passes with dropout, or networks of other seeds.
+        Members are passes with dropout, or this network and others trained with other seeds.
         """
         rules = self.learner.config.committee
         if committee == "dropout":

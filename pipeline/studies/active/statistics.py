@@ -1,7 +1,7 @@
 """Statistics of learning curves: areas, budgets, confidence, and tests of paired differences.
 
-Rows of a matrix are blocks, that is budgets of a seed, and columns strategies; higher values are better. Budgets of one
-seed are not independent of each other, so p-values over blocks are smaller than they should be: they rank evidence.
+Rows of a matrix are blocks, that is budgets of a seed, and columns are strategies; higher values are better. Budgets of
+one seed are not independent of each other, so p-values over blocks are too small: use them only to rank evidence.
 """
 
 from __future__ import annotations
@@ -18,12 +18,18 @@ Matrix = NDArray[np.float64]
 
 
 def area(budgets: Sequence[int], values: Sequence[float]) -> float:
-    """Area under a curve over budgets by trapezoids, divided by their range: the mean height of the curve."""
+    """Return the mean height of a curve over budgets.
+
+    It is the area under the curve by trapezoids, divided by the range of the budgets.
+    """
     return float(np.trapezoid(values, budgets) / (budgets[-1] - budgets[0]))
 
 
 def budget_for(budgets: Sequence[int], values: Sequence[float], target: float) -> float | None:
-    """The first budget at which a curve reaches `target`, between budgets by straight lines; None if it never does."""
+    """Find the first budget at which a curve reaches `target`.
+
+    The curve is straight between budgets. None if it never reaches the target.
+    """
     if values[0] >= target:
         return float(budgets[0])
     for i in range(1, len(values)):
@@ -34,17 +40,17 @@ def budget_for(budgets: Sequence[int], values: Sequence[float], target: float) -
 
 
 def bands(values: Matrix, level: float = 0.95) -> tuple[Matrix, Matrix]:
-    """Means over seeds and the half-widths of their confidence intervals, for comparing strategies.
+    """Compute means over seeds and confidence bands to compare strategies.
 
-    What all strategies of a seed have in common, such as a lucky start, is taken out first (Cousineau's intervals with
-    Morey's correction); it says nothing about which of them is better. With one seed the widths are zero.
+    What all strategies of a seed have in common, such as a lucky start, is removed first (Cousineau's intervals with
+    Morey's correction), since it says nothing about which of them is better. With one seed the widths are zero.
 
     Args:
         values: (seeds, strategies, budgets).
         level: of confidence, by Student's distribution.
 
     Returns:
-        Two arrays (strategies, budgets).
+        The means and the half-widths of their confidence intervals, (strategies, budgets) each.
     """
     from scipy import stats
 
@@ -60,7 +66,7 @@ def bands(values: Matrix, level: float = 0.95) -> tuple[Matrix, Matrix]:
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """P-values adjusted for their number by Holm's step-down procedure."""
+    """Adjust p-values for their number by Holm's step-down procedure."""
     order = sorted(range(len(p)), key=p.__getitem__)
     adjusted, so_far = [0.0] * len(p), 0.0
     for place, i in enumerate(order):
@@ -70,7 +76,10 @@ def holm(p: Sequence[float]) -> list[float]:
 
 
 def wilcoxon_holm(matrix: Matrix) -> dict[tuple[int, int], float]:
-    """Two-sided signed-rank tests of all pairs of columns, adjusted by Holm; columns that are equal get 1."""
+    """Test all pairs of columns by Wilcoxon's signed-rank test.
+
+    Tests are two-sided. P-values are adjusted by Holm; columns that are equal have 1.
+    """
     from scipy import stats
 
     pairs = list(combinations(range(matrix.shape[1]), 2))
@@ -83,7 +92,7 @@ def wilcoxon_holm(matrix: Matrix) -> dict[tuple[int, int], float]:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Friedman's test and what Nemenyi's says after it.
+    """Results of Friedman's test and of Nemenyi's test after it.
 
     ranks     the mean rank of each column, 1 the best
     p         Friedman's p-value
@@ -98,7 +107,10 @@ class Ranking:
 
 
 def friedman_nemenyi(matrix: Matrix) -> Ranking | None:
-    """Whether columns differ at all, and which; None for fewer than three columns or two rows."""
+    """Test by Friedman whether columns differ, and by Nemenyi which do.
+
+    None for fewer than three columns or two rows.
+    """
     from scipy import stats
 
     blocks, k = matrix.shape
@@ -116,14 +128,20 @@ def friedman_nemenyi(matrix: Matrix) -> Ranking | None:
 
 
 def critical_range(k: int, level: float = 0.05) -> float:
-    """Nemenyi's critical value for `k` columns: the studentised range for many degrees of freedom over root two."""
+    """Return Nemenyi's critical value for `k` columns.
+
+    It is the studentised range for infinitely many degrees of freedom, divided by the square root of two.
+    """
     from scipy import stats
 
     return float(stats.studentized_range.isf(level, k, np.inf) / math.sqrt(2))
 
 
 def wins(matrix: Matrix) -> Matrix:
-    """(k, k): the share of rows in which column i is above column j, ties counting half."""
+    """Return the share of rows in which a column beats another.
+
+    Entry (i, j) of the (k, k) matrix is for column i above column j; ties count half.
+    """
     above = (matrix[:, :, None] > matrix[:, None, :]).mean(axis=0)
     level = (matrix[:, :, None] == matrix[:, None, :]).mean(axis=0)
     return np.asarray(above + 0.5 * level, np.float64)

@@ -1,4 +1,7 @@
-"""The active-learning study: strategies x seeds x rounds, from a fully labeled set."""
+"""The active-learning study: strategies x seeds x rounds.
+
+It starts from a fully labeled set.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ from pipeline.studies.outcome import CellRecord, Outcome, seconds_table
 
 
 def run(config: ActiveStudy, lab: Lab) -> Outcome:
-    """Compute what is missing, and tell what came out."""
+    """Run the study: compute the missing cells and collect all results."""
     images, digests = prepared(config)
     new_network(config.model, len(images.classes), seed=0, dropout=config.train.dropout, start=images.start)
     common = {
@@ -91,7 +94,7 @@ def _chain(common: Mapping[str, Any], hints: ChainHints) -> Cell[ChainHints]:
 
 
 def prepared(config: ActiveStudy) -> tuple[StudyImages, dict[str, str]]:
-    """All images, decoded, and the digests of their sets.
+    """Return all images, decoded, and the digests of their sets.
 
     Raises:
         ConfigError: sets that do not fit together, or more labels asked for than there are images.
