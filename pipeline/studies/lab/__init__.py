@@ -1,1 +1,1 @@
-"""What the kinds of studies share: cells, networks, features, tables."""
+"""Parts that the kinds of studies share: cells, networks, features, tables."""

@@ -1,7 +1,7 @@
-"""Cells: the pieces of a study, each computed by a Ray Tune trial and kept as one atomic artefact.
+"""Cells, the pieces of a study.
 
-A cell's key holds a digest of everything that its result follows from. So a cell that is finished is never computed
-again, by whatever run; and where the config says something else, it is another cell.
+A Ray Tune trial computes each cell, and its result is one atomic artefact. A cell's key holds a digest of everything
+that the result depends on. So no later run computes a finished cell again, and a changed config makes another cell.
 """
 
 from __future__ import annotations
@@ -31,17 +31,21 @@ from pipeline.studies.sections import Compute
 from pipeline.voice import Voice
 from pipeline.workspace.artefacts import Workspace
 
-# How networks are trained and pools filtered; another number wherever that gives other results, so that no study mixes
-# cells of two. 1: a loop and a filter of the studies' own. 2: those of rounds.
+# Version of the rules by which networks are trained and pools filtered. It changes whenever the results change, so that
+# no study mixes cells of two versions. 1: a loop and a filter of the studies' own. 2: those of rounds.
 RULES = 2
 _STARTS = 3  # of Ray Tune for the same cells
 
 
 @dataclass(frozen=True)
 class Bench:
-    """Where a cell works: its workspace by URI, its device, its threads. Travels to workers.
+    """Place and resources of a cell's work; travels to workers.
 
-    `home` is the folder that the config's relative paths start from.
+    workspace  URI of the study's workspace
+    home       folder that the config's relative paths start from
+    storage    how stores are reached
+    device     cpu or cuda
+    compute    threads, batch size and share of a GPU
     """
 
     workspace: str
@@ -51,13 +55,13 @@ class Bench:
     compute: Compute
 
     def open(self) -> Workspace:
-        """The study's workspace."""
+        """Open the study's workspace."""
         return Workspace(open_store(self.workspace, self.storage))
 
 
 @dataclass(frozen=True)
 class Lab:
-    """A bench on a cluster, and the voice that tells of its cells."""
+    """A bench on a cluster, and the voice that reports its cells."""
 
     bench: Bench
     cluster: Cluster
@@ -71,9 +75,9 @@ Hints = TypeVar("Hints")
 class Cell(Generic[Hints]):
     """A piece of work.
 
-    `work(cell, bench, shared)` returns the JSON of the result, with `seconds` apart. `spec` is what the result follows
-    from, and may hold nothing else: no places, no machines. `hints` is what the work needs beside it, such as where the
-    images lie: a value of the work's own type.
+    `work(cell, bench, shared)` returns the JSON of the result, with `seconds` apart. `spec` holds everything that the
+    result depends on and nothing else: no places, no machines. `hints` holds what the work needs beside it, such as the
+    place of the images; it is a value of the work's own type.
     """
 
     name: str
@@ -83,24 +87,24 @@ class Cell(Generic[Hints]):
 
     @property
     def folder(self) -> str:
-        """Where the cell may keep more than its result."""
+        """Folder of the result and of anything else the cell keeps."""
         digest = hashlib.sha256(canonical({"name": self.name, "spec": self.spec})).hexdigest()[:12]
         readable = re.sub(r"[^\w.\-+=/]", "_", self.name).replace("..", "__")
         return f"cells/{readable}-{digest}"
 
     @property
     def key(self) -> str:
-        """The result; its presence is the promise that the cell is finished."""
+        """Key of the result; once it exists, the cell is finished."""
         return f"{self.folder}/result.json"
 
 
 def compute(cells: Sequence[Cell[Any]], lab: Lab, *, shared: Any = None) -> list[dict[str, Any]]:
-    """Compute the cells that are missing; return all results in order.
+    """Compute the missing cells; return all results in order.
 
     Args:
-        cells: the cells, which do not need each other.
+        cells: the cells, independent of each other.
         lab: where they work; at most `compute.trials` at once, each with `compute.threads` CPUs.
-        shared: put into the object store once, and given to each cell.
+        shared: put into the object store once, and passed to each cell.
 
     Raises:
         StageFailed: some cells failed; all others are finished by then.
@@ -116,7 +120,7 @@ def compute(cells: Sequence[Cell[Any]], lab: Lab, *, shared: Any = None) -> list
         try:
             _run(missing, lab, shared)
         except RuntimeError as error:
-            # How Tune itself ends when Ray has killed a worker for the node's memory.
+            # Tune itself ends like this when Ray has killed a worker for the node's memory.
             if not left:
                 raise _failed(f"Ray Tune gave up {_STARTS} times: {_first_line(error)}") from error
             voice.say(f"  Ray Tune gave up, going on with what is missing: {_first_line(error)}")
@@ -142,7 +146,7 @@ def _run(cells: Sequence[Cell[Any]], lab: Lab, shared: Any) -> None:
             storage_path=open_store(bench.workspace, bench.storage).url("tune"),
             verbose=0,
             callbacks=[_Telling(lab.voice, len(cells))],
-            # A process may die of its neighbors' memory and is tried again; an error is told, and is not.
+            # A process that died, maybe of its neighbors' memory, is tried again. An error is reported instead.
             failure_config=ray.tune.FailureConfig(max_failures=3),
         ),
     )
@@ -168,13 +172,13 @@ def _failed(text: str) -> StageFailed:
 
 
 def _first_line(error: BaseException) -> str:
-    inner = getattr(error, "cause", None)  # of what Ray wraps around an error on its way home
+    inner = getattr(error, "cause", None)  # Ray wraps the errors of its workers
     inner = inner if isinstance(inner, BaseException) else error
     return f"{type(inner).__name__}: {inner}".strip().splitlines()[0][:300]
 
 
 class _Telling(ray.tune.Callback):
-    """A line for every cell that ends."""
+    """Reporter of a line for every cell that ends."""
 
     def __init__(self, voice: Voice, total: int) -> None:
         self._voice = voice
@@ -182,7 +186,7 @@ class _Telling(ray.tune.Callback):
         self._done = 0
 
     def __getstate__(self) -> dict[str, Any]:
-        return {}  # Tune keeps a copy of its settings for a restoring that we have no need of
+        return {}  # Tune stores a copy of its settings to restore a run, which we never do
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:  # noqa: ARG002
         if trial.last_result and trial.last_result.get("error"):
@@ -205,7 +209,7 @@ def _trial(space: dict[str, str], *, cells: Mapping[str, Cell[Any]], bench: Benc
     cell = cells[space["cell"]]
     try:
         _finish(cell, bench, shared)
-    except Exception as error:  # noqa: BLE001 - whatever it is, the driver tells it
+    except Exception as error:  # noqa: BLE001 - the driver reports it, whatever it is
         ray.tune.report({"error": base64.b64encode(_portable(error)).decode()})
     else:
         ray.tune.report({"done": 1})
@@ -213,13 +217,13 @@ def _trial(space: dict[str, str], *, cells: Mapping[str, Cell[Any]], bench: Benc
 
 def _finish(cell: Cell[Any], bench: Bench, shared: Any) -> None:
     workspace = bench.open()
-    if not workspace.exists(cell.key):  # else an attempt before this one ended too late to tell
+    if not workspace.exists(cell.key):  # else an earlier attempt ended before it could report
         result = cell.work(cell, bench, shared)
         workspace.write_json(cell.key, {"cell": cell.name, "spec": cell.spec, **result})
 
 
 def _portable(error: Exception) -> bytes:
-    """The error as it is, or its words where it does not survive the way."""
+    """Pickle an error, or its text if it cannot be pickled."""
     try:
         data = pickle.dumps(error)
         pickle.loads(data)

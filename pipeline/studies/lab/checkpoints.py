@@ -1,4 +1,4 @@
-"""The networks that a study looks at: given ones, or one trained for each seed."""
+"""The networks of a study: given, or trained for each seed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,14 @@ WEIGHTS = "model.safetensors"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A trained network by name, place and content; `labeled` is where the ids of its training images stand."""
+    """A trained network by name, place and content.
+
+    name            in tables
+    uri             of its safetensors weights
+    digest          SHA-256 of the weights
+    labeled         URI of the list of its training images' ids, if there is one
+    labeled_digest  SHA-256 of that list
+    """
 
     name: str
     uri: str
@@ -37,7 +44,7 @@ class Checkpoint:
     labeled_digest: str | None = None
 
     def identity(self) -> dict[str, Any]:
-        """What results follow from."""
+        """Return the digests that results depend on."""
         return {"weights": self.digest, "labeled": self.labeled_digest}
 
 
@@ -87,7 +94,10 @@ def networks(config: NetworkStudy, sets: Sets, lab: Lab) -> tuple[Checkpoint, ..
 
 
 def _plain_model(model: Model) -> dict[str, Any]:
-    """The parts of the section that a network and its pixels follow from; layers are another matter."""
+    """Return what a network and its pixels depend on.
+
+    The layers to read do not matter for training.
+    """
     return model.model_dump(mode="json", exclude={"layers"})
 
 

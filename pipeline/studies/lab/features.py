@@ -1,4 +1,4 @@
-"""Features of image sets: each set is embedded once with each network, for all who ask."""
+"""Features of image sets, computed once for each network."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ def features(
     lab: Lab,
     precision: Precision = "fp32",
 ) -> list[FeatureFolders]:
-    """Embed every set with every network, as far as that is not done."""
+    """Embed every set with every network, unless done before."""
     cells = {
         (checkpoint, role): Cell(
             name=f"features/{checkpoint.name}/{role}/{precision}",
             spec={
-                # Of the training images, only those that this network was trained on.
+                # Features of `fit` depend on the `labeled` list too: only images that trained the network count.
                 "network": checkpoint.identity() if role == "fit" else {"weights": checkpoint.digest},
                 "images": sets.digests[role],
                 "taxonomy": list(sets.taxonomy),
@@ -130,7 +130,13 @@ def _labeled_part(images: ChosenSet, checkpoint: Checkpoint, storage: Storage) -
 
 
 def read_features(workspace: Workspace, folder: str) -> tuple[sisom.Features, Tensor]:
-    """Features and labels (-1 for no class) of a set, as they were embedded."""
+    """Read the stored features and labels of a set.
+
+    Labels are (n,) int64, -1 for no class of the taxonomy.
+
+    Raises:
+        ArtefactDamaged: the file cannot be read.
+    """
     key = f"{folder}/{FEATURES}"
     data = workspace.store.get(key)
     try:
@@ -151,7 +157,7 @@ def read_features(workspace: Workspace, folder: str) -> tuple[sisom.Features, Te
 
 
 def facts_of(sets: Sets, embedded: Sequence[FeatureFolders], workspace: Workspace) -> dict[str, str]:
-    """What a reader of the results should know about images and networks."""
+    """Return facts about images and networks for the report."""
     facts = {
         role.replace(
             "/", ": "

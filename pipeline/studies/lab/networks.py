@@ -1,6 +1,6 @@
-"""Networks inside a cell: training one, loading one, and what it makes of images.
+"""Networks inside a cell: loading, training, predicting, embedding.
 
-Everything follows from its arguments; `threads` of torch are the caller's to set.
+Results depend on the arguments alone; the caller sets the number of torch's threads.
 """
 
 from __future__ import annotations
@@ -25,13 +25,16 @@ Pixels = NDArray[np.uint8]
 
 
 def load(model: Model, num_classes: int, weights: bytes, *, device: str) -> nn.Module:
-    """A trained network in evaluation mode, its parameters frozen."""
+    """Load a trained network in evaluation mode, its parameters frozen."""
     net = build_model(model.name, num_classes, seed=0)
     return load_weights(net, weights).eval().requires_grad_(False).to(device)
 
 
 def fit(net: nn.Module, course: Course, *, device: str) -> nn.Module:
-    """Train in place by the steps of a round; return the network for evaluation."""
+    """Train a network in place by the steps of a round.
+
+    Returns the network in evaluation mode, its parameters frozen.
+    """
     net = net.to(device).to(memory_format=torch.channels_last)  # a quarter faster on a CPU
     optimizer = optimizer_for(net, course.recipe)
     for epoch in range(course.recipe.epochs):
@@ -40,7 +43,17 @@ def fit(net: nn.Module, course: Course, *, device: str) -> nn.Module:
 
 
 def predict(net: nn.Module, pixels: Pixels, model: Model, *, batch_size: int) -> Tensor:
-    """Logits of (n,3,s,s) uint8 pixels, (n, K) float32 on the CPU."""
+    """Compute the logits of pixels.
+
+    Args:
+        net: in evaluation mode.
+        pixels: (n, 3, s, s) uint8.
+        model: how pixels are normalised.
+        batch_size: images at a time.
+
+    Returns:
+        (n, K) float32 on the CPU.
+    """
     parts = []
     device = next(net.parameters()).device
     with torch.inference_mode():
@@ -59,7 +72,19 @@ def embed(
     batch_size: int,
     precision: Precision = "fp32",
 ) -> sisom.Features:
-    """Features of pixels that come in pieces, on the CPU."""
+    """Extract features of pixels that come in pieces.
+
+    Args:
+        net: in evaluation mode.
+        pieces: (n, 3, s, s) uint8 pixels.
+        model: how pixels are normalised.
+        layers: whose saliencies are read.
+        batch_size: images at a time.
+        precision: of the passes.
+
+    Returns:
+        Features of all pieces, on the CPU.
+    """
     parts = []
     device = next(net.parameters()).device
     tile = batch_size if device.type == "cuda" else min(32, batch_size)

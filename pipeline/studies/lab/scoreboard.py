@@ -1,9 +1,9 @@
-"""Tables and pictures of how well methods tell known from unknown images: for detectors and for variants alike.
+"""Tables and pictures of how well methods detect unknown images.
 
-By the definitions of OpenOOD: unknown images are the positive class of AUROC and FPR95 (the share of known images that
-are flagged where 95 % of the unknown are caught), higher scores are stranger. AUPR is given both ways: `aupr_out` with
-the unknown images positive, `aupr_in` with the known ones. The mean of a group is over its sets, each of them counting
-the same; mean and deviation are over networks.
+Detectors and variants share them. The definitions are those of OpenOOD: unknown images are the positive class of AUROC
+and FPR95 (the share of known images that are flagged where 95 % of the unknown are caught), higher scores are stranger.
+AUPR comes in two forms: `aupr_out` with the unknown images positive, `aupr_in` with the known ones. The mean of a group
+is over its sets, each with equal weight; mean and deviation are over networks.
 """
 
 from __future__ import annotations
@@ -31,7 +31,10 @@ _SHOWN = {"auroc": "AUROC", "fpr95": "FPR95", "aupr_in": "AUPR in", "aupr_out": 
 
 
 def measures(known: Tensor, unknown: Tensor) -> dict[str, float]:
-    """How well scores tell two kinds of images apart: each of `METRICS`, in [0, 1]."""
+    """Measure how well scores separate two kinds of images.
+
+    Returns each of `METRICS`, in [0, 1].
+    """
     return {
         "auroc": sisom.metrics.auroc(known, unknown),
         "fpr95": sisom.metrics.fpr_at_tpr(known, unknown),
@@ -42,7 +45,7 @@ def measures(known: Tensor, unknown: Tensor) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Line:
-    """One method on one network: its measures by `GROUP/SET`."""
+    """Measures of a method on a network, by `GROUP/SET`."""
 
     method: str
     network: str
@@ -50,7 +53,10 @@ class Line:
 
 
 def all_values(lines: Sequence[Line], what: str) -> pa.Table:
-    """A row for each method, network and set; `what` is the name of the methods' column."""
+    """Return all measures, a row for each method, network and set.
+
+    `what` is the name of the methods' column.
+    """
     rows = [
         {what: line.method, "network": line.network, **_parts(role), **{m: values[m] for m in METRICS}}
         for line in lines
@@ -60,7 +66,11 @@ def all_values(lines: Sequence[Line], what: str) -> pa.Table:
 
 
 def summary(lines: Sequence[Line], what: str) -> pa.Table:
-    """Mean and deviation over networks, for each method and set, and for the mean of each group (set `mean`)."""
+    """Return mean and deviation over networks of all measures.
+
+    There is a row for each method and set, and one for the mean of each group (set `mean`). `what` is the name of the
+    methods' column.
+    """
     rows = []
     for method in _methods(lines):
         for role in _roles(lines):
@@ -77,7 +87,7 @@ def summary(lines: Sequence[Line], what: str) -> pa.Table:
 
 
 def blocks(lines: Sequence[Line], what: str) -> list[Block]:
-    """The report's view of it."""
+    """Return the blocks of the report; `what` names the methods."""
     groups = _groups(lines)
     networks = len({line.network for line in lines})
     over = f"over {networks} networks" if networks > 1 else "one network"
@@ -146,7 +156,7 @@ def _groups(lines: Sequence[Line]) -> list[str]:
 
 
 def _roles(lines: Sequence[Line]) -> list[str]:
-    """Every `GROUP/SET`, and after a group's sets its `GROUP/mean`."""
+    """List every `GROUP/SET`, each group followed by its `GROUP/mean`."""
     found = []
     for group in _groups(lines):
         found += [role for role in lines[0].sets if role.startswith(f"{group}/")] + [f"{group}/mean"]
