@@ -1,4 +1,7 @@
-"""Image sets that need no Parquet: torchvision's loaders, folders of images, and two sets that are always there."""
+"""Image sets without Parquet files.
+
+They come from torchvision's loaders, from folders of images, or are one of two sets that are always there.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,10 @@ NOISE = 2000
 
 @dataclass(frozen=True)
 class Loaded:
-    """A set as a loader gives it: one image file a row, its class by name."""
+    """A loaded set: one image file a row, its class by name.
+
+    `file` returns the content of a row's file.
+    """
 
     ids: list[str]
     classes: list[str]
@@ -27,13 +33,16 @@ class Loaded:
     file: Callable[[int], bytes]
 
     def read(self, rows: NDArray[np.int64]) -> Iterator[bytes]:
-        """The files of `rows`."""
+        """Yield the files of `rows`."""
         for row in rows:
             yield self.file(int(row))
 
 
 def open_torchvision(name: str, split: str, root: str, *, download: bool) -> Loaded:
-    """A set of `LOADERS`, or a folder `root/name/split` (or `root/name`) with a folder of images a class.
+    """Open an image set by name.
+
+    It is one of `ALWAYS`, one of `LOADERS`, or a folder `root/name/split` (or `root/name`) with a folder of images for
+    each class.
 
     Raises:
         ConfigError: no such loader and no such folder.
@@ -89,7 +98,7 @@ def _dataset(name: str, split: str, dataset: Any) -> Loaded:
 
 
 def _bmp(image: Image.Image) -> bytes:
-    """The pixels as a file, without spending time on packing them."""
+    """Return pixels as a BMP file; compression would cost time."""
     sink = io.BytesIO()
     (image if image.mode in ("L", "RGB") else image.convert("RGB")).save(sink, "BMP")
     return sink.getvalue()
@@ -117,7 +126,7 @@ def _by_split(name: str, **more: Any) -> Loader:
     return load
 
 
-# name -> loader taking (root, split, download); split is what torchvision calls it
+# name -> loader taking (root, split, download); splits have torchvision's names
 LOADERS: dict[str, Loader] = {
     "cifar10": _by_train("CIFAR10"),
     "cifar100": _by_train("CIFAR100"),
@@ -134,7 +143,10 @@ LOADERS: dict[str, Loader] = {
 
 
 def _digits(split: str) -> Loaded:
-    """scikit-learn's 1,797 handwritten digits of 8 x 8 pixels; every fourth is of split `test`."""
+    """Return scikit-learn's handwritten digits, 1,797 of 8 x 8 pixels.
+
+    Every fourth is of split `test`.
+    """
     from sklearn.datasets import load_digits
 
     found = load_digits()
@@ -149,7 +161,7 @@ def _digits(split: str) -> Loaded:
 
 
 def _noise(split: str) -> Loaded:
-    """Gaussian noise of 32 x 32 pixels, `NOISE` images."""
+    """Return `NOISE` images of Gaussian noise, 32 x 32 pixels."""
     ids = [f"noise/{split}/{i:04d}" for i in range(NOISE)]
 
     def file(row: int) -> bytes:

@@ -1,4 +1,4 @@
-"""All image sets of a study on networks, by role, found before anything is computed."""
+"""Image sets of a study on networks, by role."""
 
 from __future__ import annotations
 
@@ -26,9 +26,13 @@ class Sets:
 
 
 def find_sets(roles: Mapping[str, ImageSet], data: Data, storage: Storage) -> Sets:
-    """Open every set once, so that what is missing is told before anything is trained.
+    """Open every set once, to report missing ones before any training.
 
-    The taxonomy is that of the set `fit`; each set whose role does not begin with near, far or unknown must keep to it.
+    The taxonomy is that of the set `fit`. The set `known` must keep to it, and sets whose role begins with near, far or
+    unknown must have no class of it.
+
+    Raises:
+        ConfigError: a set with a wrong class; see `open_set` for more.
     """
     found = {role: open_set(wanted, data, storage) for role, wanted in roles.items()}
     taxonomy = found["fit"].order
@@ -48,7 +52,7 @@ def find_sets(roles: Mapping[str, ImageSet], data: Data, storage: Storage) -> Se
 
 
 def roles_of(config: NetworkStudy) -> dict[str, ImageSet]:
-    """The image sets of a study by role."""
+    """Return the image sets of a study by role."""
     roles = {"fit": config.fit, "known": config.known}
     for group, sets in config.groups().items():
         roles |= {f"{group}/{each.name}": each for each in sets}

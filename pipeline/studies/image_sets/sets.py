@@ -1,6 +1,6 @@
-"""Labeled image sets by name: Parquet anywhere, or torchvision's own loaders.
+"""Labeled image sets by name, from Parquet files or torchvision's loaders.
 
-`open_set` reads ids and classes and no pixels; `ChosenSet.pixels` then decodes the chosen images piece by piece.
+`open_set` reads ids and classes but no pixels; `ChosenSet.pixels` then decodes the chosen images piece by piece.
 """
 
 from __future__ import annotations
@@ -27,19 +27,22 @@ from pipeline.studies.sections import Data, ImageSet
 
 PIECE = 1024  # images decoded at a time
 MAX_PIXELS = 50_000_000  # of an image
-_SAMPLE = 20_240_901  # seed of `count`: one sample of a set, whatever the study
+_SAMPLE = 20_240_901  # seed of `count`: the sample of a set is the same in every study
 
 
 class Encoded(Protocol):
-    """Where encoded images come from, by their number in reading order."""
+    """Source of encoded images by their number in reading order."""
 
     def read(self, rows: NDArray[np.int64]) -> Iterator[bytes]:
-        """The files of `rows`, which ascend."""
+        """Yield the files of `rows`, which ascend."""
 
 
 @dataclass(frozen=True)
 class ChosenSet:
-    """The images that an `ImageSet` chose: id and class name of each, in reading order."""
+    """Images chosen by an `ImageSet`, in reading order.
+
+    `ids` and `classes` hold the id and the class name of each.
+    """
 
     name: str
     ids: tuple[str, ...]
@@ -53,16 +56,16 @@ class ChosenSet:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of ids and classes, wherever the images lie."""
+        """SHA-256 of ids and classes, independent of the images' place."""
         return hashlib.sha256(canonical([self.ids, self.classes, self.order])).hexdigest()
 
     def labels(self, taxonomy: Sequence[str]) -> NDArray[np.int64]:
-        """The classes as numbers, -1 for one that `taxonomy` does not know."""
+        """Return the classes as numbers, -1 for one outside `taxonomy`."""
         numbers = {name: i for i, name in enumerate(taxonomy)}
         return np.asarray([numbers.get(name, -1) for name in self.classes], np.int64)
 
     def select(self, keep: NDArray[np.bool_]) -> ChosenSet:
-        """The images where `keep` is true."""
+        """Return the images where `keep` is true."""
         where = np.flatnonzero(keep)
         ids, classes = tuple(self.ids[i] for i in where), tuple(self.classes[i] for i in where)
         present = set(classes)
@@ -70,10 +73,12 @@ class ChosenSet:
         return ChosenSet(self.name, ids, classes, order, self.rows[where], self.source)
 
     def pixels(self, transform: Transform) -> Iterator[NDArray[np.uint8]]:
-        """(k, 3, size, size) uint8, k at most `PIECE`, all images in order.
+        """Decode all images in order, piece by piece.
+
+        Yields (k, 3, size, size) uint8, k at most `PIECE`.
 
         Raises:
-            PoolError: an image cannot be decoded; sets that are compared must be whole.
+            PoolError: an image cannot be decoded; sets that are compared must be complete.
         """
         piece: list[NDArray[np.uint8]] = []
         for name, data in zip(self.ids, self.source.read(self.rows), strict=True):
@@ -88,7 +93,7 @@ class ChosenSet:
             yield np.stack(piece)
 
     def decoded(self, transform: Transform) -> NDArray[np.uint8]:
-        """All images at once, (n, 3, size, size) uint8."""
+        """Decode all images at once, (n, 3, size, size) uint8."""
         whole = np.empty((len(self), 3, transform.size, transform.size), np.uint8)
         done = 0
         for piece in self.pixels(transform):
@@ -102,7 +107,7 @@ def open_set(wanted: ImageSet, data: Data, storage: Storage) -> ChosenSet:
 
     Raises:
         ConfigError: an unknown set or class; more images wanted than there are.
-        PoolError, StorageError: nothing there, a column missing, ids that stand twice.
+        PoolError, StorageError: nothing there, a column missing, ids that occur twice.
     """
     source: Encoded
     if wanted.uri or (data.uri and wanted.name not in ALWAYS):
@@ -132,7 +137,7 @@ def _sample(images: ChosenSet, size: int) -> NDArray[np.bool_]:
 
 
 def _of_classes(found: ChosenSet, wanted: ImageSet) -> NDArray[np.bool_]:
-    """Which images are of the classes that are wanted."""
+    """Tell which images are of the wanted classes, (n,) bool."""
     for pattern in (*wanted.only, *wanted.without):
         if not any(fnmatchcase(name, pattern) for name in found.order):
             raise ConfigError(
@@ -152,7 +157,10 @@ def _of_classes(found: ChosenSet, wanted: ImageSet) -> NDArray[np.bool_]:
 
 @dataclass(frozen=True)
 class _Parquet:
-    """Row groups one after another; pickles as URIs, so that it travels to workers."""
+    """Source of images in row groups, numbered one after another.
+
+    It pickles as URIs, so that it travels to workers.
+    """
 
     store: Store
     groups: tuple[tuple[str, int, int], ...]  # key, row group, number of its first row
