@@ -16,10 +16,10 @@ from pipeline.studies.sections import Count
 
 
 class Variant(Bank):
-    """One way to build SISOM.
+    """A way to build SISOM.
 
-    `space` is what distances are taken in; `normalise: rows` gives each layer's part of a row length one. `slopes` is
-    a preset, one number, one a layer, `typical` (the median |slope x saliency| of each layer is one) or `searched`
+    `space` is the space of the distances; `normalise: rows` scales each layer's part of a row to length one. `slopes`
+    is a preset, one number, one a layer, `typical` (the median |slope x saliency| of each layer is one) or `searched`
     (least r_avg). `partner` is what the ratio is fused with; `both` is the mean of the energy's z-score and the
     neighbor's.
     """
@@ -48,16 +48,20 @@ class Variant(Bank):
 
 
 class Search(Section):
-    """How `slopes: searched` is found: every combination of `candidates` over the layers, on a sample of `rows`."""
+    """Options of the search for `slopes: searched`.
+
+    It tries every combination of `candidates` over the layers, on a sample of `rows`.
+    """
 
     rows: Count = 1000
     candidates: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1e-2, 1.0, 1e2, 1e4)
 
 
 class AblationStudy(OnNetworks):
-    """Variants of SISOM x checkpoints: `base`, each value of `vary` alone, each of `also`, all combinations of `grid`.
+    """A study of variants of SISOM x checkpoints.
 
-    All are told as changes to `base`. `query` is how many of the known test images each variant asks about.
+    The variants are `base`, each value of `vary` alone, each of `also`, and all combinations of `grid`. They are given
+    as changes to `base`. `query` is the number of known test images that each variant asks about.
     """
 
     study: Literal["ablation"]
@@ -80,7 +84,7 @@ class AblationStudy(OnNetworks):
         return self
 
     def variants(self) -> dict[str, Variant]:
-        """All variants by what sets them apart from the base, the base first."""
+        """Return all variants by their changes to the base, which is first."""
         changes: list[dict[str, Any]] = [{}]
         changes += [{key: value} for key, values in self.vary.items() for value in values]
         changes += self.also

@@ -1,4 +1,4 @@
-"""The ablation of SISOM: what each choice does to AUROC, to the query and to time."""
+"""The ablation study: effects of choices on AUROC, query and time."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from pipeline.studies.outcome import CellRecord, Outcome, percent, seconds_table
 
 
 def run(config: AblationStudy, lab: Lab) -> Outcome:
-    """Compute what is missing, and tell what came out."""
+    """Run the study: compute the missing cells and collect all results."""
     variants = config.variants()
     sets = find_sets(roles_of(config), config.data, config.storage)
     nets = networks(config, sets, lab)
@@ -68,7 +68,7 @@ def run(config: AblationStudy, lab: Lab) -> Outcome:
 
 @dataclass(frozen=True)
 class VariantHints:
-    """The variant of a cell, and how its slopes are searched."""
+    """The variant of a cell, and the search for its slopes."""
 
     variant: Variant
     search: Search
@@ -123,7 +123,10 @@ Results = Sequence[Mapping[str, Any]]
 
 
 def _overlap(keys: Keys, results: Results) -> list[float]:
-    """The share of each variant's query that the base's query on the same network holds too."""
+    """Return the share of each query that the base's query holds too.
+
+    The two queries are on the same network.
+    """
     base = {i: set(result["query"]) for (i, _), result in reversed(list(zip(keys, results, strict=True)))}
     return [
         len(base[i] & set(result["query"])) / len(result["query"])
@@ -132,7 +135,10 @@ def _overlap(keys: Keys, results: Results) -> list[float]:
 
 
 def _told(config: AblationStudy, keys: Keys, results: Results, *, nets: Sequence[str]) -> pa.Table:
-    """What each variant is, on each network: its parts, r_avg, its bank and its query."""
+    """Return the variants on each network, as a table.
+
+    A row holds a variant's parts, its slopes, r_avg, its bank and its query.
+    """
     variants = config.variants()
     rows = [
         {

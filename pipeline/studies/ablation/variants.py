@@ -1,4 +1,7 @@
-"""Ways to build SISOM, the published ones and others: one fits, one scores, all over the same features."""
+"""Variants of SISOM, published and others, over the same features.
+
+`fit` builds a variant, `FittedVariant.score` scores with it.
+"""
 
 from __future__ import annotations
 
@@ -20,14 +23,14 @@ K = 50  # of the partner's neighbors
 
 @dataclass(frozen=True)
 class FittedVariant:
-    """A variant after it has seen the labeled images: the bank, and what its partner remembers."""
+    """A variant fitted on labeled images: bank and state of its partner."""
 
     variant: Variant
     bank: sisom.FeatureBank
     partner: FarNeighbor | None = None
 
     def score(self, features: sisom.Features) -> Tensor:
-        """How strange images are, (n,); higher is stranger."""
+        """Score images, (n,); higher is stranger."""
         scores = sisom.score(self.bank, prepare(features, self.variant))
         if self.variant.partner == "none":
             return scores.sisom
@@ -54,7 +57,10 @@ def fit(variant: Variant, features: sisom.Features, labels: Tensor, *, search: S
 
 
 def prepare(features: sisom.Features, variant: Variant) -> sisom.Features:
-    """The features that distances are taken of: the wanted layers, scaled as wanted."""
+    """Return the features that a variant measures distances in.
+
+    They are the saliencies of the wanted layers, or the penultimate layer, scaled as `normalise` says.
+    """
     if variant.space == "penultimate":
         found = features.penultimate
         dims: tuple[tuple[str, int], ...] = (("penultimate", found.shape[1]),)
@@ -72,7 +78,10 @@ def prepare(features: sisom.Features, variant: Variant) -> sisom.Features:
 def slopes_of(
     variant: Variant, features: sisom.Features, labels: Tensor, *, search: Search
 ) -> str | float | Mapping[str, float]:
-    """The slopes of prepared features, searched if they are to be."""
+    """Return a variant's slopes for prepared features.
+
+    `typical` and `searched` are computed; `search` holds the options of the latter.
+    """
     if variant.slopes == "typical":
         return sisom.reduced_slopes(features, 0.0)
     if variant.slopes != "searched":

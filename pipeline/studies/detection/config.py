@@ -1,4 +1,4 @@
-"""Configs of studies that look at trained networks: detectors on them, and variants of SISOM."""
+"""Config of the study of out-of-distribution detectors."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from pipeline.studies.sections import Choice, Count, ImageSet, check_choice, ref
 
 
 class Detection(Choice):
-    """A detector, fitted on all labeled images or on a sample of `rows` with equal shares of the classes.
+    """A detector and its options.
 
-    `sweep` lists values of options, or is `published`; the best combination on `validation` is taken.
+    It is fitted on all labeled images, or on a sample of `rows` with equal shares of the classes. `sweep` lists values
+    of options, or is `published`; the best combination on `validation` is taken.
     """
 
     rows: Count | None = None
     sweep: Literal["published"] | dict[str, tuple[JsonValue, ...]] = Field(default_factory=dict)
 
     def swept(self) -> dict[str, list[Any]]:
-        """The values to choose from, by option."""
+        """Return the values to choose from, by option."""
         import sisom
 
         found = sisom.SWEEPS.get(self.name, {}) if isinstance(self.sweep, str) else self.sweep
@@ -30,14 +31,17 @@ class Detection(Choice):
 
 
 class Validation(Section):
-    """Known and unknown images that choose hyper-parameters and are tested on by nobody."""
+    """Known and unknown images to choose hyper-parameters by.
+
+    No detector is tested on them.
+    """
 
     known: ImageSet
     unknown: ImageSet
 
 
 class OodStudy(OnNetworks):
-    """Detectors x sets x checkpoints."""
+    """A study of detectors x sets x checkpoints."""
 
     study: Literal["ood"]
     detectors: Annotated[tuple[Detection, ...], Field(min_length=1)]
@@ -45,7 +49,7 @@ class OodStudy(OnNetworks):
 
     @model_validator(mode="after")
     def _known_detectors(self) -> OodStudy:
-        import sisom  # on use: reading a config should not need torch before it must
+        import sisom  # on use: reading other configs needs no torch
 
         for choice in self.detectors:
             build = partial(sisom.DETECTORS.get(choice.name, dict), **choice.options)
@@ -56,6 +60,3 @@ class OodStudy(OnNetworks):
         if self.validation is None and any(choice.sweep for choice in self.detectors):
             raise ValueError("detectors: a sweep needs validation, to choose by")
         return self
-
-
-# --------------------------------------------------------------------------------------------- ablation

@@ -30,7 +30,7 @@ from sisom.bank.subset import choose_rows
 
 
 def run(config: OodStudy, lab: Lab) -> Outcome:
-    """Compute what is missing, and tell what came out."""
+    """Run the study: compute the missing cells and collect all results."""
     roles = roles_of(config)
     if config.validation is not None and any(choice.sweep for choice in config.detectors):
         roles |= {"validation": config.validation.known, "unknown": config.validation.unknown}
@@ -131,7 +131,10 @@ def _chosen(scene: _Scene, sweep: Mapping[str, Sequence[Any]], options: Mapping[
 
 
 class _Scene:
-    """What a detector's cell works with: one network, the features of each set, and images where they are needed."""
+    """Network, features and images of a detector's cell.
+
+    Network and images are loaded only if they are needed.
+    """
 
     def __init__(self, cell: Cell[DetectorHints], bench: Bench) -> None:
         self._cell, self._bench, self._workspace = cell, bench, bench.open()
@@ -149,14 +152,17 @@ class _Scene:
         return load(self._config.model, self.fitted_on[0].logits.shape[1], weights, device=self._bench.device)
 
     def detector(self, options: Mapping[str, Any]) -> Any:
-        """The cell's detector; it is given the network's last layer if it needs that."""
+        """Build the cell's detector, with the network's last layer if needed."""
         name = self._cell.spec["detector"]
         needs = getattr(sisom.DETECTORS[name], "needs", ())
         head = sisom.Head.of(self._net.cpu()) if "head" in needs else None
         return detector_for(name, options, self._config.model, head=head)
 
     def features(self, role: str, detector: Any) -> sisom.Features:
-        """Of a set: those that lie there, or of its images after what the detector does to them."""
+        """Return the features of a set.
+
+        They are the stored ones; for a detector that perturbs images, those of the perturbed images.
+        """
         if "model" not in detector.needs:
             return read_features(self._workspace, self._cell.spec["features"][role])[0]
         config = self._config
@@ -175,7 +181,7 @@ def _frozen(value: Any) -> Any:
 
 
 def _details(lines: Sequence[Line], results: Sequence[Mapping[str, Any]]) -> Block:
-    """Seconds of each detector, and what a sweep has chosen."""
+    """Return a block with each detector's seconds and its sweep's choice."""
     rows = []
     for method in dict.fromkeys(line.method for line in lines):
         mine = [result for line, result in zip(lines, results, strict=True) if line.method == method]
