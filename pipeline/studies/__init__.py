@@ -1,1 +1,1 @@
-"""Studies: strategies, detectors and variants of SISOM on equal terms, every cell a Ray Tune trial."""
+"""Studies: strategies, detectors and variants of SISOM compared on equal terms."""

@@ -1,6 +1,6 @@
-"""Kinds of studies: the config of each, and its function.
+"""Kinds of studies: the config and the function of each.
 
-`load_study` reads one from a file; `study: active-learning | ood | ablation` says which it is.
+`load_study` reads a config from a file; its `study: active-learning | ood | ablation` names the kind.
 """
 
 from __future__ import annotations
@@ -60,7 +60,9 @@ KINDS = {
 
 
 def load_study(path: str | Path, overrides: Sequence[str] = ()) -> StudyConfig:
-    """Read a study's config; `overrides` are `key.path=value` assignments, applied in order.
+    """Read a study's config.
+
+    `overrides` are `key.path=value` assignments, applied in order.
 
     Raises:
         ConfigError: an unknown key, a wrong type, an impossible value; the message says where.

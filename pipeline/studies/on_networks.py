@@ -1,4 +1,4 @@
-"""What studies of trained networks are told."""
+"""Config that all studies of trained networks share."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from pipeline.studies.sections import ImageSet, Study, Training, refuse_twice
 
 
 class OnNetworks(Study):
-    """Studies that look at trained networks: given ones, or one trained for each seed.
+    """A study of trained networks.
 
     `checkpoints` are safetensors files, or folders of them, such as an active-learning study's. A file `X.json` beside
-    `X.safetensors` that names `labeled` ids restricts the images that detectors are fitted on to these.
+    `X.safetensors` may list `labeled` ids; detectors are then fitted on these images alone. With `train` instead, one
+    network is trained for each seed.
     """
 
     checkpoints: tuple[Uri, ...] = ()
@@ -32,5 +33,5 @@ class OnNetworks(Study):
         return self
 
     def groups(self) -> dict[str, tuple[ImageSet, ...]]:
-        """The unknown sets by group, those without any left out."""
+        """Return the unknown sets by group, without empty groups."""
         return {name: sets for name, sets in (("near", self.near), ("far", self.far)) if sets}

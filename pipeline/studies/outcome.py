@@ -1,4 +1,4 @@
-"""What a study found, as values: tables for Parquet, blocks for the report, one record a cell for MLflow."""
+"""Results of a study: tables, blocks of the report, records for MLflow."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CellRecord:
-    """What MLflow learns of a cell."""
+    """Parameters and metrics of a cell, for MLflow."""
 
     name: str
     params: Mapping[str, Any]
@@ -26,7 +26,14 @@ class CellRecord:
 
 @dataclass(frozen=True)
 class Outcome:
-    """All of it. `tables` are equal, byte for byte, however often the study was interrupted; `seconds` are not."""
+    """All results of a study.
+
+    facts    about the study, for the report, by name
+    tables   for Parquet; equal to the byte, however often the study was interrupted
+    seconds  of each cell's parts; these differ from run to run
+    blocks   of the report
+    records  for MLflow, one a cell
+    """
 
     facts: Mapping[str, str]
     tables: Mapping[str, pa.Table]
@@ -36,7 +43,10 @@ class Outcome:
 
 
 def spread(values: Sequence[float]) -> tuple[float, float | None]:
-    """Mean and sample standard deviation (n - 1); None for a single value."""
+    """Return mean and sample standard deviation (n - 1).
+
+    The deviation of a single value is None.
+    """
     mean = math.fsum(values) / len(values)
     if len(values) < 2:
         return mean, None
@@ -44,7 +54,7 @@ def spread(values: Sequence[float]) -> tuple[float, float | None]:
 
 
 def percent(mean: float, deviation: float | None = None) -> str:
-    """As people read it: `91.8 ± 0.2`, in percent."""
+    """Format a share in percent, like `91.8 ± 0.2`."""
     text = f"{100 * mean:.1f}"
     return text if deviation is None else f"{text} ± {100 * deviation:.1f}"
 
@@ -52,7 +62,16 @@ def percent(mean: float, deviation: float | None = None) -> str:
 def marked(
     columns: Sequence[Sequence[float | None]], *, first: int, lowest: Sequence[bool]
 ) -> frozenset[tuple[int, int]]:
-    """The best cells of columns of numbers, as (row, column); `first` is the number of the first column."""
+    """Find the best cells of columns of numbers.
+
+    Args:
+        columns: the numbers; None is no candidate, and a column with one number has no best.
+        first: number of the first column.
+        lowest: for each column, whether the lowest value is best.
+
+    Returns:
+        The (row, column) of each best cell.
+    """
     found = set()
     for i, column in enumerate(columns):
         known = [value for value in column if value is not None]
@@ -63,7 +82,7 @@ def marked(
 
 
 def seconds_table(results: Sequence[Mapping[str, Any]]) -> pa.Table:
-    """What each cell took, a row for each of its parts."""
+    """Return the seconds of each part of each cell, one a row."""
     rows = [
         {"cell": result["cell"], "part": part, "seconds": float(value)}
         for result in results

@@ -1,4 +1,7 @@
-"""`sisom study`: one study from its config to its report, going on where it stopped."""
+"""`sisom study`: one study, from its config to its report.
+
+A study that was interrupted goes on where it stopped.
+"""
 
 from __future__ import annotations
 
@@ -26,10 +29,10 @@ REPORT = "report.html"
 
 
 def study(config: StudyConfig, voice: Voice) -> str:
-    """Run a study and write its results; gives the report's URI.
+    """Run a study and write its results; return the report's URI.
 
-    Leaves `results/*.parquet`, `results/seconds.parquet` (which alone differs from run to run), `config.json` and
-    `report.html` in the study's workspace. Safe to call again after anything: finished cells are found.
+    Writes `results/*.parquet`, `results/seconds.parquet` (which alone differs from run to run), `config.json` and
+    `report.html` into the study's workspace. Safe to call again after any failure: finished cells are kept.
 
     Raises:
         UserError, LeaseHeld, SystemFault: see `pipeline.errors`.
@@ -53,7 +56,7 @@ def study(config: StudyConfig, voice: Voice) -> str:
 
 
 def _refuse_foreign(config: StudyConfig, workspace: Workspace) -> None:
-    """Keep the results of studies of different kinds, and of projects, apart."""
+    """Refuse a workspace that holds another kind of study, or a project."""
     kind = "project" if workspace.exists(PROJECT) else None
     if workspace.exists("config.json"):
         kind = workspace.read_json("config.json").get("study", "something else")
@@ -71,7 +74,10 @@ def _write(config: StudyConfig, workspace: Workspace, outcome: Outcome) -> None:
 
 
 def _track(config: StudyConfig, workspace: Workspace, outcome: Outcome, *, voice: Voice) -> None:
-    """Tell MLflow; a study does not fail with it, and the next run tells what is missing."""
+    """Record the cells in MLflow.
+
+    A study does not fail with MLflow: what it could not record, the next run does.
+    """
     common = flat(config.model_dump(mode="json", include={"study", "model", "train", "compute"}))
     records = []
     for each in outcome.records:

@@ -1,4 +1,7 @@
-"""The sections that all studies share: images, training, what it may take, and a choice from the catalogue."""
+"""Config sections that all studies share.
+
+They are images, training, the resources of cells, and a choice from the catalogue.
+"""
 
 from __future__ import annotations
 
@@ -30,10 +33,10 @@ Seeds = Annotated[tuple[Annotated[int, Field(ge=0, lt=2**31)], ...], Field(min_l
 
 
 class Data(Section):
-    """Where image sets are found.
+    """Place of the image sets.
 
-    With `uri`, each set is a folder of Parquet below it (id, image, label and maybe label_name), its split the
-    beginning of the files' names. Without, torchvision's own loaders read `root`, and may `download`.
+    With `uri`, each set is a folder of Parquet files below it (id, image, label and maybe label_name), and the files'
+    names begin with the split. Without `uri`, torchvision's own loaders read `root`, and may `download`.
     """
 
     uri: Uri | None = None
@@ -42,11 +45,11 @@ class Data(Section):
 
 
 class ImageSet(Section):
-    """Labeled images by name, or all or some of them.
+    """A labeled image set by name, or a part of it.
 
-    `uri` overrides where its Parquet lies. `only` and `without` choose classes by name, where `*` stands for
-    anything; `count` is the size of a random sample, the same one every time, and `leave` the size of a sample to leave
-    out: the very one that `count` would take.
+    `uri` overrides the place of its Parquet files. `only` and `without` choose classes by name, where `*` stands for
+    any text. `count` is the size of a random sample, the same one every time. `leave` is the size of a sample to leave
+    out; it leaves out the images that `count` would take.
     """
 
     name: Name
@@ -59,7 +62,10 @@ class ImageSet(Section):
 
 
 class Training(Section):
-    """Options of training by the steps of a round; the last epoch is kept."""
+    """Options of training.
+
+    The steps are those of a round, but the last epoch is kept.
+    """
 
     epochs: Count = 200
     batch_size: Annotated[int, Field(ge=2)] = 128
@@ -71,7 +77,10 @@ class Training(Section):
 
 
 class Compute(Section):
-    """What the cells may take. `trials` at most run at once; each has `threads` CPUs, or a share of a GPU."""
+    """Resources of the cells.
+
+    At most `trials` of them run at once; each has `threads` CPUs, or `gpu_share` of a GPU.
+    """
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: Count = 1
@@ -81,7 +90,10 @@ class Compute(Section):
 
 
 class Choice(Section):
-    """A method of the catalogue with options of its own; `called` tells two of one name apart."""
+    """A method of the catalogue with options of its own.
+
+    `called` tells two choices of one method apart.
+    """
 
     name: Name
     called: Name | None = None
@@ -89,12 +101,12 @@ class Choice(Section):
 
     @property
     def label(self) -> str:
-        """What the method is called in tables."""
+        """Name of the choice in tables."""
         return self.called or self.name
 
 
 class Study(Section):
-    """What all studies have in common."""
+    """Config that all studies share."""
 
     workspace: Uri
     seeds: Seeds = (0, 1, 2)
@@ -112,11 +124,14 @@ class Study(Section):
 
     @property
     def resources(self) -> Resources:
-        """The same wishes as `pipeline.cluster` takes them."""
+        """Resources in the form that `pipeline.cluster` takes."""
         return Resources(device=self.compute.device, threads=self.compute.threads)
 
     def identity(self) -> dict[str, Any]:
-        """What the results follow from: all but where they lie and what they run on."""
+        """Return the part of the config that results depend on.
+
+        Left out is where results lie and what the study runs on.
+        """
         free: dict[str, Any] = dict.fromkeys(("workspace", "tracking", "storage"), True)
         return self.model_dump(mode="json", exclude=free | {"compute": {"device", "trials", "gpu_share"}})
 
@@ -133,7 +148,18 @@ def check_choice(
     build: Callable[[], object],
     sweep: Iterable[str] = (),
 ) -> None:
-    """Refuse a name that is not in the catalogue, an option that the method does not have, and what `build` refuses."""
+    """Check a choice from the catalogue.
+
+    Args:
+        where: key of the config, for messages.
+        choice: the name and its options.
+        known: the catalogue.
+        build: builds the method.
+        sweep: further options that the method must have.
+
+    Raises:
+        ValueError: a name that is not in the catalogue, an option that the method does not have, an error of `build`.
+    """
     if choice.name not in known:
         raise ValueError(f"{where}: unknown name {choice.name!r}; {nearest(choice.name, known)}")
     taken = [name for name in inspect.signature(known[choice.name]).parameters if name != "head"]
@@ -149,7 +175,7 @@ def check_choice(
 
 
 def refuse_twice(where: str, names: Iterable[str]) -> None:
-    """Refuse a name that stands there twice."""
+    """Raise `ValueError` for a name that occurs twice."""
     twice = sorted(name for name, times in Counter(names).items() if times > 1)
     if twice:
         raise ValueError(f"{where}: names must differ; twice: {', '.join(twice[:5])}")
