@@ -1,4 +1,6 @@
-"""Errors of the pipeline. `exit_code` is what the command line ends with.
+"""Errors of the pipeline.
+
+`exit_code` is the exit status of the command line.
 
 PipelineError                  1
   UserError                    2  the user's mistake; never retried
@@ -19,8 +21,8 @@ PipelineError                  1
     QuarantineOverflow            more broken rows than the config tolerates
     StageFailed                   a step of the round failed; carries .stage
 
-Every class takes one message and keeps the rest as plain attributes, so all of them survive the pickling that
-brings an error home from a worker. `at` makes one with its attribute.
+Every class takes one message and keeps the rest as plain attributes, so that an error survives the pickling on its
+way from a worker to the driver. `at` makes an error with its attribute.
 """
 
 from __future__ import annotations
@@ -38,13 +40,19 @@ class PipelineError(Exception):
 
 
 class UserError(PipelineError):
-    """Something the user can put right; the message says where and how."""
+    """Error that the user can put right.
+
+    The message says where and how.
+    """
 
     exit_code = 2
 
 
 class ConfigError(UserError):
-    """The config asks for something impossible; `path` is the dotted path of the offending value."""
+    """Impossible value in the config.
+
+    `path` is the dotted path of the offending value.
+    """
 
     path: str | None = None
 
@@ -57,39 +65,42 @@ class ConfigError(UserError):
 
 
 class StorageError(UserError):
-    """A URI that does not exist, has an unknown scheme, or may not be read."""
+    """Missing URI, unknown scheme, or denied access."""
 
 
 class PoolError(UserError):
-    """A pool that is empty or lacks a column."""
+    """Pool that is empty or lacks a column."""
 
 
 class LabelError(UserError):
-    """A label outside the taxonomy, an unknown id, or a label file that cannot be read."""
+    """Label outside the taxonomy, unknown id, or unreadable label file."""
 
 
 class WorkspaceMismatch(UserError):
-    """The workspace was made by another config."""
+    """Workspace that was made by another config."""
 
 
 class WaitingForLabels(PipelineError):
-    """The open query has not been answered yet."""
+    """Open query that has not been answered yet."""
 
     exit_code = 3
 
 
 class LeaseHeld(PipelineError):
-    """Another run holds the lease of this workspace."""
+    """Lease of this workspace held by another run."""
 
     exit_code = 4
 
 
 class SystemFault(PipelineError):
-    """Not the user's mistake: a retry of the same command is safe and may succeed."""
+    """Failure that is not the user's mistake.
+
+    A retry of the same command is safe and may succeed.
+    """
 
 
 class ObjectFault(SystemFault):
-    """Something is wrong with one object; `uri` says which."""
+    """Failure of one object, named by `uri`."""
 
     uri: str | None = None
 
@@ -102,33 +113,36 @@ class ObjectFault(SystemFault):
 
 
 class ArtefactMissing(ObjectFault):
-    """An object that should be there is not."""
+    """Object that should exist and does not."""
 
 
 class ArtefactDamaged(ObjectFault):
-    """An object is there, but is not what it should be."""
+    """Object whose content is not what it should be."""
 
 
 class ObjectChanged(ObjectFault):
-    """An object is no longer the version that was asked for."""
+    """Object that is no longer the version that was asked for."""
 
 
 class StoreUnavailable(ObjectFault):
-    """Storage kept failing after bounded retries; `attempts` says how often it was asked."""
+    """Storage that kept failing after bounded retries.
+
+    `attempts` is how often it was asked.
+    """
 
     attempts: int = 1
 
 
 class AccountError(SystemFault):
-    """Some listed rows were neither scored nor quarantined, or were so twice."""
+    """Listed rows neither scored nor quarantined, or counted twice."""
 
 
 class QuarantineOverflow(SystemFault):
-    """More rows are broken than `scoring.max_quarantined` tolerates."""
+    """More broken rows than `scoring.max_quarantined` tolerates."""
 
 
 class StageFailed(SystemFault):
-    """A step of a round failed; `stage` says which."""
+    """Failure of a step of a round, named by `stage`."""
 
     stage: str | None = None
 
@@ -141,7 +155,10 @@ class StageFailed(SystemFault):
 
 
 def ours(error: BaseException | None) -> PipelineError | None:
-    """The error of ours behind what Ray wrapped around it on its way home from a worker."""
+    """Return the pipeline's error inside one that Ray raised.
+
+    Ray wraps what a worker raises. None if no cause is a `PipelineError`.
+    """
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
@@ -156,20 +173,21 @@ def ours(error: BaseException | None) -> PipelineError | None:
 
 
 def mask(text: str) -> str:
-    """The text with the user and password of any URI in it replaced by stars."""
+    """Replace user and password of URIs in a text by stars."""
     return re.sub(r"(?<=://)[^/\s]+@", "***@", text)
 
 
 def printable(text: str) -> str:
-    """Text that may hold a stranger's words or a URI's password, as it may be shown; line breaks stay.
+    """Make a text safe to show; line breaks stay.
 
-    What a terminal would obey is taken out.
+    The text may hold a stranger's words or a URI's password. Passwords are masked, and characters that a terminal would
+    obey are replaced.
     """
     return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in mask(text))
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """A hint for a message: the nearest known word, or the list of them.
+    """Return a hint: the nearest known word, or the known words.
 
     >>> nearest("trian", ["train", "tune"])
     'did you mean train?'
