@@ -140,7 +140,7 @@ class QueryPlan(Section):
 
     @property
     def keeps(self) -> Literal["last", "deep"] | None:
-        """The features that such a strategy needs: last layers, or all."""
+        """The features that a whole-pool strategy needs: last layers, or all."""
         selector = self.selector() if self.together else None
         if selector is None or "features" not in selector.needs or self.ranking is not None:
             return None

@@ -1,4 +1,7 @@
-"""The config across releases: what earlier ones did before a key existed, and what changed between two."""
+"""The config across releases.
+
+What earlier releases did before a key existed, and what changed between two configs.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-# The value of a key, by its dotted path, in the days before it existed, where that is not its default of today.
+# What releases before a key existed did, as its value by its dotted path, where that is not its default today.
 BEFORE: Final[Mapping[str, Any]] = {}
 
-ABSENT: Final = object()  # a key that one of two configs lacks, apart from one that is null
+ABSENT: Final = object()  # value of a key that one of two configs lacks; None is a value
 
 
 def as_of_its_day(values: Mapping[str, Any], before: Mapping[str, Any] = BEFORE) -> dict[str, Any]:
-    """Return stored values with the keys that they lack set to what the product did in their day.
+    """Fill missing keys of a stored config with its release's behaviour.
+
+    A key that is younger than the config gets the value that describes what the product did at that time.
 
     Args:
         values: a config as an earlier release wrote it, nested by section.
@@ -32,7 +37,7 @@ def as_of_its_day(values: Mapping[str, Any], before: Mapping[str, Any] = BEFORE)
 
 @dataclass(frozen=True)
 class Change:
-    """A key of the config whose value differs between two."""
+    """A key whose value differs between two configs."""
 
     path: str
     before: Any
@@ -43,7 +48,10 @@ class Change:
 
 
 def changes(before: Any, after: Any, path: str = "") -> Iterator[Change]:
-    """List the keys that differ between two configs, sorted by path; lists are compared as a whole."""
+    """List the keys that differ between two configs, sorted by path.
+
+    Lists are compared as a whole.
+    """
     if not (isinstance(before, Mapping) and isinstance(after, Mapping)):
         if before != after:
             yield Change(path, before, after)

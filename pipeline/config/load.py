@@ -117,7 +117,7 @@ def _explain(error: ValidationError, root: type[BaseModel], where: str) -> Confi
     for each in error.errors(include_url=False):
         place = tuple(part for part in each["loc"] if not str(part).startswith(("constrained-", "dict[")))
         by_place.setdefault(place, each)
-    # Where a value may be of two kinds, the fault of the kind that it nearly is lies deeper: that one is told.
+    # A value that may be of two types has a fault for each. The deeper one is of the type that it nearly is: show that.
     faults = [place for place in by_place if not any(_above(place, other) for other in by_place)]
     location, first = faults[0], by_place[faults[0]]
     path = ".".join(str(part) for part in location)

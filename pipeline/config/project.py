@@ -37,7 +37,7 @@ from pipeline.errors import nearest
 MAX_CLASSES = 100_000
 PINNED_POOL = ("uri", "id_column", "image_column", "tar_ids")
 FREE = ("workspace", "rounds", "stop", "resources", "tick", "tracking", "storage")
-# May be raised once a round has stopped at it: it decides whether to go on, not what comes out.
+# May be raised once a round has stopped at it: it decides whether to go on, not the results.
 FREE_SCORING = ("max_quarantined",)
 
 
@@ -116,7 +116,7 @@ class Config(Section):
     def _check_layers(self) -> None:
         """Raise for a layer that the model lacks.
 
-        It explains best why slopes and layers disagree.
+        Called first where slopes and layers disagree, since a wrong layer is the better explanation.
         """
         import sisom
 
@@ -147,21 +147,27 @@ class Config(Section):
         return dict(default) if isinstance(default, dict) else dict.fromkeys(self.model.layers, default)
 
     def pinned(self) -> dict[str, Any]:
-        """Values that a workspace keeps for life: the pool with its ids, and the order of the classes."""
+        """Return the values that a workspace keeps for life.
+
+        They are the pool with its ids, and the order of the classes.
+        """
         return self.model_dump(mode="json", include={"taxonomy": True, "pool": set(PINNED_POOL)})
 
     def frozen(self) -> dict[str, Any]:
-        """Values that a round freezes: all that decide its results."""
+        """Return the values that a round freezes: all that decide its results."""
         return self.model_dump(
             mode="json", exclude={**dict.fromkeys(FREE, True), "scoring": set(FREE_SCORING)}
         )
 
     def free(self) -> dict[str, Any]:
-        """Values that hold as they are now, for planned rounds too: where, how long and on what the work runs."""
+        """Return the values that are always those of the current config.
+
+        They hold for planned rounds too: where, how long and on what the work runs.
+        """
         return self.model_dump(mode="json", include={*FREE})
 
     def digest(self) -> str:
-        """SHA-256 of `frozen()` in canonical JSON."""
+        """Return the SHA-256 of `frozen()` in canonical JSON."""
         return hashlib.sha256(canonical(self.frozen())).hexdigest()
 
 

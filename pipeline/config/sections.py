@@ -150,7 +150,10 @@ class Slopes(Section):
 
 
 class Bank(Section):
-    """How labeled features become the bank; its defaults are those of `sisom.bank.spec.ROUNDS`."""
+    """Settings for fitting the bank to labeled features.
+
+    The defaults are those of `sisom.bank.spec.ROUNDS`.
+    """
 
     subset: Annotated[float, Field(gt=0.0, le=1.0)] = 0.05
     subset_method: Name = "random"
@@ -160,7 +163,7 @@ class Bank(Section):
 
     @property
     def spec(self) -> BankSpec:
-        """The same as the library takes it."""
+        """The settings as the library takes them."""
         from dataclasses import fields
 
         from sisom import BankSpec
@@ -236,8 +239,8 @@ class Tracking(Section):
 class Storage(Section):
     """An S3 endpoint, and references to its credentials, never the secrets.
 
-    Without `access_key_env` and `secret_key_env`, names of environment variables, the standard AWS ways hold;
-    `anonymous` (or `AWS_NO_SIGN_REQUEST`) sends requests without any.
+    Without `access_key_env` and `secret_key_env`, names of environment variables, credentials are found in the standard
+    AWS ways; `anonymous` (or `AWS_NO_SIGN_REQUEST`) sends requests without any.
     """
 
     endpoint: Uri | None = None
