@@ -1,7 +1,8 @@
-"""Any detector of the catalogue in SISOM's place: what says how strange a row is, and marks it out of distribution.
+"""Catalogue detectors in SISOM's place.
 
-SISOM's own three scores come out of the bank. Another detector is fitted to the features of the labeled rows, which
-a round keeps: fitting again gives the same state, so that no state needs a form of its own in storage.
+SISOM's own three scores come out of the bank. Another detector says how strange a row is, and marks it out of
+distribution. It is fitted to the features of the labeled rows, which a round keeps. Fitting again returns the same
+state, so the state needs no format of its own in storage.
 """
 
 from __future__ import annotations
@@ -26,25 +27,34 @@ from sisom.network.head import Head
 
 @dataclass(frozen=True)
 class FittedDetector:
-    """A detector and what it has learned; scores are computed on the CPU."""
+    """A detector and its fitted state; scores are computed on the CPU."""
 
     detector: Any
     state: Any
 
     def score(self, features: sisom.Features) -> Tensor:
-        """(n,) float32 of features as the detector wants them, higher is stranger."""
+        """Return (n,) float32 strangeness of features; higher is stranger.
+
+        The features are those that the detector needs.
+        """
         found: Tensor = self.detector.score(self.state, features.to("cpu"))
         return found
 
     def judge(self, extract: Extractor, pixels: NDArray[np.uint8], features: sisom.Features) -> Tensor:
-        """(n,) float32 of (n,3,s,s) pixels whose `features` are at hand; a detector may want others of them."""
+        """Return (n,) float32 strangeness of (n,3,s,s) pixels.
+
+        `features` are those of the pixels. A detector that moves images does not use them: it extracts features of the
+        moved images.
+        """
         return self.score(
             extract.moved(pixels, self.detector) if "model" in self.detector.needs else features
         )
 
 
 def detector_for(name: str, options: Mapping[str, Any], model: Model, *, head: sisom.Head | None) -> Any:
-    """A detector of the catalogue for a network: one that moves images is told how these were normalised.
+    """Build a detector of the catalogue for a network.
+
+    One that moves images gets the standard deviation by which they were normalised.
 
     Raises:
         sisom.errors.InputError: an option that it does not have, or a value that it refuses.
@@ -56,7 +66,9 @@ def detector_for(name: str, options: Mapping[str, Any], model: Model, *, head: s
 def fit(
     config: Config, model: torch.nn.Module, features: sisom.Features, *, targets: Tensor
 ) -> FittedDetector | None:
-    """The config's detector fitted to labeled rows; None where the bank's own score is asked for.
+    """Fit the config's detector to labeled rows.
+
+    Returns None if the config asks for the bank's own score.
 
     Raises:
         ConfigError: an option that the detector does not have, or a value that it refuses.

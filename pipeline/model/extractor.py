@@ -1,4 +1,4 @@
-"""From pixels to features, in passes of one size."""
+"""Features of pixels, in passes of one size."""
 
 from __future__ import annotations
 
@@ -15,12 +15,15 @@ from sisom.arrays import as_tensor
 
 
 class Extractor:
-    """Embeds pixels in passes of one size: the last one is padded, so that no image sees how many came with it."""
+    """Embed pixels in passes of one size.
+
+    The last pass is padded, so that an image's features do not depend on how many images come with it.
+    """
 
     def __init__(
         self, network: Network, device: str, batch_size: int, *, layers: Sequence[str] | None = None
     ) -> None:
-        # On a GPU too, the same image gives the same bits whatever came with it, to whoever looks at it.
+        # On a GPU too, an image has the same features to the bit, in any batch and in any process.
         torch.backends.cudnn.deterministic = True
         torch.backends.cudnn.allow_tf32 = False
         self._model = network.model
@@ -28,15 +31,18 @@ class Extractor:
         self._device = device
         self._layers = tuple(layers or network.model.layers)
         self._batch_size = batch_size
-        # A processor is fastest where a pass stays in its cache, a GPU where it is full.
+        # A CPU is fastest if a pass stays in its cache, a GPU if it is full.
         self._tile = batch_size if device == "cuda" else min(32, batch_size)
 
     def __call__(self, pixels: NDArray[np.uint8]) -> sisom.Features:
-        """Features of (n,3,s,s) uint8 pixels, n > 0, on the device."""
+        """Return features of (n,3,s,s) uint8 pixels, n > 0, on the device."""
         return self._features(pixels, self._layers, lambda images: images)
 
     def moved(self, pixels: NDArray[np.uint8], detector: Any) -> sisom.Features:
-        """Features of images after a detector that needs the model has moved them: of the last layer alone."""
+        """Return last-layer features of images that a detector has moved.
+
+        Such a detector needs the model.
+        """
         return self._features(pixels, self._layers[-1:], lambda images: detector.perturb(self._net, images))
 
     def _features(

@@ -29,7 +29,9 @@ class Start:
 def new_network(
     model: Model, classes: int, *, seed: int, dropout: float = 0.0, start: Start | None = None
 ) -> nn.Module:
-    """Build an untrained network; what `start` does not give comes from `seed`.
+    """Build an untrained network.
+
+    Weights that `start` does not hold are drawn from `seed`.
 
     Raises:
         ConfigError: a backbone that does not fit, or dropout that the network has no place for.
