@@ -1,6 +1,6 @@
-"""The database that MLflow keeps its runs in: spoken to once before MLflow does, or brought down from S3.
+"""MLflow's database: probe it, or download it from S3.
 
-MLflow can't open SQLite on S3, so there the file is brought down for each session and put back by a conditional
+MLflow can't open SQLite on S3, so there the file is downloaded for each session and written back by a conditional
 write.
 """
 
@@ -20,16 +20,25 @@ _SQL_SCHEMES = ("sqlite", "postgresql", "mysql", "mssql")
 
 
 class TrackingUnavailable(SystemFault):
-    """MLflow did not answer, or refused; nothing is lost, since logging the same round later completes it."""
+    """Failure of MLflow to answer or to accept.
+
+    Nothing is lost: logging the same round later completes it.
+    """
 
 
 def is_sql(uri: str) -> bool:
-    """Whether the URI names a database that MLflow opens itself, not a server."""
+    """Return whether MLflow opens the URI as a database.
+
+    Any other URI names a server.
+    """
     return uri.partition(":")[0].partition("+")[0] in _SQL_SCHEMES
 
 
 def probe(uri: str) -> None:
-    """Speak to the database once, because MLflow itself would try ten times for minutes."""
+    """Query the database once, to fail early.
+
+    MLflow itself would try ten times, for minutes.
+    """
     import sqlalchemy
 
     engine = sqlalchemy.create_engine(uri, poolclass=sqlalchemy.pool.NullPool)
@@ -40,7 +49,11 @@ def probe(uri: str) -> None:
 
 @contextlib.contextmanager
 def brought_down(store: Store) -> Iterator[tuple[str, Callable[[], None]]]:
-    """The workspace's SQLite file as a private local copy: its URI, and how to put it back."""
+    """Download the workspace's SQLite file as a private copy.
+
+    Yields the copy's URI, and a function that writes it back. The function raises `TrackingUnavailable` if somebody
+    else wrote the file meanwhile.
+    """
     with tempfile.TemporaryDirectory(prefix="sisom-mlflow-") as folder:
         path = Path(folder, "mlflow.db")
         data, tag = b"", ""

@@ -1,4 +1,4 @@
-"""What MLflow calls things: legal keys, flat values, and nothing in them that nobody should read."""
+"""Legal MLflow keys and flat values, without secrets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ MAX_KEY_CHARS = 250
 
 
 def key(*parts: str) -> str:
-    """A legal MLflow key from names that may hold anything, such as `key("labels", "what/is this?")`.
+    """Return a legal MLflow key for any names.
+
+    For example `key("labels", "what/is this?")`.
 
     What MLflow refuses becomes `_`; a key that had to change ends in a digest, so that names stay distinct.
     """
@@ -28,7 +30,10 @@ def key(*parts: str) -> str:
 
 
 def flat(values: Mapping[str, Any], *path: str) -> dict[str, Any]:
-    """Nested mappings as one: `{"seconds": {"train": 3}}` becomes `{"seconds/train": 3}`."""
+    """Flatten nested mappings.
+
+    `{"seconds": {"train": 3}}` becomes `{"seconds/train": 3}`.
+    """
     result: dict[str, Any] = {}
     for name, value in values.items():
         if isinstance(value, Mapping):
@@ -39,7 +44,10 @@ def flat(values: Mapping[str, Any], *path: str) -> dict[str, Any]:
 
 
 def config_params(config: Config) -> dict[str, str]:
-    """The resolved config as parameters: `train.lr: 0.1` is `train/lr = 0.1`; a list is shown as JSON."""
+    """Return the resolved config as MLflow parameters.
+
+    `train.lr: 0.1` is `train/lr = 0.1`; a list is shown as JSON. Passwords in URIs are masked.
+    """
     values = flat(config.model_dump(mode="json"))
     return {
         name: mask(value) if isinstance(value, str) else canonical(value).decode()

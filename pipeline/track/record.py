@@ -1,4 +1,4 @@
-"""A committed round as MLflow learns of it."""
+"""Committed rounds, recorded in MLflow."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def record_round(folder: Folder, index: int, config: Config, *, tracker: Tracker
         index: of the round.
         config: of the project; the parameters are the values that the round has frozen, and where it works now.
         tracker: of the project.
-        voice: told how long it took, or why it has to wait.
+        voice: shows how long it took, or why it has to wait.
     """
     if folder.exists(keys.TRACKING):
         return

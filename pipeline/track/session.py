@@ -1,7 +1,7 @@
-"""The only door to MLflow: what it is asked while a store is open.
+"""MLflow requests while a store is open.
 
-Runs and versions are found by tag before they are made, the first value of a parameter or metric stays, and a run
-becomes FINISHED last.
+No other module calls MLflow. Runs and versions are found by tag before they are made, the first value of a parameter or
+metric stays, and a run becomes FINISHED last.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 CHAMPION = "champion"
 
 MAX_VALUE_CHARS = 6000
-BATCH = 100  # parameters MLflow takes at once; it would take 1000 metrics
+BATCH = 100  # parameters that MLflow takes at once; of metrics it would take 1000
 
-# Set unless the user has set them. A silent server holds a caller up for three tries of 15 s, then comes
-# `TrackingUnavailable`. Nothing is printed.
+# Set unless the user has set them. A server that does not answer costs three tries of 15 s, then
+# `TrackingUnavailable` is raised. Nothing is printed.
 _MANNERS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "15",
@@ -49,7 +49,7 @@ _MANNERS = {
 
 @dataclass(frozen=True)
 class RoundRecord:
-    """All that MLflow learns of one round.
+    """The values and files of a round that MLflow stores.
 
     `params` and `metrics` are flat; `config_params` and `flat` make them, with keys by `key`. A metric
     that is None or not finite is left out; one without a slash in its key is also a curve of the parent run.
@@ -66,7 +66,10 @@ class RoundRecord:
 
 @dataclass(frozen=True)
 class Session:
-    """An open store, and the experiment in it. `save` takes home what is worked on elsewhere."""
+    """An open store, and the experiment in it.
+
+    `save` writes the database back, if the session works on a copy.
+    """
 
     client: MlflowClient
     experiment_id: str
@@ -75,9 +78,10 @@ class Session:
     save: Callable[[], None]
 
     def found_or_made(self, tags: Mapping[str, str], name: str) -> Run:
-        """The one run with these tags; should there be more, the oldest stays.
+        """Find the run with these tags, or make it.
 
-        MLflow's client repeats a request whose answer was lost on the way, and so may make two.
+        If there are more, the oldest stays and the others are deleted. MLflow's client repeats a request whose answer
+        was lost on the way, and so may make two.
         """
         client, where = self.client, " and ".join(f"tags.`{tag}` = '{value}'" for tag, value in tags.items())
 
@@ -95,12 +99,15 @@ class Session:
         return found[0]
 
     def round_run(self, parent: Run, index: int) -> Run:
-        """The run of a round, nested in the project's."""
+        """Find or make the run of a round, nested in the project's."""
         tags = {"mlflow.parentRunId": parent.info.run_id, "sisom.round": f"{index:03d}"}
         return self.found_or_made(tags, f"round {index:03d}")
 
     def show(self, run: Run, numbers: Mapping[str, float], step: int) -> None:
-        """Numbers of a round at work as metrics `live/...`; those of a step that was shown are left out."""
+        """Log the progress of a running round as metrics `live/...`.
+
+        Numbers of a step that was shown before are left out.
+        """
         from mlflow.entities import Metric
 
         now = time.time_ns() // 1_000_000
@@ -114,12 +121,12 @@ class Session:
         return max((metric.step for metric in history), default=-1)
 
     def finish(self, run: Run) -> None:
-        """Say that all of a run has been told."""
+        """Mark a run as finished, once all of it is logged."""
         if run.info.status != "FINISHED":
             self.client.set_terminated(run.info.run_id, "FINISHED")
 
     def log_values(self, run: Run, record: RoundRecord) -> None:
-        """A record's parameters and metrics; the first value of each stays."""
+        """Log a record's parameters and metrics; the first value of each stays."""
         from mlflow.entities import Param
 
         params = {
@@ -132,7 +139,7 @@ class Session:
             self.client.log_batch(run.info.run_id, new_metrics[batch], new_params[batch], synchronous=True)
 
     def log_curves(self, parent: Run, run: Run, record: RoundRecord) -> None:
-        """A record's metrics as points of the project's curves."""
+        """Log a record's metrics as points of the project's curves."""
         new = [
             metric
             for metric in _metrics(record, run)
@@ -146,7 +153,7 @@ class Session:
             self.client.log_batch(parent.info.run_id, metrics=new, synchronous=True)
 
     def log_artefacts(self, run: Run, record: RoundRecord) -> None:
-        """A record's files and its model's."""
+        """Log a record's files and its model's."""
         files = {**record.artefacts, **{f"model/{name}": data for name, data in record.model.items()}}
         inside = run.info.artifact_uri.removeprefix(self.artefact_root + "/")
         if inside != run.info.artifact_uri:  # the folder is in our workspace, and our store writes atomically
@@ -161,7 +168,10 @@ class Session:
             self.client.log_artifacts(run.info.run_id, folder)
 
     def register(self, model: str, run: Run, record: RoundRecord) -> int:
-        """The round's model version; the alias moves to it when it is the best and no later round holds it."""
+        """Register the round's model and return the version's number.
+
+        The alias `champion` moves to it if it is the best and no later round holds the alias.
+        """
         client = self.client
         with _unless_there():
             client.create_registered_model(model)
@@ -176,7 +186,7 @@ class Session:
             source = f"{run.info.artifact_uri}/model"
             client.create_model_version(model, source, run.info.run_id, tags=tags)
             found = look()
-        for second in found[1:]:  # a repeated request made it: see `found_or_made`
+        for second in found[1:]:  # made by a repeated request: see `found_or_made`
             client.delete_model_version(model, str(second.version))
         made = found[0]
         champion = client.get_registered_model(model).aliases.get(CHAMPION)
@@ -189,7 +199,7 @@ class Session:
 
 
 def open_client(uri: str) -> MlflowClient:
-    """A client that is silent, and gives up on a silent server."""
+    """Open a client that prints nothing and waits for a bounded time."""
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     for name, value in _MANNERS.items():
         os.environ.setdefault(name, value)
@@ -203,7 +213,10 @@ def open_client(uri: str) -> MlflowClient:
 
 
 def create(store: Store) -> None:
-    """Make the SQLite file aside first: MLflow can't open one whose first migration was cut off."""
+    """Create the SQLite file, unless it is there.
+
+    It is made in a private copy first: MLflow can't open a file whose first migration was cut off.
+    """
     if not store.exists(MLFLOW_DATABASE):
         with brought_down(store) as (uri, save):
             open_client(uri).search_experiments(max_results=1)
@@ -211,7 +224,10 @@ def create(store: Store) -> None:
 
 
 def experiment_of(client: MlflowClient, name: str, artefacts: str | None) -> str:
-    """The id of an experiment, which is made if need be; its artefacts go to `artefacts`."""
+    """Find or make an experiment and return its id.
+
+    Its artefacts go to `artefacts`, or where MLflow chooses if that is None.
+    """
     if client.get_experiment_by_name(name) is None:
         with _unless_there():
             client.create_experiment(name, artifact_location=artefacts)
@@ -223,7 +239,10 @@ def experiment_of(client: MlflowClient, name: str, artefacts: str | None) -> str
 
 @contextlib.contextmanager
 def _unless_there() -> Iterator[None]:
-    """Make something that another project on the same server may be making too."""
+    """Ignore the error that something exists already.
+
+    Another project on the same server may be making it too.
+    """
     from mlflow.exceptions import MlflowException
 
     try:
@@ -234,7 +253,7 @@ def _unless_there() -> Iterator[None]:
 
 
 def _metrics(record: RoundRecord, run: Run) -> list[Metric]:
-    """The record's metrics as rows that are equal however often they are made."""
+    """Return the record's metrics, equal however often they are made."""
     from mlflow.entities import Metric
 
     return [

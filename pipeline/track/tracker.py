@@ -1,8 +1,9 @@
-"""What MLflow learns: one parent run a project, one nested run a round, one model version a round.
+"""MLflow logging of a project: runs, metrics and models.
 
-A study is a project whose nested runs are its cells.
+A project has one parent run, a round one nested run and one model version. A study is a project whose nested runs are
+its cells.
 
-What is logged can be logged again: a round cut off anywhere is completed by the same call.
+All that is logged can be logged again: the same call completes a round that was cut off anywhere.
 
 Without `tracking.uri` the store lies inside the workspace: a SQLite file and an artefact folder.
 """
@@ -29,14 +30,17 @@ from pipeline.workspace.keys import MLFLOW_ARTEFACTS, MLFLOW_DATABASE
 
 MAX_NAME_CHARS = 500
 
-# How long a round waits for MLflow in all, beside a second for each MiB that it sends. What a slow server then still
-# has to do is done in the background as long as the process lives, and completed by the next run.
+# How long a round waits for MLflow in all, plus a second for each MiB that it sends. What a slow server has not done
+# by then goes on in the background as long as the process lives, and the next run completes it.
 GIVE_UP_S = 120.0
 
 
 @dataclass(frozen=True)
 class LoggedRound:
-    """Where a round was logged; `model_version` is None when the record held no model."""
+    """The MLflow runs and the model version of a round.
+
+    `model_version` is None if the record held no model.
+    """
 
     run_id: str
     parent_run_id: str
@@ -44,18 +48,21 @@ class LoggedRound:
 
 
 class Tracked(Protocol):
-    """What a config, of a project or of a study, tells about itself."""
+    """The config of a project or a study, as tracking needs it."""
 
     @property
     def tracking(self) -> Tracking:
-        """Where MLflow is."""
+        """The settings of MLflow."""
 
     def digest(self) -> str:
-        """What makes two of them one project."""
+        """Return a digest; configs with equal ones are one project."""
 
 
 class Tracker:
-    """One project's MLflow store, made by `open_tracker`. Threads may share it: sessions wait in line."""
+    """The MLflow store of one project, made by `open_tracker`.
+
+    Threads may share it: sessions wait in line.
+    """
 
     def __init__(self, config: Tracked, store: Store, project: str | None = None) -> None:
         self._config = config
@@ -65,20 +72,29 @@ class Tracker:
 
     @property
     def uri(self) -> str:
-        """The MLflow tracking URI to show to people; a password in it is masked."""
+        """The MLflow tracking URI to show to people.
+
+        A password in it is masked.
+        """
         database = self._store.url(MLFLOW_DATABASE)
         return mask(self._config.tracking.uri or (f"sqlite:///{database}" if self._in_place else database))
 
     @property
     def model_name(self) -> str:
-        """The registered model's name; on a server that projects share it ends in this project's digest."""
+        """The registered model's name.
+
+        On a server that projects share, it ends in this project's digest.
+        """
         name = f"{self._config.tracking.experiment}-{self._title}"
         name = re.sub(r"[^\w.\-]", "_", name)[:200].strip(".") or "model"
         return f"{name}-{self._project[:8]}" if self._config.tracking.uri else name
 
     @property
     def _in_place(self) -> bool:
-        """Whether SQLite can open its file in the workspace: local, and no `?` to end the path early."""
+        """True if SQLite can open its file in the workspace.
+
+        The workspace must be local, and its URI without a `?`, which would end the path early.
+        """
         return re.match(r"s3://|.*\?", self._store.uri) is None
 
     @property
@@ -88,7 +104,7 @@ class Tracker:
     def warm(self) -> None:
         """Import MLflow and create its store, which takes seconds the first time.
 
-        Made for a thread beside other work: what fails here is left for `log_round` to say.
+        Meant for a thread beside other work: it does not raise `TrackingUnavailable`, which `log_round` will raise.
         """
         with contextlib.suppress(TrackingUnavailable), self._session() as session:
             self._parent(session)
@@ -98,11 +114,12 @@ class Tracker:
         return session.found_or_made({"sisom.project": self._project}, self._title)
 
     def progress(self, index: int, numbers: Mapping[str, float], step: int) -> None:
-        """Show a round at work: numbers as metrics `live/...` of the run that `log_round` completes later.
+        """Show the progress of a running round.
 
-        Steps rise, as images that are done do: what a resumed round tells again is left out, and so is everything
-        once the round is logged. A workspace on S3 with no `tracking.uri` shows nothing meanwhile: its database
-        travels as a whole, and nobody can look into it before it is back.
+        Numbers are logged as metrics `live/...` of the run that `log_round` completes later. Steps rise, as the number
+        of finished images does: what a resumed round shows again is left out, and so is everything once the round is
+        logged. A workspace on S3 without `tracking.uri` shows nothing meanwhile: its database travels as a whole, and
+        cannot be read before it is written back.
 
         Raises:
             TrackingUnavailable: MLflow did not take them; the next numbers may go through.
@@ -115,7 +132,7 @@ class Tracker:
                 session.show(run, numbers, step)
 
     def log_round(self, record: RoundRecord) -> LoggedRound:
-        """Log a round, or complete what an interrupted call has left of it.
+        """Log a round, or complete an interrupted call.
 
         Returns:
             The round's run, its parent and the model version, the same ones for the same round.
@@ -130,7 +147,7 @@ class Tracker:
         with self._session() as session:
             parent = self._parent(session)
             run = session.round_run(parent, record.index)
-            session.save()  # from here on a lost session leaves a run to be found, not artefacts of nobody
+            session.save()  # from here on a lost session leaves a run that can be found, not artefacts without a run
             if run.info.status != "FINISHED":
                 session.log_values(run, record)
                 session.log_artefacts(run, record)
@@ -142,7 +159,9 @@ class Tracker:
             return LoggedRound(run.info.run_id, parent.info.run_id, version)
 
     def log_cells(self, cells: Iterable[tuple[str, RoundRecord]]) -> None:
-        """Log cells of a study by name, each as a nested run; those that were logged before stay as they are.
+        """Log cells of a study by name, each as a nested run.
+
+        Cells that were logged before stay as they are.
 
         Raises:
             TrackingUnavailable: MLflow or the storage behind it failed; call again later.
@@ -179,7 +198,7 @@ class Tracker:
 
 
 def open_tracker(config: Tracked, store: Store, project: str | None = None) -> Tracker:
-    """Return the tracker of a project; opens nothing yet.
+    """Return the tracker of a project; nothing is opened yet.
 
     Args:
         config: the run's config, of which `tracking`.
@@ -191,17 +210,21 @@ def open_tracker(config: Tracked, store: Store, project: str | None = None) -> T
 
 
 def _nothing() -> None:
-    """A store that is written in place needs no saving."""
+    """Do nothing: a store that is written in place needs no saving."""
 
 
 def _within(seconds: float, work: Callable[[], LoggedRound], uri: str) -> LoggedRound:
-    """Do some work in a thread of its own, and wait so long for it."""
+    """Do work in a thread of its own, within a time limit.
+
+    Raises:
+        TrackingUnavailable: it took longer than `seconds`; the thread goes on.
+    """
     done: Future[LoggedRound] = Future()
 
     def run() -> None:
         try:
             done.set_result(work())
-        except BaseException as error:  # noqa: BLE001 - it is raised where the work was asked for
+        except BaseException as error:  # noqa: BLE001 - it is raised in the thread that waits
             done.set_exception(error)
 
     threading.Thread(target=run, name="mlflow", daemon=True).start()
