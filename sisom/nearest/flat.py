@@ -1,4 +1,4 @@
-"""Shortlists from faiss's exhaustive flat search, where that is faster than our own product.
+"""Shortlists from faiss's flat search, where that is faster than ours.
 
 Where only one side is asked for, faiss needs 62 to 93 % of our time on processors with AVX2 and rows of 512 columns or
 more; with fewer columns it needs 1.5 to 6 times as long, with AVX-512 2.7 times, and for the inner and the outer side
@@ -20,10 +20,10 @@ _UNIT = 2.0**-24  # rounding unit of float32
 
 
 def flat_is_faster(queries: Queries, points: SortedPoints) -> bool:
-    """Decide by processor and size, never by a clock, whether faiss is to search.
+    """Decide by processor and size whether faiss is to search.
 
-    True on a CPU with AVX2 and no wider instructions, for points and queries of one class, at least 512 columns, and
-    at least 100 million products of floats.
+    Never by a clock. True on a CPU with AVX2 and no wider instructions, for points and queries of one class, at least
+    512 columns, and at least 100 million products of floats.
     """
     rows = queries.points
     if rows.device.type != "cpu" or torch.backends.cpu.get_cpu_capability() != "AVX2":
@@ -35,7 +35,7 @@ def flat_is_faster(queries: Queries, points: SortedPoints) -> bool:
 
 
 def flat_shortlist(queries: Queries, points: SortedPoints, need: int) -> Shortlist:
-    """List the `need` nearest of points that are all of the queries' class."""
+    """List the `need` nearest points; all are of the queries' class."""
     import faiss  # on use: most runs never need it
 
     faiss.omp_set_num_threads(torch.get_num_threads())

@@ -26,6 +26,7 @@ from sisom import SELECTORS, Candidates, Features, Labeled
 from sisom.detectors.neighbors import KnnDetector
 from sisom.nearest.distances import neighbors
 from sisom.nearest.points import SortedPoints
+from sisom.nearest.queries import Queries
 
 ROUNDS = [3]
 SCALE = [1]
@@ -132,8 +133,7 @@ def bench_kcenter() -> None:
 def radius(pool: torch.Tensor, centers: torch.Tensor, chosen: Sequence[int]) -> float:
     """The distance from the worst covered row to its nearest center: what farthest-first makes small."""
     everything = torch.cat([centers, pool[list(chosen)]])
-    gallery = SortedPoints.of(everything, torch.zeros(len(everything), dtype=torch.int64))
-    near = neighbors(pool, torch.zeros(len(pool), dtype=torch.int64), gallery, inner=1, outer=0)
+    near = neighbors(Queries.of_one_class(pool), SortedPoints.of_one_class(everything), inner=1, outer=0)
     return float(near.inner.max())
 
 
