@@ -1,7 +1,6 @@
 """The workspace: all state of one project under one URI.
 
-Artefacts are whole objects, written atomically; their presence is the
-promise that they are finished.
+An artefact is a whole object, written atomically: if it is there, it is finished.
 """
 
 from __future__ import annotations
@@ -33,38 +32,53 @@ class Workspace:
     store: Store
 
     def exists(self, key: str) -> bool:
-        """Whether the artefact is finished."""
+        """Return whether the artefact is finished."""
         return self.store.exists(key)
 
     def read_json(self, key: str) -> Any:
-        """A JSON artefact; `ArtefactDamaged` if it is none."""
+        """Read a JSON artefact.
+
+        Raises:
+            ArtefactDamaged: it is no JSON.
+        """
         data = self.store.get(key)
         with self.undamaged(key):
             return json.loads(data)
 
     def write_json(self, key: str, value: Any) -> None:
-        """A JSON artefact, with sorted keys so that equal values are equal bytes."""
+        """Write a JSON artefact.
+
+        Keys are sorted, so that equal values are equal bytes.
+        """
         self.store.put(key, to_json(value))
 
     def read_table(self, key: str, columns: list[str] | None = None) -> pa.Table:
-        """A Parquet artefact; `ArtefactDamaged` if it is none."""
+        """Read a Parquet artefact.
+
+        Raises:
+            ArtefactDamaged: it is no Parquet.
+        """
         with self.undamaged(key), self.store.open(key) as file:
             return pq.read_table(file, columns=columns)
 
     def row_groups(self, key: str, columns: list[str] | None = None) -> Iterator[pa.Table]:
-        """A Parquet artefact one row group after another: memory for one at a time."""
+        """Read a Parquet artefact, one row group in memory at a time."""
         with self.undamaged(key), self.store.open(key) as file:
             parquet = pq.ParquetFile(file, pre_buffer=True)  # on S3 a few large requests, not one a column
             for number in range(parquet.num_row_groups):
                 yield parquet.read_row_group(number, columns, use_threads=False)
 
     def write_table(self, key: str, table: pa.Table, *, row_group_size: int | None = None) -> None:
-        """A Parquet artefact, Zstandard."""
+        """Write a Parquet artefact, compressed with Zstandard."""
         self.store.put(key, to_parquet(table, row_group_size))
 
     @contextlib.contextmanager
     def undamaged(self, key: str) -> Iterator[None]:
-        """Around reading an artefact: `ArtefactDamaged` for what only damaged bytes raise."""
+        """Guard the reading of an artefact.
+
+        Raises:
+            ArtefactDamaged: for errors that only damaged bytes raise.
+        """
         try:
             yield
         except (ValueError, OSError, pa.ArrowException) as error:
@@ -76,28 +90,28 @@ class Workspace:
             ) from None
 
     def keys(self, prefix: str) -> list[str]:
-        """The artefacts below a prefix, sorted."""
+        """List the artefacts below a prefix, sorted."""
         return sorted(entry.key for entry in self.store.list(prefix))
 
     def tables(self, prefix: str, columns: list[str] | None = None) -> Iterator[pa.Table]:
-        """The Parquet artefacts below a prefix, one after another: memory for one at a time."""
+        """Read Parquet artefacts below a prefix, one in memory at a time."""
         for key in self.keys(prefix):
             if key.endswith(".parquet"):
                 yield self.read_table(key, columns)
 
     def digest(self, key: str) -> str:
-        """SHA-256 of an artefact."""
+        """Return the SHA-256 of an artefact."""
         return hashlib.sha256(self.store.get(key)).hexdigest()
 
     def committed(self) -> int:
-        """How many rounds are committed; they are numbered from 0 without gaps."""
+        """Count the committed rounds; they are numbered from 0 without gaps."""
         index = 0
         while self.exists(round_key(index, keys.ROUND)):
             index += 1
         return index
 
     def committed_round(self, index: int | None) -> int:
-        """The index of a committed round; None stands for the last one.
+        """Return the index of a committed round; None means the last one.
 
         Raises:
             UserError: there is no such round.
@@ -112,13 +126,15 @@ class Workspace:
         )
 
     def claim(self, config: Config) -> None:
-        """Make the workspace this config's, or check that it is; see `check`."""
+        """Make a new workspace the config's, or `check` an old one."""
         ours = {"format": 2, "digest": config.digest(), "pinned": config.pinned()}
         if not self.store.put_if_absent(PROJECT, to_json(ours)):
             self.check(config)
 
     def check(self, config: Config) -> None:
-        """Refuse a config that is another project's; a workspace that nobody made yet is anybody's.
+        """Refuse a config of another project.
+
+        A workspace that was not claimed yet accepts any config.
 
         A project keeps its pool, the columns that its ids and images come from, and the order of its classes. All else
         may change from round to round.
@@ -140,12 +156,18 @@ class Workspace:
             )
 
     def project(self) -> str:
-        """Return the digest of the config that made the workspace: the name of the project for MLflow."""
+        """Return the digest of the config that made the workspace.
+
+        It names the project in MLflow.
+        """
         digest: str = self.read_json(PROJECT)["digest"]
         return digest
 
     def _pinned(self) -> dict[str, Any]:
-        """Read what the project keeps; format 1 stored the whole config and pinned all of it."""
+        """Read the values that the project keeps.
+
+        Format 1 stored the whole config and pinned all of it; only these values are taken from it.
+        """
         made: Any = self.read_json(PROJECT)
         try:
             pinned = made.get("pinned") or made["config"]
@@ -158,5 +180,5 @@ class Workspace:
 
 
 def open_workspace(config: Config) -> Workspace:
-    """The workspace of a config; nothing is written."""
+    """Return the workspace of a config; nothing is written."""
     return Workspace(open_store(config.workspace, config.storage))

@@ -1,8 +1,8 @@
 """The config as a round has frozen it.
 
 A round is computed with the config that it was planned with, whatever the config says by now; only where, how long and
-on what the work runs is taken from the config of today. The taxonomy of the config is where a project begins. Classes
-join at a round's start, behind the classes before them: those that the config has at its end by then, and those that
+on what the work runs is taken from the config of today. A project begins with the taxonomy of the config. Classes join
+at a round's start, behind the classes before them: those that the config has at its end by then, and those that
 enough answers of people name. So a head's rows keep their meaning from round to round.
 """
 
@@ -21,7 +21,9 @@ from pipeline.workspace.plan import Plan
 
 
 def grown(taxonomy: Sequence[str], proposed: Mapping[str, int], promote_at: int | None) -> tuple[str, ...]:
-    """The taxonomy with the proposed classes that have enough answers, those with most first, ties by name.
+    """Return the taxonomy with the classes that join it.
+
+    Proposed classes with enough answers join, those with most first, ties by name, up to `MAX_CLASSES` in all.
 
     Args:
         taxonomy: of the round before, in head order.
@@ -35,7 +37,9 @@ def grown(taxonomy: Sequence[str], proposed: Mapping[str, int], promote_at: int 
 
 
 def as_planned(config: Config, plan: Plan) -> Config:
-    """Return the config that a round was planned with, on the device and threads that were planned.
+    """Return the config that a round was planned with.
+
+    Device and threads are those that were planned.
 
     Args:
         config: as it is now.
@@ -62,12 +66,15 @@ def as_planned(config: Config, plan: Plan) -> Config:
 
 
 def of_round(workspace: Workspace, config: Config, index: int) -> Config:
-    """The config as a planned round has it; see `as_planned`."""
+    """Return the config of a planned round; see `as_planned`."""
     return as_planned(config, Plan.read(Folder.of_round(workspace, index)))
 
 
 def changed_since(workspace: Workspace, index: int) -> list[Change]:
-    """List what a planned round was told otherwise than the round before it; nothing for the first one."""
+    """List config changes between a planned round and the one before.
+
+    The first round has none.
+    """
     if index == 0:
         return []
     before, after = (Plan.read(Folder.of_round(workspace, i)).config for i in (index - 1, index))

@@ -1,17 +1,17 @@
 """Every key of a workspace, made here and nowhere else.
 
-    project.json                          whose workspace this is
-    lease.json                            who works here now
+    project.json                          the project that owns the workspace
+    lease.json                            the run that works here now
     labels/000-initial.parquet            the labels that the project begins with
     labels/NNN-round-MMM.parquet          the simulated oracle's answers to the query of round MMM, NNN = MMM + 1
-    labels/NNN-answers.parquet            where people are told to write theirs; any other name will do
+    labels/NNN-answers.parquet            people's answers, as messages name it; any other name will do
     labels/NNN-import-*.parquet           what `sisom labels import` took in
     mlflow/                               MLflow's database and artefacts, where `tracking.uri` names no other place
-    train/, tune/                         what Ray Train and the search for slopes may go on from
-    rounds/NNN/                           a round, in the order in which its steps leave:
+    train/, tune/                         what Ray Train and the search for slopes may resume from
+    rounds/NNN/                           a round, in the order in which its steps write:
         pool/NNNNN.parquet                the listing of the pool, in parts
-        shards.parquet                    a row a shard of it
-        duplicates.parquet                rows whose id stands in the pool before
+        shards.parquet                    one row for each shard of the listing
+        duplicates.parquet                rows whose id appears earlier in the pool
         labeled.parquet                   the labeled rows, their places, and which are held out
         plan.json                         the frozen inputs
         model/member-NNN.safetensors      the other networks of a committee
@@ -19,17 +19,17 @@
         model/model.json                  what it is, and how training went
         evaluation.json                   its accuracy on the test set
         slopes.json                       the steepness of each layer's sigmoid
-        labeled-features.safetensors      what a detector is fitted to, if not the bank but that one judges
+        labeled-features.safetensors      what a detector is fitted to, if one judges in the bank's place
         bank.safetensors                  the bank with its threshold
         parts/NNNNNNNN.parquet            a finished shard's rows, until `account.json` is written
-        together/NNNNNNNN.parquet         a shard's rows for a query that looks at them together, until there is one
+        together/NNNNNNNN.parquet         a shard's rows for a whole-pool strategy, until there is a query
         scores/NNNNN.parquet              the scored rows
         quarantine/NNNNN.parquet          the rows that could not be scored
         account.json                      how many rows were listed, scored, quarantined
         triage.json                       the filter between novel and far
         query.parquet                     what the round asks about
-        timings/STEP.json                 clock times, apart from everything that decides
-        metrics.json                      what the round came to
+        timings/STEP.json                 clock times, apart from all that decides results
+        metrics.json                      the results of the round in numbers
         plots/NAME.png, report.html       the same for people
         commit.json                       when the round was committed, and under which fence
         round.json                        the manifest, last: with it the round exists
@@ -68,7 +68,7 @@ def oracle_answers_key(index: int) -> str:
 
 
 def people_answers_key(index: int) -> str:
-    """Key for people's answers to a round's query, as messages tell it."""
+    """Key for people's answers to a round's query, as messages name it."""
     return f"{LABELS}{index + 1:03d}-answers.parquet"
 
 
@@ -83,7 +83,7 @@ def imports_prefix(number: int) -> str:
 
 
 def batch_number(key: str) -> int | None:
-    """The number in a batch's key; None for a freely chosen name."""
+    """Return the number in a batch's key; None for other names."""
     match = _NUMBERED.match(key)
     return int(match[1]) if match else None
 

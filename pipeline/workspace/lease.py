@@ -1,4 +1,7 @@
-"""One writer at a time: the lease on a workspace, and a store that only its holder can write to."""
+"""The lease on a workspace: one writer at a time.
+
+`Guarded` is a store that only the lease's holder can write to.
+"""
 
 from __future__ import annotations
 
@@ -28,11 +31,11 @@ from pipeline.workspace.keys import LEASE
 
 
 class Lease:
-    """One writer at a time. A context manager that takes the lease, renews it, and gives it back.
+    """Context manager that takes, renews and releases the lease.
 
-    A lease whose owner is known to be dead (same machine, process gone) or that has run out is taken over. Each
-    taking raises `fence`. A lease that could not be renewed in time counts as lost, whether
-    or not somebody took it.
+    One writer at a time. A lease that has run out, or whose owner is known to be dead (same machine, process gone), is
+    taken over. Each taking raises `fence`. A lease that could not be renewed in time counts as lost, whether or not
+    another run took it.
     """
 
     def __init__(self, store: Store, *, ttl_s: float = 60.0) -> None:
@@ -64,11 +67,13 @@ class Lease:
                 self._store.put_if_match(LEASE, self._record(expires=0.0), self._tag)
 
     def hold(self) -> None:
-        """Renew now; called before every commit, so that it falls within a lease that was ours a moment ago.
+        """Renew the lease now.
+
+        Called before every commit, so that the commit falls within a lease that was ours a moment ago.
 
         Raises:
-            LeaseHeld: the lease was lost, or is taken from us just now: another run's fence has passed ours.
-            StoreUnavailable: nobody can say.
+            LeaseHeld: the lease was lost before, or just now: another run's fence has passed ours.
+            StoreUnavailable: storage does not answer, so it is not known whether the lease is ours.
         """
         self.check()
         with self._writing:
@@ -116,7 +121,10 @@ class Lease:
             raise LeaseHeld(f"{self._store.uri}: another run took the lease just now")
 
     def _write(self, put: Callable[[bytes], bool]) -> bool:
-        """Put a record that holds from now on; true when the lease is ours by it."""
+        """Put a record that holds from now on.
+
+        Returns whether the lease is ours by it.
+        """
         expires = time.time() + self._ttl_s
         record = self._record(expires)
         if not put(record):
@@ -141,7 +149,10 @@ class Lease:
 
 
 def lease_record(data: bytes) -> dict[str, Any]:
-    """A lease as it was written; one that cannot be read has run out, and cannot tell its fence."""
+    """Parse a lease as it was written.
+
+    One that cannot be read counts as run out, with fence 0.
+    """
     nobody = {"expires": 0.0, "fence": 0, "host": "", "hostname": "", "pid": 0, "pid_started": 0.0}
     with contextlib.suppress(ValueError):
         record = json.loads(data)
@@ -151,17 +162,23 @@ def lease_record(data: bytes) -> dict[str, Any]:
 
 
 def in_force(held: Mapping[str, Any]) -> bool:
-    """Whether a lease record still keeps others out: not run out, and its owner not known to be dead."""
+    """Return whether a lease record still keeps other runs out.
+
+    It does if it has not run out and its owner is not known to be dead.
+    """
     return bool(held["expires"] > time.time()) and not _dead(held)
 
 
-# Two processes may see one start time differently by as much as the clock was set meanwhile. Taking a living owner
+# Two processes may see one start time differently, by as much as the clock was set meanwhile. Taking a living owner
 # for dead would let two writers in; taking a dead one for living only costs the wait for its expiry.
 _SAME_START_S = 60.0
 
 
 def _dead(held: Mapping[str, Any]) -> bool:
-    """Whether the owner ran on this machine and is gone, so that nobody need wait for the expiry."""
+    """Return whether the owner ran on this machine and is gone.
+
+    Then nobody needs to wait for the expiry.
+    """
     if held["host"] != _host():
         return False
     try:
@@ -175,7 +192,10 @@ def _dead(held: Mapping[str, Any]) -> bool:
 
 @functools.cache
 def _host() -> str:
-    """This machine and its space of process ids: boot and pid namespace, not the name alone."""
+    """Identify this machine and its space of process ids.
+
+    By boot and pid namespace, not by the name alone.
+    """
     parts = [socket.gethostname()]
     with contextlib.suppress(OSError):
         parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
@@ -189,10 +209,11 @@ def _host() -> str:
 
 @dataclass(frozen=True)
 class Guarded:
-    """Each write asks first whether the lease still holds, which costs no request, and raises `LeaseHeld` if not.
+    """A store whose writes need the lease.
 
-    A process that was stopped past its lease and goes on would else write what it had in hand, into another one's
-    round. Pickled, it is the bare store: workers do what a driver asked for while it held the lease.
+    Each write first checks that the lease still holds, which costs no request, and raises `LeaseHeld` if not. Otherwise
+    a process that was stopped past its lease and goes on would write what it had in hand into another run's round.
+    Pickled, it is the bare store: workers do what a driver asked for while it held the lease.
     """
 
     bare: Store
@@ -203,7 +224,7 @@ class Guarded:
 
     @property
     def uri(self) -> str:
-        """Where the objects are."""
+        """The place of the objects."""
         return self.bare.uri
 
     def get(self, key: str, *, etag: str | None = None) -> bytes:

@@ -18,7 +18,8 @@ class Metrics(VersionedRecord):
         test_accuracy: over test images of classes in the taxonomy; `open_accuracy` counts all others as wrong.
         per_class_accuracy: of each class that is tested.
         known_accuracy, joined_accuracy: means over the classes of the beginning, and over those that joined.
-        classes, classes_joined, proposed: the taxonomy's size, who joined it, and answers that propose a name.
+        classes, classes_joined, proposed: the taxonomy's size, the classes that joined it, and answers that propose
+            a name.
         held_out_accuracy: on labels that were held out of training.
         r_avg, slopes: of the bank.
         threshold, threshold_rows, threshold_from: of the score, and the labels that it was set on.
@@ -69,7 +70,7 @@ class Metrics(VersionedRecord):
     def goodness(self) -> float:
         """Test accuracy, or held-out accuracy without a test set.
 
-        The best model so far has most of it.
+        The model with most of it is the best so far.
         """
         accuracy = self.held_out_accuracy if self.test_accuracy is None else self.test_accuracy
         return -1.0 if accuracy is None else accuracy

@@ -126,7 +126,7 @@ class Evaluation(Record):
 
 
 class Trial(Value):
-    """The slopes of a trial, and the ratio that they gave."""
+    """The slopes of a trial, and the ratio that they reached."""
 
     slopes: Mapping[str, float]
     r_avg: float
