@@ -1,8 +1,8 @@
-"""The account: by id, every listed row is scored or quarantined; and the few large files that come of it.
+"""The account: every listed row is scored or quarantined, by id.
 
-A finished shard leaves one file under `parts/`, written atomically: that file is the promise that the shard is
-done. When all are done, workers check each shard's ids against the listing and merge runs of shards into
-`scores/` and `quarantine/`. Light on purpose: these workers need neither torch nor a model.
+A finished shard leaves one file under `parts/`, written atomically: if it is there, the shard is done. When all are
+done, workers check each shard's ids against the listing and merge runs of shards into the few large files of `scores/`
+and `quarantine/`. These workers need neither torch nor a model, so that they start fast.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from pipeline.workspace.folder import Folder
 FILE_ROWS = 1_000_000
 GROUP_ROWS = 65_536
 SMALL_ROWS = 100_000  # merged in the driver, in half a second; a worker's start alone takes two
-MOST_SHARDS = 4096  # of a file: each is a read
+MOST_SHARDS = 4096  # in one file: each is a read
 SHOWN = 3
 
 
@@ -47,7 +47,10 @@ def write_part(folder: Folder, shard: int, rows: pa.Table, *, together: bool = F
 
 @dataclass
 class Tally:
-    """What became of listed rows. `wrong` tells of shards that do not add up, `retry` has those worth another try."""
+    """The fate of listed rows in numbers.
+
+    `wrong` describes shards that do not add up, `retry` lists those worth another try.
+    """
 
     scored: int = 0
     quarantined: int = 0
@@ -58,7 +61,10 @@ class Tally:
     files: int = 0
 
     def count(self, broken: pa.Table) -> None:
-        """Count quarantined rows of one shard, and whether it is worth another try."""
+        """Count the quarantined rows of one shard.
+
+        A shard for which storage was at fault goes into `retry`.
+        """
         self.quarantined += broken.num_rows
         for reason in broken["reason"].to_pylist():
             kind = reason.partition(":")[0]
@@ -83,11 +89,13 @@ class Tally:
 
 @working("closing the account")
 def close_account(snapshot: Snapshot, config: Config, cluster: Cluster) -> Tally:
-    """Check by id that `scored + quarantined == listed`, shard by shard on workers, and write the score files.
+    """Check the account of each shard, and write the score files.
+
+    Workers check by id, shard by shard, that `scored + quarantined == listed`.
 
     Raises:
         AccountError: an id of the pool is missing from the files, is there twice, or does not belong there.
-        QuarantineOverflow: too many rows are broken. Shards whose rows failed for storage's sake count as
+        QuarantineOverflow: too many rows are broken. Shards whose rows failed because of storage count as
             unfinished from then on.
     """
     folder, total = snapshot.folder, Tally()
@@ -107,7 +115,7 @@ def close_account(snapshot: Snapshot, config: Config, cluster: Cluster) -> Tally
         for name in folder.names(group):
             if name >= end.removesuffix(".parquet"):
                 folder.delete(name)
-    if total.retry and config.scoring.max_quarantined >= 1.0:  # nothing else would tell
+    if total.retry and config.scoring.max_quarantined >= 1.0:  # nothing else would report it
         _undo(folder, total.retry)
         raise StoreUnavailable(
             f"storage did not answer for images in {len(total.retry)} shards, which the next run scores again"
@@ -132,14 +140,14 @@ def _merged(runs: Sequence[Snapshot], extra: Sequence[str], cluster: Cluster) ->
 
 
 def allowed(snapshot: Snapshot, config: Config) -> float:
-    """How many rows may be quarantined."""
+    """Return how many rows may be quarantined."""
     return config.scoring.max_quarantined * snapshot.rows
 
 
 def overflow(snapshot: Snapshot, config: Config, tally: Tally, *, where: str) -> QuarantineOverflow:
     """Return the error for too many broken rows.
 
-    Rows that failed for storage's sake make their shards unfinished again. `where` names the folder of the others.
+    Shards whose rows failed because of storage become unfinished again. `where` names the folder of the others.
     """
     _undo(snapshot.folder, tally.retry)
     top = sorted(tally.reasons.items(), key=lambda item: (-item[1], item[0]))[:SHOWN]
@@ -160,12 +168,12 @@ def _undo(folder: Folder, shards: Iterable[int]) -> None:
 
 
 def clear_parts(folder: Folder) -> None:
-    """Remove what the score files have replaced."""
+    """Remove the parts that the score files have replaced."""
     _clear(folder, keys.PARTS)
 
 
 def clear_together(folder: Folder) -> None:
-    """Remove what a query looked at together, once the query is written."""
+    """Remove the rows of a whole-pool strategy, once there is a query."""
     _clear(folder, keys.TOGETHER)
 
 
@@ -175,7 +183,10 @@ def _clear(folder: Folder, name: str) -> None:
 
 
 def _runs(snapshot: Snapshot) -> Iterator[Snapshot]:
-    """Consecutive shards that share a file; a function of the listing alone."""
+    """Divide the listing into runs of shards that share a file.
+
+    The runs are consecutive shards, and depend on the listing alone.
+    """
     rows = snapshot.table["rows"].to_pylist()
     start = size = 0
     for i, count in enumerate(rows):
@@ -187,7 +198,10 @@ def _runs(snapshot: Snapshot) -> Iterator[Snapshot]:
 
 
 def _merge(run: Snapshot, number: int, extra: Sequence[str]) -> Tally:
-    """On a worker: check shards and write their rows as one score file and one quarantine file."""
+    """Check a run's shards, and write its score and quarantine files.
+
+    It runs on a worker, or in the driver for a small pool.
+    """
     folder, tally = run.folder, Tally(files=1)
     schema = pa.schema([*SCORES, *(EXTRAS.field(name) for name in extra)])
     good, bad = [schema.empty_table()], [QUARANTINE.empty_table()]
@@ -217,7 +231,10 @@ def _write(folder: Folder, name: str, tables: Sequence[pa.Table]) -> None:
 
 
 def _adds_up(part: pa.Table, broken: pa.Table, *, rows: int, digest: str) -> bool:
-    """Whether a shard's rows are the listed ones: by id, or by number where some ids could not be read again."""
+    """Return whether a shard's rows are the listed ones.
+
+    They are compared by id, or by number where some ids could not be read again.
+    """
     if part.num_rows != rows:
         return False
     if digest_of(part["id"].combine_chunks()) == digest:

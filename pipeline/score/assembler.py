@@ -1,4 +1,4 @@
-"""Rows of shards come back in any order; a shard is given back when it is whole."""
+"""Assembly of whole shards from rows in any order."""
 
 from __future__ import annotations
 
@@ -10,21 +10,25 @@ import pyarrow.compute as pc
 
 
 class ShardAssembler:
-    """Collects the scored rows of shards in any order and gives each shard back when it is whole.
+    """Collect scored rows, and return each shard once it is whole.
 
-    Memory: the score rows of the shards in flight. Rows that come twice, as after a worker's death, count once.
+    Rows come in any order. Memory: the score rows of the shards in flight. Rows that come twice, as after a worker's
+    death, count once.
     """
 
     def __init__(self, rows: Mapping[int, int]) -> None:
-        """`rows` says how many rows each awaited shard has."""
+        """Await shards; `rows` holds the number of rows of each."""
         self._rows = dict(rows)
         self._missing: dict[int, np.ndarray[tuple[int], np.dtype[np.bool_]]] = {}
         self._parts: dict[int, list[pa.Table]] = {}
 
     def add(self, table: pa.Table) -> Iterator[tuple[int, pa.Table]]:
-        """Take `SCORED` rows; yield (shard, its rows in stored order) for each shard that is now whole."""
+        """Take `SCORED` rows; yield the shards that are now whole.
+
+        A shard comes as (shard, its rows in stored order).
+        """
         for shard in pc.unique(table["shard"]).to_pylist():
-            if shard not in self._rows:  # given back already
+            if shard not in self._rows:  # returned already
                 continue
             missing = self._missing.setdefault(shard, np.ones(self._rows[shard], np.bool_))
             part = table.filter(pc.equal(table["shard"], shard))

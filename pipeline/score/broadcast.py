@@ -1,7 +1,8 @@
-"""What every scoring actor needs, the same for all: weights and bank, once on each node.
+"""Weights and bank, the same for every scoring actor.
 
-Both go into Ray's object store, where actors read them without a copy. A bank that would fill too much of the
-store is fetched into a file on each node instead and mapped into memory: the pages are shared all the same.
+Each node holds them once. Both go into Ray's object store, where actors read them without a copy. A bank that would
+fill too much of the store is fetched into a file on each node instead and mapped into memory: the pages are shared all
+the same.
 """
 
 from __future__ import annotations
@@ -35,7 +36,10 @@ class BankFile:
     digest: str
 
     def load(self) -> sisom.FeatureBank:
-        """The bank, mapped from a file on this node; fetched once a node."""
+        """Load the bank, mapped from a file on this node.
+
+        The file is fetched once a node.
+        """
         store = self.workspace.store
         if isinstance(store, LocalStore):
             path = store.path(self.key)
@@ -87,11 +91,12 @@ def _digest(path: Path) -> str | None:
 
 
 def own_folder() -> Path:
-    """This user's folder for what is kept on a node, which nobody else may write to.
+    """Return this user's folder for files that are kept on a node.
+
+    Nobody else may write to it.
 
     Raises:
-        SystemFault: what lies there is somebody else's, a link, or open to others: whoever made it could change what
-            is read from it.
+        SystemFault: it is a link, somebody else's, or open to others, who could change what is read from it.
     """
     folder = Path(tempfile.gettempdir()) / f"sisom-{os.getuid()}"
     try:
@@ -114,7 +119,7 @@ class Models:
         network: the trained classifier.
         bank: fitted on its features.
         file: where the bank lies.
-        detector: what judges in the bank's place, if its own scores do not.
+        detector: judges in the bank's place; None if the bank's own scores judge.
         members: the networks that sit in a committee beside the first; taken one at a time.
     """
 
@@ -127,7 +132,10 @@ class Models:
 
 @dataclass(frozen=True)
 class Broadcast:
-    """References that actors resolve; owned by the driver, so that they outlive any worker."""
+    """References that actors resolve.
+
+    The driver owns them, so that they outlive any worker.
+    """
 
     network: Any  # ObjectRef of a Network
     bank: Any  # ObjectRef of the bank's arrays, or a BankFile
@@ -136,7 +144,10 @@ class Broadcast:
 
     @classmethod
     def of(cls, models: Models, *, most_bytes: float) -> Broadcast:
-        """Share models; the bank goes by its file beyond `most_bytes`."""
+        """Share models with the cluster.
+
+        A bank of more than `most_bytes` is shared by its file.
+        """
         arrays = models.bank.to_arrays()
         small = sum(array.nbytes for array in arrays.values()) <= most_bytes
         detector = None if models.detector is None else ray.put(models.detector)
@@ -144,16 +155,22 @@ class Broadcast:
         return cls(ray.put(models.network), ray.put(arrays) if small else models.file, detector, members)
 
     def receive(self) -> tuple[Network, sisom.FeatureBank]:
-        """In a worker: the network and the bank."""
+        """Return the network and the bank, in a worker."""
         if isinstance(self.bank, BankFile):
             return ray.get(self.network), self.bank.load()
         network, arrays = ray.get([self.network, self.bank])
         return network, sisom.FeatureBank.from_arrays(arrays)
 
     def receive_detector(self) -> Any:
-        """In a worker: the fitted detector; None where the bank's own scores judge."""
+        """Return the fitted detector, in a worker.
+
+        None if the bank's own scores judge.
+        """
         return None if self.detector is None else ray.get(self.detector)
 
     def receive_members(self) -> tuple[Network, ...]:
-        """In a worker: the other networks of the committee; none where no strategy asks one."""
+        """Return the other networks of the committee, in a worker.
+
+        Empty if no strategy asks a committee.
+        """
         return tuple(ray.get(list(self.members)))

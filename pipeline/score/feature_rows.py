@@ -1,4 +1,7 @@
-"""Features of single rows as bytes, for the way from the scoring actors to whoever looks at rows together."""
+"""Features of single rows as bytes.
+
+Scoring actors pack them for the process that looks at rows together.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +14,20 @@ import sisom
 
 
 def pack(features: sisom.Features, *, deep: bool) -> list[bytes]:
-    """Each row as little-endian float32: logits, penultimate features and, of `deep` ones, saliencies."""
+    """Pack features as little-endian float32, one item a row.
+
+    A row holds logits, penultimate features and, if `deep`, saliencies.
+    """
     parts = [features.logits, features.penultimate, *([features.saliency] if deep else [])]
     rows = torch.cat([part.float().cpu() for part in parts], dim=1).numpy().astype("<f4", copy=False)
     return [row.tobytes() for row in rows]
 
 
 def unpack(rows: Sequence[bytes], like: sisom.Features, *, deep: bool) -> sisom.Features:
-    """The features again; their widths are those of `like`. Without `deep` there are no saliency columns."""
+    """Unpack features whose widths are those of `like`.
+
+    Without `deep` there are no saliency columns.
+    """
     layers = like.layer_dims if deep else ()
     widths = [like.logits.shape[1], like.penultimate.shape[1], sum(dim for _, dim in layers)]
     plain = np.frombuffer(b"".join(rows), "<f4").reshape(len(rows), sum(widths))

@@ -1,4 +1,7 @@
-"""Over all score files of a pool: a task a file on the workers, a few at a time, results as they come."""
+"""Work on all score files of a pool.
+
+Each file is a task on the workers, a few at a time; results are returned as they come.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +21,11 @@ from pipeline.workspace.folder import Folder
 
 T = TypeVar("T")
 
-IN_FLIGHT = 64  # files asked about at a time, so that what waits for the driver does not grow with the pool
+IN_FLIGHT = 64  # files at a time, so that the results that wait for the driver do not grow with the pool
 
 
 def score_files(folder: Folder) -> list[str]:
-    """Names of a folder's score files, sorted."""
+    """List the names of a folder's score files, sorted."""
     return [name for name in folder.names(keys.SCORES) if name.endswith(".parquet")]
 
 
@@ -40,7 +43,9 @@ def _on_file(task: _FileTask, name: str, *shared: Any) -> Any:
 
 
 def each_file(work: Callable[..., T], folder: Folder, columns: list[str], *shared: Any) -> Iterator[T]:
-    """`work(row groups, *shared)` for every score file of a folder, in the order in which they are done.
+    """Call `work(row groups, *shared)` for every score file of a folder.
+
+    Results are yielded in the order in which they are done.
 
     Args:
         work: a module's function. It takes an iterator of tables, one a row group, and what is shared. Where its
@@ -65,7 +70,7 @@ def each_file(work: Callable[..., T], folder: Folder, columns: list[str], *share
 
 
 def shards_of(folder: Folder, asked: Mapping[str, str]) -> dict[int, frozenset[str]]:
-    """The shards in which scored images lie.
+    """Find the shards in which scored images lie.
 
     Args:
         folder: of the round, which holds the score files.
@@ -88,7 +93,7 @@ def shards_of(folder: Folder, asked: Mapping[str, str]) -> dict[int, frozenset[s
 
 
 def _held(folder: Folder, name: str, asked: Mapping[str, str]) -> list[tuple[int, str]]:
-    """(shard, id) of those that a score file holds."""
+    """Return (shard, id) of the asked images in a score file."""
     ids = pa.array(sorted(asked), pa.string())
     places: list[tuple[int, str]] = []
     with folder.undamaged(name), folder.open(name) as file:

@@ -1,4 +1,6 @@
-"""Scoring a listed pool: Ray Data reads and decodes, an actor pool scores, a finished shard leaves its file.
+"""Scoring of a listed pool with Ray Data.
+
+Ray Data reads and decodes, an actor pool scores, and a finished shard leaves its file.
 
 A shard is the unit of reading, resuming and accounting: `parts/NNNNNNNN.parquet`, written atomically, means that it
 is done; a shard without it is done again. Rows pass through the driver only as scores, and only until their shard
@@ -40,7 +42,7 @@ from pipeline.workspace import keys
 from pipeline.workspace.folder import Folder
 from pipeline.workspace.records import Account
 
-ATTEMPTS = 3  # of the whole Data job; each goes on where the last one stopped
+ATTEMPTS = 3  # of the whole Data job; each resumes where the last one stopped
 WAVE_SHARDS = 4096  # of one Data job: its driver keeps notes on every block until the job ends
 TASK_ROWS = 1024  # small shards are read together, so that no task is mere overhead
 WRITES = 64  # shards that may wait to be written: where storage is slower than scoring, it has to catch up
@@ -48,7 +50,7 @@ WRITES = 64  # shards that may wait to be written: where storage is slower than 
 
 @dataclass(frozen=True)
 class Scored:
-    """The account of a pool, and what this run did of it."""
+    """The account of a pool, and the work of this run."""
 
     account: Account
     images: int
@@ -57,10 +59,10 @@ class Scored:
 
 @dataclass(frozen=True)
 class Job:
-    """What is scored, with what, by whom."""
+    """A pool to score, the models that score it, and the cluster."""
 
     snapshot: Snapshot
-    refused: Mapping[int, Mapping[int, str]]  # {shard: {row: reason}}: ids that stand in the pool before
+    refused: Mapping[int, Mapping[int, str]]  # {shard: {row: reason}}: ids that appear before
     shared: Broadcast
     config: Config
     cluster: Cluster
@@ -97,7 +99,10 @@ def prepare(snapshot: Snapshot, models: Models, config: Config, *, cluster: Clus
 
 
 class _ScoringActor:
-    """The thin part of scoring that speaks Ray: fetches what all actors of a node share and wraps a `Scorer`."""
+    """Ray actor that wraps a `Scorer`.
+
+    It fetches what all actors of a node share.
+    """
 
     def __init__(self, shared: Broadcast, options: ScoringOptions) -> None:
         network, bank = shared.receive()
@@ -109,7 +114,7 @@ class _ScoringActor:
 
 
 def score_pool(job: Job, voice: Voice, publish: Publish | None = None) -> Scored:
-    """Score every listed shard that is not finished yet, and account for all of them.
+    """Score every unfinished shard, and account for all shards.
 
     Raises:
         AccountError: shards were still unfinished after bounded attempts, or ids do not add up.
@@ -141,7 +146,10 @@ class _Watch:
 
 
 def _finish(job: Job, wave: Snapshot, watch: _Watch) -> int:
-    """Score a wave of shards, in as many Data jobs as it takes, within bounds; return how many rows came out."""
+    """Score a wave of shards; return how many rows came out.
+
+    It takes as many Data jobs as needed, `ATTEMPTS` at most.
+    """
     rows = 0
     left = wave
     for attempt in range(1, ATTEMPTS + 1):
@@ -153,7 +161,7 @@ def _finish(job: Job, wave: Snapshot, watch: _Watch) -> int:
             StoreUnavailable,
         ) as error:
             behind = ours(error)
-            if behind is not None and not isinstance(behind, StoreUnavailable):  # no patience helps
+            if behind is not None and not isinstance(behind, StoreUnavailable):  # a retry does not help
                 raise behind from error
             why = _first_line(behind or error)
             if attempt == ATTEMPTS:
@@ -183,7 +191,7 @@ def _waves(shards: Snapshot) -> Iterator[Snapshot]:
 
 
 def _tasks(shards: Snapshot) -> Iterator[pa.Table]:
-    """Runs of shards that one task reads."""
+    """Divide shards into runs that one task reads."""
     rows = shards.table["rows"].to_pylist()
     start = size = 0
     for i, count in enumerate(rows):
@@ -196,7 +204,10 @@ def _tasks(shards: Snapshot) -> Iterator[pa.Table]:
 
 @contextmanager
 def _context(job: Job) -> Iterator[None]:
-    """Ray Data's settings for one job: bounded blocks and bytes in flight, and an end to waiting for ever."""
+    """Apply Ray Data's settings for one job.
+
+    Blocks and bytes in flight are bounded, and a job that makes no progress ends.
+    """
     context = ray.data.DataContext.get_current()
     wanted = {
         "target_max_block_size": max(1, job.memory.block_bytes - 1),  # a block ends where it exceeds this
@@ -215,7 +226,10 @@ def _context(job: Job) -> Iterator[None]:
 
 
 def _run(job: Job, shards: Snapshot, watch: _Watch, *, attempt: int) -> int:
-    """Do one Data job over unfinished shards; return how many rows came out of it."""
+    """Do one Data job over unfinished shards.
+
+    Returns how many rows came out of it.
+    """
     assembler = ShardAssembler(
         dict(zip(shards.numbers.tolist(), shards.table["rows"].to_pylist(), strict=True))
     )
@@ -229,7 +243,7 @@ def _run(job: Job, shards: Snapshot, watch: _Watch, *, attempt: int) -> int:
             for number, whole in assembler.add(table):
                 tally.count(whole.filter(pc.is_valid(whole["reason"])))
                 if tally.quarantined > allowed(job.snapshot, job.config):
-                    for write in writes:  # or it would undo what is written only then
+                    for write in writes:  # or `overflow` would undo shards before they are written
                         write.result()
                     raise overflow(job.snapshot, job.config, tally, where=keys.PARTS)
                 writes.append(pool.submit(write_part, job.folder, number, whole, together=together))
@@ -241,7 +255,10 @@ def _run(job: Job, shards: Snapshot, watch: _Watch, *, attempt: int) -> int:
 
 
 def _scored(job: Job, shards: Snapshot, attempt: int) -> Iterable[Any]:
-    """The `SCORED` rows of shards, as they come, in tables of any size."""
+    """Return the `SCORED` rows of shards, in tables of any size.
+
+    The tables are computed while they are iterated.
+    """
     config, cluster = job.config, job.cluster
     # A hung decoder must be found before the whole job counts as hung; it is tried twice.
     hang_s = min(60.0, config.resources.no_progress_s / 4)

@@ -1,4 +1,7 @@
-"""How the memory of a node is shared out while a pool is scored: what may be in flight, and how many may work."""
+"""The memory of a node while a pool is scored.
+
+It decides how much may be in flight, and how many actors and readers may work.
+"""
 
 from __future__ import annotations
 
@@ -19,19 +22,20 @@ MIB: Final = 1 << 20
 DRIVER: Final = 600 * MIB  # the process that everything is started from, and that rows of scores pass through
 ACTOR_BASE: Final = 600 * MIB  # a process that has imported torch and the engine
 READER_BASE: Final = 250 * MIB
-PIXEL_BYTES: Final = 9  # that decoding takes of each pixel of the largest image
+PIXEL_BYTES: Final = 9  # that decoding takes for each pixel of the largest image
 ENCODED: Final = (8 * MIB, 64 * MIB)  # least and most bytes of encoded images that a reader holds
 TILE: Final = 32  # images that pass a network at a time
-TILES: Final = 2  # times as much an actor has for its distances
+TILES: Final = 2  # times `encoded`: what an actor has for its distances
 LEAST_IN_FLIGHT: Final = 64 * MIB
 POINT_WORDS: Final = 10  # of a point of the bank, beside its features
 
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """Bytes and counts that scoring keeps to, each of one node unless it says otherwise.
+    """Bytes and counts that scoring keeps to.
 
-    Nodes that come while a pool is scored are laid out in the same way, up to `GROWTH` times as many.
+    Each is of one node unless it says otherwise. Nodes that come while a pool is scored are laid out in the same way,
+    up to `GROWTH` times as many.
     """
 
     total: int
@@ -41,15 +45,15 @@ class MemoryPlan:
     actors_a_node: int  # of the node with most of them
     actor: int
     actor_cpus: float  # that an actor asks Ray for, so that no more of them share a node
-    readers_a_node: int  # beside one more, for one that hangs keeps its place
+    readers_a_node: int  # plus one spare: a reader that hangs keeps its slot
     reader: int
-    giant: int  # of a reader, while it decodes the largest image that may be
-    reader_memory: int  # that a reader asks Ray for, for the same reason
+    giant: int  # of a reader, while it decodes the largest image that is allowed
+    reader_memory: int  # that a reader asks Ray for, so that no more of them share a node
     encoded: int  # of a reader, encoded images at a time
     tiles: int  # of an actor, for its distances
     block_bytes: int  # of a batch of pixels, the unit that moves between processes
     in_flight: int  # in the object store, all blocks together
-    store_share: float  # that this is of the object store
+    store_share: float  # of the object store: `in_flight` as a share of it
     shared: int  # weights and bank
 
     @property
@@ -60,15 +64,15 @@ class MemoryPlan:
 
     @property
     def most_readers(self) -> int:
-        """Of the whole cluster, whatever it grows to."""
+        """Readers of the whole cluster, whatever it grows to."""
         return GROWTH * self.nodes * (self.readers_a_node + 1)
 
     def told(self) -> str:
-        """The plan in a line."""
+        """Return the plan in a line."""
         return f"memory: {_size(self.used)} of {_size(self.total)} a node: {self.parts()}"
 
     def parts(self) -> str:
-        """What takes how much of a node."""
+        """Return how much of a node each part takes, as text."""
         readers = self.readers_a_node
         return (
             f"{self.actors_a_node} actors x {_size(self.actor)}, {readers} + 1 readers x {_size(self.reader)}, "
@@ -80,9 +84,10 @@ class MemoryPlan:
 def plan_memory(
     config: Config, cluster: Cluster, *, rows: int, bank_bytes: int, weight_bytes: int
 ) -> MemoryPlan:
-    """Share out `resources.memory`, or what Ray says that the smallest node has.
+    """Divide the memory of a node among the parts of scoring.
 
-    Where it is short, readers and distances hold less at a time, then fewer readers work, then fewer actors.
+    It is `resources.memory`, or what Ray says that the smallest node has. Where it is short, readers and distances hold
+    less at a time, then fewer readers work, then fewer actors.
 
     Args:
         config: batch size, image sizes, model and `resources`.
@@ -93,7 +98,7 @@ def plan_memory(
 
     Raises:
         ConfigError: not even one actor and one reader fit.
-        SystemFault: the same, where nobody has set `resources.memory`: another hour may be better.
+        SystemFault: the same, if `resources.memory` is not set: a later try may find more memory free.
     """
     total = int(config.resources.memory or cluster.node_memory)
     batch, net = config.scoring.batch_size, measured(config.model, len(config.taxonomy))
@@ -150,7 +155,9 @@ def plan_memory(
 
 
 def foresee(config: Config, cluster: Cluster, *, rows: int, labeled: int) -> MemoryPlan:
-    """The plan before anything is trained: the bank will be as large as that of `labeled` images.
+    """Plan the memory before anything is trained.
+
+    The bank will be as large as that of `labeled` images.
 
     Raises:
         ConfigError: not even one actor and one reader fit.
@@ -168,7 +175,7 @@ def foresee(config: Config, cluster: Cluster, *, rows: int, labeled: int) -> Mem
 
 @dataclass(frozen=True)
 class Measured:
-    """What a network takes."""
+    """The sizes of a network."""
 
     weights: int  # bytes
     activations: int  # bytes of all layers' outputs for one image, twice: values and gradients
@@ -178,7 +185,7 @@ class Measured:
 
 @lru_cache(maxsize=8)
 def measured(model: Model, classes: int) -> Measured:
-    """Build the network and look."""
+    """Build a network and measure it."""
     net = build_model(model.name, classes, seed=0).eval().requires_grad_(False)
     count = 0
 

@@ -30,7 +30,7 @@ from sisom.selectors.committee import dropout_votes, ensemble_votes
 
 @dataclass(frozen=True)
 class ScoringOptions:
-    """Options of scoring, the same for everybody who scores.
+    """Options of scoring, the same for every scorer of a round.
 
     Args:
         taxonomy: class names, in head order.
@@ -54,7 +54,7 @@ class ScoringOptions:
 
     @classmethod
     def of(cls, config: Config, device: str, *, seed: int, tiles: int = BUDGET_BYTES) -> ScoringOptions:
-        """Return what a config says; the device is that of whoever scores."""
+        """Return the options of a config, for scoring on `device`."""
         scoring, threads = config.scoring, config.resources.threads
         return cls(
             config.taxonomy,
@@ -69,7 +69,7 @@ class ScoringOptions:
 
 
 class Scorer:
-    """Turns `BATCH` rows into `SCORED` rows with one network and one bank."""
+    """Turn `BATCH` rows into `SCORED` rows, with one network and bank."""
 
     def __init__(
         self,
@@ -110,7 +110,7 @@ class Scorer:
         self._seed = options.seed
 
     def __call__(self, batches: pa.Table) -> pa.Table:
-        """`BATCH` rows in, `SCORED` rows out."""
+        """Return the `SCORED` rows of `BATCH` rows."""
         tables = [self._scored(row) for row in _rows(batches)]
         return pa.concat_tables(tables) if tables else SCORED.empty_table()
 
@@ -132,7 +132,7 @@ class Scorer:
         return pa.table({name: columns[name] for name in SCORED.names}, schema=SCORED)
 
     def columns(self, pixels: NDArray[np.uint8], ids: Sequence[str]) -> dict[str, list[Any]]:
-        """What score files hold of (n,3,s,s) images, by column."""
+        """Return what score files hold of (n,3,s,s) images, by column."""
         names = ("inner", "outer", "ratio", "energy", "sisom", "sisome")
         count = len(ids)
         if not count:
@@ -157,7 +157,10 @@ class Scorer:
         }
 
     def _votes(self, pixels: NDArray[np.uint8], features: sisom.Features) -> torch.Tensor | None:
-        """(members, n, K) of the committee that the query's strategy asks; None without one."""
+        """Return the (members, n, K) votes of the strategy's committee.
+
+        None if the strategy asks no committee.
+        """
         if self._dropout is not None:
             return self._dropout(features.penultimate)
         if not self._others:
@@ -166,7 +169,10 @@ class Scorer:
 
 
 def _rows(batches: pa.Table) -> Iterator[dict[str, Any]]:
-    """The rows of a `BATCH` table; pixels stay a view of the Arrow buffer."""
+    """Yield the rows of a `BATCH` table.
+
+    Pixels stay a view of the Arrow buffer.
+    """
     for i in range(batches.num_rows):
         row = {name: batches[name][i] for name in batches.column_names}
         yield {
