@@ -1,4 +1,4 @@
-"""The embedded default: a pool made of the real images that scikit-learn carries.
+"""The embedded default: a pool of scikit-learn's real images.
 
 Handwritten digits 0-7 are the known classes, 8 and 9 lie in the pool as unknown ones, crops of two photographs
 are far out, and a few rows are broken. The pool holds ids and PNG bytes, no labels; the truths lie beside it.
@@ -33,10 +33,10 @@ _FILES = {
 
 
 def ensure(config: Config) -> bool:
-    """Make the demo's pool, test set and truths where they are missing; true when something was made.
+    """Make the demo's data where they are missing.
 
-    The same bytes come out every time, so that a making that was cut short is simply done again. Nothing that is
-    there already is written over.
+    The data are its pool, test set and truths. Returns True if something was made. The same bytes come out every time,
+    so a run that was cut short is simply repeated. Nothing that is there already is overwritten.
 
     Raises:
         ConfigError: other data lie where the demo's would go.
@@ -71,7 +71,7 @@ def _make(stores: dict[str, Store], pool: Pool, label_column: str) -> None:
         rows.append((_digit(scans[i]), str(targets[i]), kind))
     rows += [(png, photo, "far") for png, photo in _crops(rng)]
     whole = rows[0][0]
-    # Not images: nothing at all, text, a cut PNG, a PNG with a broken chunk, and a name without an image behind it.
+    # Not images: nothing at all, text, a cut PNG, a PNG with a broken chunk, and a PNG signature alone.
     rows += [(b"", None, None), (b"this is not an image", None, None), (whole[: len(whole) // 2], None, None)]
     rows += [(whole[:40] + b"\x00" * 8 + whole[48:], None, None), (whole[:8], None, None)]
     shuffled = [rows[i] for i in rng.permutation(len(rows))]
@@ -99,7 +99,10 @@ def _put(store: Store, key: str, data: bytes) -> None:
 
 
 def _digit(image: NDArray[Any]) -> bytes:
-    """An 8 x 8 scan with 17 grey levels as a PNG."""
+    """Encode a scan as a PNG.
+
+    It has 8 x 8 pixels with 17 grey levels.
+    """
     return _png(Image.fromarray((image * (255.0 / 16.0)).round().astype(np.uint8)))
 
 

@@ -1,7 +1,7 @@
-"""Listing a pool into a snapshot: the driver streams keys, workers look into the objects.
+"""The listing of a pool into a snapshot.
 
-Memory in the driver: the objects in flight, and a row a shard. Ids never come to the driver but for those that are
-labeled or stand twice.
+The driver streams keys, and workers look into the objects. Memory in the driver: the objects in flight, and a row a
+shard. Only ids that are labeled or appear twice come to the driver.
 """
 
 from __future__ import annotations
@@ -43,16 +43,16 @@ DUPLICATES = pa.schema(
 
 @dataclass(frozen=True)
 class Listing:
-    """What listing found beside the snapshot itself."""
+    """A snapshot, and what its listing found beside it."""
 
     snapshot: Snapshot
     found: dict[str, tuple[int, int]]  # (shard, row) of each wanted id that is there
-    duplicates: pa.Table  # `DUPLICATES` rows: ids that stood in the pool before
+    duplicates: pa.Table  # `DUPLICATES` rows: ids that appear earlier in the pool
     other: int  # objects of no known form
     changes: dict[str, int] | None  # new, changed and vanished objects since the earlier listing
 
     def told(self) -> str:
-        """The listing in a line."""
+        """Return the listing in a line."""
         text = f"{self.snapshot.rows} images in {len(self.snapshot)} shards"
         if self.changes is not None:
             counts = ", ".join(f"{count} {name}" for name, count in self.changes.items() if count)
@@ -64,7 +64,10 @@ class Listing:
 
 @dataclass(frozen=True)
 class _Found:
-    """What a task saw: per shard what it lists and the digest of its ids, and the places of wanted ids."""
+    """The results of a survey task.
+
+    For each shard, what it lists and the digest of its ids; and the places of wanted ids.
+    """
 
     shards: list[tuple[tuple[Listed, ...], str]]
     wanted: list[tuple[str, int, int]]  # id, shard among these, row
@@ -79,17 +82,19 @@ def freeze(
     wanted: Sequence[str] = (),
     earlier: Folder | None = None,
 ) -> Listing:
-    """List the pool of a config into a folder, and find wanted ids and ids that stand twice.
+    """List a config's pool into a folder.
+
+    The listing also finds the places of wanted ids, and ids that appear twice.
 
     Args:
         folder: where the snapshot goes.
-        config: pool, storage and `scoring.max_quarantined`, which limits how many ids may stand twice.
+        config: pool, storage and `scoring.max_quarantined`, which limits how many ids may appear twice.
         cluster: what the work runs on.
         wanted: ids whose places are needed.
         earlier: an earlier snapshot's folder, to compare with.
 
     Raises:
-        PoolError: nothing there, a column is missing, or too many ids stand twice.
+        PoolError: nothing there, a column is missing, or too many ids appear twice.
         StorageError: the URI may not be read.
         StageFailed: workers were lost, more often than Ray tries again.
     """
@@ -111,7 +116,7 @@ def freeze(
                     changes.see(item.uri, item.etag)
         numbers = [writer.add(listed, digest) for listed, digest in seen.shards]
         for name, shard, row in seen.wanted:
-            found.setdefault(name, (numbers[shard], row))  # of ids that stand twice, the first counts
+            found.setdefault(name, (numbers[shard], row))  # of an id that appears twice, the first counts
 
     for together in _tasks(units(source)):
         other += sum(unit.form == "other" for unit in together)
@@ -152,12 +157,15 @@ def _tasks(listed: Iterable[Unit]) -> Iterator[list[Unit]]:
 def _survey_units(
     together: Sequence[Unit], wanted: pa.StringArray, source: PoolSource
 ) -> tuple[_Found, NDArray[np.uint64]]:
-    """On a worker: look into objects; gives what was found and a hash of every id, in order."""
+    """Look into objects, on a worker.
+
+    Returns what was found, and a hash of every id, in order.
+    """
     shards: list[tuple[tuple[Listed, ...], str]] = []
     places: list[tuple[str, int, int]] = []
     hashes = [np.empty(0, np.uint64)]
     with ThreadPoolExecutor(TASK_FILES, thread_name_prefix="survey") as threads:
-        # A tar's headers are waited for one after another; of Parquet files, the ids of many at once are too much.
+        # A tar's headers arrive one after another: read tars side by side. The ids of many Parquet files take too much.
         side_by_side = all(unit.form != "parquet" for unit in together)
         found = (threads.map if side_by_side else map)(lambda unit: survey(unit, source), together)
         for group in itertools.chain.from_iterable(found):
@@ -173,7 +181,13 @@ def _survey_units(
 
 
 def _duplicates(snapshot: Snapshot, hashes: Sequence[Any], config: Config, *, cluster: Cluster) -> pa.Table:
-    """The rows whose id stands in the pool before, found by hashes on workers and confirmed by the ids themselves."""
+    """Find the rows whose id appears earlier in the pool.
+
+    Workers find them by hashes; the ids themselves confirm them.
+
+    Raises:
+        PoolError: more than the config tolerates.
+    """
     buckets = -(-snapshot.rows // BUCKET_ROWS)
     remote: Any = ray.remote(num_cpus=cluster.task_cpus)
     repeats = remote(_repeats)
@@ -201,9 +215,10 @@ def _duplicates(snapshot: Snapshot, hashes: Sequence[Any], config: Config, *, cl
 
 
 def _repeats(hashes: Sequence[Any], bucket: int, *, buckets: int, most: int) -> tuple[int, NDArray[np.int64]]:
-    """On a worker: how many hashes of one bucket occur more than once, and the places of these.
+    """Find the rows of a bucket whose hash repeats, on a worker.
 
-    Of more than `most`, the places of one hash: enough to refuse the pool with an example.
+    Returns how many they are, and their places. Of more than `most`, the places of one hash: enough to refuse the pool
+    with an example.
     """
     values, places = [np.empty(0, np.uint64)], [np.empty(0, np.int64)]
     start = 0
@@ -225,7 +240,10 @@ def _repeats(hashes: Sequence[Any], bucket: int, *, buckets: int, most: int) -> 
 def _named(
     snapshot: Snapshot, suspects: NDArray[np.int64], config: Config, *, cluster: Cluster
 ) -> Iterator[tuple[int, int, str, str]]:
-    """(shard, row, id, where it is) of rows by their places in the whole listing, in that order."""
+    """Find rows by their places in the whole listing.
+
+    Yields (shard, row, id, where it is), in the order of the places.
+    """
     if not len(suspects):
         return
     rows = snapshot.table["rows"].to_numpy()
@@ -243,7 +261,10 @@ def _named(
 
 
 def _names_at(one: Snapshot, rows: NDArray[np.int64], config: Config) -> tuple[list[str], list[str]]:
-    """On a worker: where some rows of a shard are, for people, and their ids."""
+    """Return where some rows of a shard are, and their ids.
+
+    It runs on a worker; the places are for people.
+    """
     (shard,) = load_shards(one.folder, one.table)
     names = ids_of(shard, PoolSource.of(config))
     alone = len(shard.listed) == 1
@@ -252,7 +273,7 @@ def _names_at(one: Snapshot, rows: NDArray[np.int64], config: Config) -> tuple[l
 
 
 def refusals(duplicates: pa.Table) -> dict[int, dict[int, str]]:
-    """Why rows of shards are not scored: {shard: {row: reason}}."""
+    """Return why rows are not scored: {shard: {row: reason}}."""
     found: dict[int, dict[int, str]] = {}
     for row in duplicates.to_pylist():
         reason = f"duplicate id: it stands first in {row['first']}"

@@ -1,4 +1,4 @@
-"""Images of the pool by id, where it is known in which shards they lie."""
+"""Images of the pool by id, in shards that are known."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ from pipeline.types import Listed, Shard
 def pixels_of(
     snapshot: Snapshot, wanted: Mapping[int, Sequence[str]], config: Config
 ) -> Iterator[tuple[str, NDArray[np.uint8] | str]]:
-    """(id, (3, s, s) pixels or the reason why there are none) of ids in shards, a shard after another.
+    """Read images by id, a shard after another.
+
+    Yields (id, (3, s, s) pixels or the reason why there are none).
 
     Args:
         snapshot: of the pool; only the shards that are asked about are read.
@@ -56,7 +58,9 @@ _THREADS = 8
 def look_at(
     wanted: Mapping[str, Sequence[str]], config: Config, look: Callable[[bytes], T]
 ) -> Iterator[tuple[str, T | Failure]]:
-    """What `look` makes of images, several at once; only what it returns is held.
+    """Apply `look` to images, several at once.
+
+    Only what it returns is held.
 
     Args:
         wanted: ids by the URI of the object that holds them.
@@ -64,7 +68,7 @@ def look_at(
         look: takes an image's encoded bytes.
 
     Returns:
-        (id, what was made of it or why it can't be read) for each id, an object after another.
+        (id, what `look` returned or why the image can't be read) for each id, an object after another.
 
     Raises:
         StorageError, StoreUnavailable: storage refuses, or does not answer.
@@ -93,7 +97,7 @@ def _of_object(
             rows = {}
             for row, name in enumerate(group.ids.to_pylist()):
                 if name in missing:
-                    del missing[name]  # of an id that stands twice, the first one counts
+                    del missing[name]  # of an id that appears twice, the first one counts
                     rows[row] = name
             for piece in pieces(Shard(0, group.listed), Reading(source), rows) if rows else ():
                 for row, data in zip(piece.rows, piece.images, strict=True):

@@ -1,4 +1,7 @@
-"""Image objects under a prefix: the id is the key below the pool's URI; bytes are fetched by many threads at once."""
+"""Image objects under a prefix.
+
+The id is the key below the pool's URI. Many threads fetch bytes at once.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,10 @@ _Window = tuple[Sequence[int], list[Future[bytes | Failure]]]  # rows, and their
 def survey(
     objects: Sequence[Listed], source: PoolSource
 ) -> Iterator[tuple[tuple[Listed, ...], pa.StringArray]]:
-    """One shard of all of them; nothing is read, a key says it all."""
+    """Make one shard of all the objects.
+
+    Nothing is read: the key says it all.
+    """
     store = source.store
     yield tuple(objects), pa.array([_id(store, item.uri) for item in objects], pa.string())
 
@@ -33,13 +39,16 @@ def _id(store: Store, uri: str) -> str:
 
 
 def ids_of(shard: Shard, source: PoolSource) -> list[str]:
-    """The ids of a shard's rows."""
+    """Return the ids of a shard's rows."""
     store = source.store
     return [_id(store, item.uri) for item in shard.listed]
 
 
 def pieces(shard: Shard, reading: Reading, wanted: Collection[int] | None = None) -> Iterator[Piece]:
-    """The images of a shard, the next ones being fetched while these are used."""
+    """Read the images of a shard.
+
+    The next ones are fetched while these are used.
+    """
     store = reading.source.store
     rows = [row for row in range(len(shard.listed)) if wanted is None or row in wanted]
     with ThreadPoolExecutor(THREADS, thread_name_prefix="fetch") as threads:
@@ -67,7 +76,10 @@ def _piece(store: Store, shard: Shard, window: _Window) -> Piece:
 
 
 def _windows(rows: Sequence[int], listed: Sequence[Listed], budget: int) -> Iterator[Sequence[int]]:
-    """Runs of rows that fit into the budget together, at least one row each."""
+    """Divide rows into runs that fit into the budget together.
+
+    Each has at least one row.
+    """
     first = size = 0
     for i, row in enumerate(rows):
         if i > first and (size + listed[row].size > budget or i - first == _WINDOW):

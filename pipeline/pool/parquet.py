@@ -1,4 +1,7 @@
-"""Parquet files with one row an image: a shard is a row group, the id is a column."""
+"""Parquet files with one row an image.
+
+A shard is a row group, and the id is a column.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ from pipeline.types import Listed, Shard
 _READ_AHEAD = 4 << 20  # bytes of a column chunk at a time: a row group may be larger than memory
 _MOST_ROWS = 1024
 _MOST_FOOTERS = 8  # kept: row groups are read in their order, so the last one is the one that is wanted again
-# A footer of noise holds texts of noise too.
+# A damaged footer holds damaged texts too.
 _BROKEN: Final = (pa.ArrowException, OSError, ValueError, OverflowError)
 _GONE: Final = (ArtefactMissing, ObjectChanged)  # a pool may be written to while it is listed
 
@@ -38,7 +41,10 @@ _GONE: Final = (ArtefactMissing, ObjectChanged)  # a pool may be written to whil
 def survey(
     objects: Sequence[Listed], source: PoolSource
 ) -> Iterator[tuple[tuple[Listed, ...], pa.StringArray]]:
-    """A shard for each row group that has rows. A file that can't be read is a shard of one row, its key."""
+    """Make a shard of each row group that has rows.
+
+    A file that can't be read becomes a shard of one row, whose id is the file's key.
+    """
     for item in objects:
         try:
             with open_listed(item, source) as file:
@@ -53,7 +59,13 @@ def survey(
 
 
 def has_rows(item: Listed, source: PoolSource) -> bool:
-    """Whether a file has rows, or can't be read, by its footer alone; `PoolError` for missing columns."""
+    """Return whether a file has rows, by its footer alone.
+
+    True if the file can't be read.
+
+    Raises:
+        PoolError: a column is missing, or holds another type.
+    """
     try:
         with open_listed(item, source) as file:
             parquet = pq.ParquetFile(file)
@@ -64,7 +76,9 @@ def has_rows(item: Listed, source: PoolSource) -> bool:
 
 
 def groups(source: PoolSource) -> Iterator[Listed]:
-    """The row groups of a source that must be Parquet and whole, such as a test set; only footers are read.
+    """List the row groups of a source that must be intact.
+
+    For files that must all be readable Parquet, such as a test set. Only footers are read.
 
     Raises:
         PoolError: a file that is not Parquet, a missing or mistyped column.
@@ -90,7 +104,10 @@ _keeping = threading.Lock()
 
 
 def _opened(file: pa.NativeFile, item: Listed, **how: Any) -> pq.ParquetFile:
-    """A Parquet file whose footer is read once, however many of its row groups this process reads."""
+    """Open a Parquet file, and read its footer once.
+
+    It is read once however many of the file's row groups this process reads.
+    """
     version = (item.uri, item.etag, item.size)
     parquet = pq.ParquetFile(file, metadata=_footers.get(version), **how)
     with _keeping:
@@ -102,7 +119,11 @@ def _opened(file: pa.NativeFile, item: Listed, **how: Any) -> pq.ParquetFile:
 
 
 def _counts(parquet: pq.ParquetFile, item: Listed) -> list[int]:
-    """The rows of each row group; refuses what only a damaged footer would say."""
+    """Return the number of rows of each row group.
+
+    Raises:
+        ArrowInvalid: a number that only a damaged footer would hold.
+    """
     found = [parquet.metadata.row_group(group).num_rows for group in range(parquet.num_row_groups)]
     if any(not 0 <= rows <= item.size for rows in found):
         raise pa.ArrowInvalid(f"row groups of {max(found, key=abs)} rows in {item.size} bytes")
@@ -122,7 +143,11 @@ def _ids(parquet: pq.ParquetFile, item: Listed, pool: Pool) -> pa.StringArray:
 
 
 def check_columns(schema: pa.Schema, pool: Pool, uri: str) -> None:
-    """Refuse a file that lacks the configured columns or holds other types in them."""
+    """Refuse a file without the configured columns and their types.
+
+    Raises:
+        PoolError: a column is missing, appears twice, or holds another type.
+    """
     for key, name in (("pool.id_column", pool.id_column), ("pool.image_column", pool.image_column)):
         if name not in schema.names:
             raise PoolError(f"{key}: {uri} has no column {name!r}; {nearest(name, schema.names)}")
@@ -141,7 +166,10 @@ def check_columns(schema: pa.Schema, pool: Pool, uri: str) -> None:
 
 
 def pieces(shard: Shard, reading: Reading, wanted: Collection[int] | None = None) -> Iterator[Piece]:
-    """The rows of a row group. From where it turns out to be broken, every row comes with the reason."""
+    """Read the rows of a row group.
+
+    From where it turns out to be broken, every row comes with the reason.
+    """
     (item,) = shard.listed
     done = 0
     try:
@@ -187,14 +215,17 @@ def _bounded(data: bytes | None, reading: Reading) -> bytes | Failure | None:
 
 
 def _chunk(parquet: pq.ParquetFile, group: int, budget: int) -> int:
-    """How many rows fit into the budget, going by their mean size."""
-    # Not of its columns: pyarrow aborts the process where one of these is damaged.
+    """Return how many rows fit into the budget, by mean size."""
+    # The size of the group, not of its columns: pyarrow aborts the process where one of these is damaged.
     meta = parquet.metadata.row_group(group)
     return max(1, min(_MOST_ROWS, int(budget * meta.num_rows // max(meta.total_byte_size, 1))))
 
 
 def ids_of(shard: Shard, source: PoolSource) -> list[str]:
-    """The ids of a row group; where they can't be read, the rows' places."""
+    """Return the ids of a row group.
+
+    Where they can't be read, the rows' places.
+    """
     (item,) = shard.listed
     if item.row_group is None:
         return [_whole(item, source)]
@@ -210,5 +241,5 @@ def ids_of(shard: Shard, source: PoolSource) -> list[str]:
 
 
 def _whole(item: Listed, source: PoolSource) -> str:
-    """The id of a file that can't be read: its key."""
+    """Return the id of a file that can't be read: its key."""
     return key_below(source.store, item.uri) or item.uri

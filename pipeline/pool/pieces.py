@@ -1,4 +1,7 @@
-"""What comes out of a shard while it is read: a bounded run of rows, each with its bytes or why there are none."""
+"""Pieces of a shard: bounded runs of rows as they are read.
+
+Each row comes with its bytes, or with the reason why it has none.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +18,15 @@ from pipeline.store.base import Store
 from pipeline.types import Listed
 
 IMAGE_ENDS: Final = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
-MAX_SHOWN: Final = 200  # characters of somebody else's message
+MAX_SHOWN: Final = 200  # characters of a message from outside
 
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a row has no bytes. `attempts` is how often it was tried: more than one where the system was at fault."""
+    """The reason why a row has no bytes.
+
+    `attempts` is how often it was tried: more than one where the system was at fault.
+    """
 
     reason: str
     attempts: int = 1
@@ -29,7 +35,10 @@ class Failure:
 
 @dataclass(frozen=True)
 class Piece:
-    """Some rows of a shard in ascending order: place in the shard, id, URI, and bytes or why there are none."""
+    """Some rows of a shard, in ascending order.
+
+    Of each row: place in the shard, id, URI, and bytes or the reason why there are none.
+    """
 
     rows: list[int]
     ids: list[str]
@@ -37,7 +46,7 @@ class Piece:
     images: list[bytes | Failure | None]
 
     def only(self, wanted: Collection[int] | None) -> Piece:
-        """The wanted rows of it; None stands for all."""
+        """Return the wanted rows of the piece; None means all."""
         if wanted is None:
             return self
         kept = [i for i, row in enumerate(self.rows) if row in wanted]
@@ -51,9 +60,10 @@ class Piece:
 
 @dataclass(frozen=True)
 class Reading:
-    """How shards are read: their source, and how many bytes all images that are held may have.
+    """Settings for reading shards.
 
-    An image that takes longer than `hang_s` seconds to decode has hung its decoder, where that is looked for.
+    Their source, and how many bytes all images that are held may have. An image that takes longer than `hang_s` seconds
+    to decode has hung its decoder, where that is looked for.
     """
 
     source: PoolSource
@@ -62,7 +72,10 @@ class Reading:
 
 
 def failure_of(error: BaseException) -> Failure:
-    """Why something could not be read, in words that are the same every time."""
+    """Return why something could not be read.
+
+    The words are the same every time.
+    """
     if isinstance(error, ObjectChanged):
         return Failure("changed since the pool was listed")
     if isinstance(error, ArtefactMissing):
@@ -75,12 +88,15 @@ def failure_of(error: BaseException) -> Failure:
 
 
 def shown(error: BaseException) -> str:
-    """One bounded line of an error's text."""
+    """Return an error's text as one bounded line."""
     return " ".join(str(error).split())[:MAX_SHOWN]
 
 
 def too_big(size: int, reading: Reading) -> Failure | None:
-    """Refuse an image whose encoded size says that it is none."""
+    """Refuse an image larger than `max_bytes` by its encoded size.
+
+    An object of such a size is no image.
+    """
     most = reading.source.max_bytes
     if size > most:
         return Failure(f"too big: {size} bytes, more than scoring.max_bytes ({most})")
@@ -88,19 +104,27 @@ def too_big(size: int, reading: Reading) -> Failure | None:
 
 
 def key_below(store: Store, uri: str) -> str:
-    """The key of a listed URI in the store that listed it; empty where the store is that one object."""
+    """Return the key of a listed URI in its store.
+
+    The store is the one that listed it. Empty if the store is that one object.
+    """
     root = store.url("")
     return uri[len(root) :].removeprefix("/") if uri.startswith(root) else uri
 
 
 def open_listed(item: Listed, source: PoolSource, *, sparse: bool = False) -> pa.NativeFile:
-    """An object of the pool for random access, in the version that was listed; `sparse` if little of it is wanted."""
+    """Open an object of the pool for random access.
+
+    It is opened in the version that was listed; `sparse` if little of it is wanted.
+    """
     store = source.store
     return store.open(key_below(store, item.uri), etag=item.etag, size=item.size, sparse=sparse)
 
 
 def named(ids: pa.Array | pa.ChunkedArray, place: str, start: int = 0) -> pa.StringArray:
-    """Ids as text; a row without one gets its place as one, so that it can be accounted for.
+    """Return ids as text, with places for rows without one.
+
+    So every row can be accounted for.
 
     Raises:
         ArrowInvalid: an id is no UTF-8.
@@ -114,5 +138,5 @@ def named(ids: pa.Array | pa.ChunkedArray, place: str, start: int = 0) -> pa.Str
 
 
 def places(place: str, start: int, stop: int) -> list[str]:
-    """Ids for rows whose own can't be had."""
+    """Return ids for rows whose own can't be read: their places."""
     return [f"{place}:{row}" for row in range(start, stop)]

@@ -1,6 +1,6 @@
-"""Reading as Ray's workers do it: what knows how many processes have died at the very same task before.
+"""Ray read tasks that know how often they have been retried.
 
-No torch here: what a worker imports before its first image is what everybody waits for.
+No torch here: everybody waits for what a worker imports before its first image.
 """
 
 from __future__ import annotations
@@ -20,19 +20,25 @@ from pipeline.pool.source import PoolSource
 
 
 class ReadTask:
-    """Turns listed shards into batches of pixels, for Ray Data, which repeats a task that kills for ever."""
+    """Turn listed shards into batches of pixels, for Ray Data.
+
+    Ray Data repeats for ever a task that kills its process; so the task counts the deaths.
+    """
 
     def __init__(self, read: ReadShards, granted: int) -> None:
         self._read = read
-        self._deaths = granted  # deaths that are taken for granted
+        self._deaths = granted  # deaths to assume beside those that are known
 
     def __call__(self, shards: pa.Table) -> Iterator[pa.Table]:
-        """`BATCH` tables of a table of shards."""
+        """Yield the `BATCH` tables of a table of shards."""
         yield from self._read(shards, deaths() + self._deaths)
 
 
 def read_rows(one: Snapshot, rows: Sequence[Mapping[str, Any]], config: Config) -> tuple[pa.Table, pa.Table]:
-    """Rows of one shard by their places: a `DECODED` table of the good ones and a `BROKEN` one of the others."""
+    """Read rows of one shard by their places.
+
+    Returns a `DECODED` table of the good ones and a `BROKEN` table of the others.
+    """
     (shard,) = load_shards(one.folder, one.table)
     how = Reading(PoolSource.of(config))
     transform = config.model.transform(config.scoring.max_pixels)

@@ -1,4 +1,6 @@
-"""Reading and decoding, as plain callables for CPU tasks: no torch, so that their workers start fast.
+"""Reading and decoding, as plain callables for CPU tasks.
+
+There is no torch here, so that workers start fast.
 
 A batch travels as one row of an Arrow table, so that no engine can cut or join it: the pixels that the model sees
 together depend on the shard alone, and so do the scores, to the bit.
@@ -50,7 +52,7 @@ BROKEN = pa.schema([("id", pa.string()), ("uri", pa.string()), ("reason", pa.str
 
 @dataclass(frozen=True)
 class ReadShards:
-    """Reads shards and decodes their images, `batch_size` rows at a time.
+    """Read shards and decode their images, `batch_size` rows at a time.
 
     `refused` says why some rows of some shards are not to be scored: {shard: {row: reason}}.
     """
@@ -62,10 +64,10 @@ class ReadShards:
     refused: Mapping[int, Mapping[int, str]] = field(default_factory=dict)
 
     def __call__(self, shards: pa.Table, deaths: int = 0) -> Iterator[pa.Table]:
-        """`SHARDS` rows in, one-row `BATCH` tables out.
+        """Turn `SHARDS` rows into one-row `BATCH` tables.
 
-        `deaths` is how many processes have died at this work before: with the second, images are decoded apart,
-        so that the one that kills is found; in the end the shards are given up.
+        `deaths` is how many processes have died at this work before. From the second on, images are decoded apart, so
+        that the one that kills is found. From `DEATHS` on, the shards are given up.
         """
         for shard in load_shards(self.folder, shards):
             found = self._given_up(shard, deaths) if deaths >= DEATHS else pieces(shard, self.reading)
@@ -73,7 +75,7 @@ class ReadShards:
 
     def _given_up(self, shard: Shard, deaths: int) -> Iterator[Piece]:
         image_files = all(item.row_group is None and item.rows == 1 for item in shard.listed)
-        # A container may be what kills: it is not opened again.
+        # Opening a container may be what kills: it is not opened again.
         ids = ids_of(shard, self.reading.source) if image_files else places(shard.place, 0, shard.rows)
         uris = [item.uri for item in shard.listed for _ in range(item.rows)]
         failure = Failure(f"deadly: {deaths} processes died while they read this shard", deaths)
@@ -136,24 +138,24 @@ class _Batch:
 
     @property
     def rows(self) -> int:
-        """How many rows it has, good and bad."""
+        """The number of rows, good and bad."""
         return len(self._columns["rows"]) + len(self._columns["bad_rows"])
 
     def keep(self, rows: list[int], ids: list[str], uris: list[str], *, pixels: NDArray[np.uint8]) -> None:
-        """Rows with their (n, 3, s, s) pixels."""
+        """Add rows with their (n, 3, s, s) pixels."""
         for name, values in (("rows", rows), ("ids", ids), ("uris", uris)):
             self._columns[name] += values
         self._pixels.append(pixels)
 
     def refuse(self, row: int, name: str, uri: str, *, why: Failure) -> None:
-        """A row that has no pixels."""
+        """Add a row that has no pixels."""
         values = (row, name, uri, why.stage, why.reason, why.attempts)
         kinds = ("rows", "ids", "uris", "stages", "reasons", "attempts")
         for kind, value in zip(kinds, values, strict=True):
             self._columns[f"bad_{kind}"].append(value)
 
     def table(self, size: int) -> pa.Table:
-        """The one-row table; pixels are not copied into it."""
+        """Return the one-row table; pixels are not copied into it."""
         pixels = np.concatenate(self._pixels) if self._pixels else np.empty((0, 3, size, size), np.uint8)
         ends = pa.py_buffer(np.array([0, pixels.nbytes], np.int64))
         data = pa.py_buffer(np.ascontiguousarray(pixels))

@@ -1,8 +1,9 @@
-"""The pool: which objects it has, which of them make a shard together, and how rows come out of a shard.
+"""The pool in shards, whatever its form.
 
-Three forms, told apart by the ends of keys and free to lie side by side: Parquet (a shard is a row group), tars of
-images as WebDataset has them (a shard is a tar), and image objects (a shard is a run of them in the order of
-their keys). Each form is a module of its own with the same two functions, `survey` and `pieces`.
+Lists which objects a pool has and which of them make a shard together, and reads the rows of a shard. There are three
+forms, told apart by the ends of keys; a pool may mix them: Parquet (a shard is a row group), tars of images as
+WebDataset has them (a shard is a tar), and image objects (a shard is a run of them in the order of their keys). Each
+form is a module of its own with the same three functions: `survey`, `pieces` and `ids_of`.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _FORMS: Final = {"parquet": parquet, "tar": tars, "image": objects}
 
 
 def form_of(key: str) -> Form:
-    """What the end of a key says that an object is."""
+    """Return the form of an object by the end of its key."""
     end = key.lower()
     if end.endswith(".parquet"):
         return "parquet"
@@ -43,14 +44,19 @@ def form_of(key: str) -> Form:
 
 @dataclass(frozen=True)
 class Unit:
-    """Objects that are surveyed together: a Parquet file, a tar, or the images of one shard."""
+    """Objects that are surveyed together.
+
+    A Parquet file, a tar, or the images of one shard.
+    """
 
     form: Form
     objects: tuple[Listed, ...]
 
 
 def units(source: PoolSource) -> Iterator[Unit]:
-    """List the pool in the order of its keys, streamed: memory of one unit.
+    """List the pool in the order of its keys.
+
+    The listing is streamed, with one unit in memory.
 
     Objects of no known form come as units of form "other", so that they can be counted.
 
@@ -76,33 +82,37 @@ def units(source: PoolSource) -> Iterator[Unit]:
 
 def _form(entry: Entry, pool: Pool) -> Form:
     form = form_of(entry.key or pool.uri)
-    # A URI that names one object says by that what it is, whatever its name; Parquet is what tables are.
+    # A pool URI that names a single object of no known form is read as Parquet, whatever its suffix.
     return "parquet" if form == "other" and not entry.key else form
 
 
 @dataclass(frozen=True)
 class Group:
-    """What a survey found: something that becomes a shard, and the ids of its rows."""
+    """Objects that become a shard, and the ids of their rows."""
 
     listed: tuple[Listed, ...]
     ids: pa.StringArray
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the ids, whatever their order."""
+        """The SHA-256 of the ids, whatever their order."""
         return digest_of(self.ids)
 
 
 def digest_of(ids: pa.StringArray) -> str:
-    """SHA-256 of a set of ids, each as often as it stands there, whatever their order."""
+    """Return the SHA-256 of ids, whatever their order.
+
+    Each id counts as often as it appears.
+    """
     in_order = ids.take(pc.array_sort_indices(ids)).to_pylist()
     return hashlib.sha256("\0".join(in_order).encode()).hexdigest()
 
 
 def survey(unit: Unit, source: PoolSource) -> list[Group]:
-    """Look into a unit's objects, without reading images: the shards in it, and the ids of their rows.
+    """Look into a unit's objects, without reading images.
 
-    What can't be read because its bytes are broken is one row, so that it is accounted for.
+    Returns the shards in it with the ids of their rows. An object that can't be read because its bytes are broken is
+    one row, so that it is accounted for.
 
     Raises:
         PoolError: a Parquet file lacks a column, or holds other types in it.
@@ -114,17 +124,17 @@ def survey(unit: Unit, source: PoolSource) -> list[Group]:
 
 
 def pieces(shard: Shard, reading: Reading, wanted: Collection[int] | None = None) -> Iterator[Piece]:
-    """The rows of a shard in order, or the wanted ones, a bounded number of bytes at a time.
+    """Read the rows of a shard in order, in bounded pieces.
 
-    Each row comes once, an unreadable one with its failure. Raises nothing that is the data's or the storage's
-    fault.
+    All rows, or the wanted ones, a bounded number of bytes at a time. Each row comes once, an unreadable one with its
+    failure. Nothing is raised for faults of the data or of storage.
     """
     found: Iterator[Piece] = _form_of(shard).pieces(shard, reading, wanted)
     return found
 
 
 def check_pool(source: PoolSource) -> None:
-    """Refuse, without listing it all, a pool in which nothing can be found.
+    """Refuse a pool without rows, without listing it all.
 
     Raises:
         PoolError: nothing there, or a first Parquet file that lacks a column.
@@ -144,7 +154,7 @@ def check_pool(source: PoolSource) -> None:
 
 
 def _why_empty(source: PoolSource, others: Sequence[str]) -> str:
-    """What is wrong with a pool in which nothing was found, and what may have been meant."""
+    """Say why a pool holds nothing, and what may have been meant."""
     store = source.store
     if next(store.list(), None) is not None:
         if not others:
@@ -159,7 +169,10 @@ def _why_empty(source: PoolSource, others: Sequence[str]) -> str:
 
 
 def ids_of(shard: Shard, source: PoolSource) -> list[str]:
-    """The ids of a shard's rows; images are not read. Rows whose ids can't be read have their places instead."""
+    """Return the ids of a shard's rows; images are not read.
+
+    Rows whose ids can't be read have their places instead.
+    """
     found: list[str] = _form_of(shard).ids_of(shard, source)
     return found
 

@@ -1,7 +1,8 @@
-"""The frozen listing of a pool: Parquet parts under `pool/`, and one row a shard in `shards.parquet`.
+"""The frozen listing of a pool.
 
-A part holds whole shards, so a worker finds a shard's objects in one part; the driver holds the rows of
-`shards.parquet` alone, a thousandth of the pool.
+It is stored as Parquet parts under `pool/`, and one row a shard in `shards.parquet`. A part holds whole shards, so a
+worker finds a shard's objects in one part; the driver holds only the rows of `shards.parquet`, a thousandth of the
+pool.
 """
 
 from __future__ import annotations
@@ -47,25 +48,31 @@ class Snapshot:
 
     @property
     def rows(self) -> int:
-        """How many images are listed."""
+        """The number of listed images."""
         return int(self.table["rows"].to_numpy().sum())
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
 
     def take(self, places: Sequence[int] | NDArray[Any]) -> Snapshot:
-        """Some of the shards, by their places in `table`."""
+        """Return some of the shards, by their places in `table`."""
         return Snapshot(self.folder, self.table.take(pa.array(places, pa.int64())))
 
     def digest(self) -> str:
-        """SHA-256 over the listing, each part of it and the shards' ids."""
+        """Return the SHA-256 of the listing.
+
+        It covers each part of the listing, and the shards' ids.
+        """
         parts = sorted(set(self.table["part"].to_pylist()))
         names = [*map(keys.listing_part_key, parts), keys.SHARDS]
         return hashlib.sha256("".join(self.folder.digest(name) for name in names).encode()).hexdigest()
 
 
 def load_shards(folder: Folder, table: pa.Table) -> Iterator[Shard]:
-    """The shards of `SHARDS` rows with the objects they list; of each part, only what holds them is read."""
+    """Load the shards of `SHARDS` rows, with the objects they list.
+
+    Of each part, only the row groups that hold them are read.
+    """
     rows = zip(table["part"].to_pylist(), table["shard"].to_pylist(), strict=True)
     for part, run in itertools.groupby(rows, key=operator.itemgetter(0)):
         numbers = [number for _, number in run]
@@ -77,13 +84,16 @@ def load_shards(folder: Folder, table: pa.Table) -> Iterator[Shard]:
 
 
 def load_shard(folder: Folder, *, part: int, number: int) -> Shard:
-    """One shard with the objects it lists."""
+    """Load one shard with the objects it lists."""
     (shard,) = load_shards(folder, pa.table({"part": [part], "shard": [number]}))
     return shard
 
 
 def _entries(folder: Folder, name: str, numbers: Sequence[int]) -> pa.Table:
-    """The `SNAPSHOT` rows of some shards of a part, found by the row groups' statistics."""
+    """Read the `SNAPSHOT` rows of some shards of a part.
+
+    The row groups' statistics say where they are.
+    """
     low, high = min(numbers), max(numbers)
     with folder.undamaged(name), folder.open(name) as file:
         parquet = pq.ParquetFile(file)
@@ -95,7 +105,10 @@ def _entries(folder: Folder, name: str, numbers: Sequence[int]) -> pa.Table:
 
 
 class SnapshotWriter:
-    """Writes a listing as it streams in: memory of one part, and of a row a shard."""
+    """Write a listing as it streams in.
+
+    Memory: one part, and a row a shard.
+    """
 
     def __init__(self, folder: Folder) -> None:
         self._folder = folder
@@ -104,7 +117,7 @@ class SnapshotWriter:
         self._shards: dict[str, list[Any]] = {name: [] for name in SHARDS.names}
 
     def add(self, listed: Sequence[Listed], ids: str) -> int:
-        """Append a shard; gives its number."""
+        """Append a shard and return its number."""
         number = len(self._shards["shard"])
         if self._pending and len(self._pending) + len(listed) > PART_ROWS:
             self._flush()
@@ -115,7 +128,7 @@ class SnapshotWriter:
         return number
 
     def close(self) -> Snapshot:
-        """Write what is left, the table of shards last."""
+        """Write what is left, and the table of shards last."""
         self._flush()
         for name in self._folder.names(keys.POOL):  # of an attempt that listed more
             if name >= keys.listing_part_key(self._part):
@@ -134,7 +147,10 @@ class SnapshotWriter:
 
 
 def listed_objects(folder: Folder) -> Iterator[tuple[str, str]]:
-    """(uri, etag) of each object of a listing, in its order; memory of one part."""
+    """List (uri, etag) of a listing's objects, in its order.
+
+    One part is in memory at a time.
+    """
     last = None
     for table in folder.tables(keys.POOL, ["uri", "etag"]):
         for uri, etag in zip(table["uri"].to_pylist(), table["etag"].to_pylist(), strict=True):
@@ -145,7 +161,10 @@ def listed_objects(folder: Folder) -> Iterator[tuple[str, str]]:
 
 @dataclass
 class Changes:
-    """How the objects of a listing differ from those of an earlier one, both in the order of their keys."""
+    """Differences between a listing's objects and those of an earlier one.
+
+    Both are in the order of their keys.
+    """
 
     earlier: Iterator[tuple[str, str]]
     new: int = 0
@@ -157,7 +176,10 @@ class Changes:
         self._last: str | None = None
 
     def see(self, uri: str, etag: str) -> None:
-        """The next object of the later listing, or the last one again: a Parquet file has many shards."""
+        """Compare the next object of the later listing.
+
+        It may be the last one again: a Parquet file has many shards.
+        """
         if uri == self._last:
             return
         self._last = uri
@@ -172,7 +194,7 @@ class Changes:
             self.new += 1
 
     def end(self) -> None:
-        """The later listing is through."""
+        """Count the rest of the earlier listing as vanished."""
         while self._next is not None:
             self.vanished += 1
             self._next = next(self.earlier, None)

@@ -11,7 +11,7 @@ from pipeline.store.opening import Store, open_store
 
 @dataclass(frozen=True)
 class PoolSource:
-    """Where images come from; travels to workers.
+    """The place of images, and the access to it; travels to workers.
 
     pool       its place, column names and how it is cut into shards
     storage    where credentials are found
@@ -33,6 +33,9 @@ class PoolSource:
         return open_store(self.pool.uri, self.storage)
 
     def beside(self, uri: str) -> PoolSource:
-        """Return the source of other images with the same columns, such as a test set."""
+        """Return the source of other images with the same columns.
+
+        A test set is one, for example.
+        """
         pool = Pool(uri=uri, id_column=self.pool.id_column, image_column=self.pool.image_column)
         return PoolSource(pool, self.storage, self.max_bytes)

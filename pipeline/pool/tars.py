@@ -1,4 +1,8 @@
-"""Tars of images, as WebDataset has them: a shard is a tar, the id is the member's name, other members are ignored."""
+"""Tars of images, as WebDataset has them.
+
+A shard is a tar, and the id is the member's name, after the tar's key if `pool.tar_ids` is `path`. Members that are no
+images are ignored.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +31,7 @@ from pipeline.types import Listed, Shard
 
 _MOST_HEADER = 1 << 20  # bytes; what a member says of itself is read whole by tarfile
 _MOST_ROWS = 256
-_FEW = 8  # where less than one row of so many is wanted, it is worth going from header to header
+_FEW = 8  # if less than one row of so many is wanted, going from header to header is faster
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,10 @@ class _Member:
 
 
 class _Bounded:
-    """A file that refuses to be read in pieces that only a forged header would ask for."""
+    """A file that refuses large reads.
+
+    Only a forged header would ask for them.
+    """
 
     def __init__(self, file: pa.NativeFile, size: int) -> None:
         self._file = file
@@ -62,7 +69,10 @@ class _Bounded:
 def survey(
     objects: Sequence[Listed], source: PoolSource
 ) -> Iterator[tuple[tuple[Listed, ...], pa.StringArray]]:
-    """A shard for each tar that has images, by its headers; what lies between large ones stays where it is."""
+    """Make a shard of each tar that has images, by its headers.
+
+    What lies between the headers of large members is not read.
+    """
     for item in objects:
         try:
             with open_listed(item, source, sparse=True) as file:
@@ -81,13 +91,16 @@ def _id(member: _Member, item: Listed, source: PoolSource) -> str:
 
 
 def _members(file: pa.NativeFile, size: int) -> Iterator[_Member]:
-    """The images of a tar in stored order. Where it breaks off, one member without a name tells why."""
+    """Yield the images of a tar in stored order.
+
+    Where the tar breaks off, one member without a name has the reason.
+    """
     bounded: Any = _Bounded(file, size)
     try:
         with tarfile.open(fileobj=bounded, mode="r:", errorlevel=2) as tar:
             for info in tar:
                 tar.members.clear()  # type: ignore[attr-defined]  # tarfile keeps them all
-                if info.size < 0 or tar.offset <= info.offset:  # it would lead round in circles
+                if info.size < 0 or tar.offset <= info.offset:  # it would loop for ever
                     raise tarfile.HeaderError(f"a member of {info.size} bytes")
                 if not info.isreg() or not info.name.lower().endswith(IMAGE_ENDS):
                     continue
@@ -100,12 +113,12 @@ def _members(file: pa.NativeFile, size: int) -> Iterator[_Member]:
                 yield _Member(_text(info.name), info.offset_data, info.size, cut)
                 if cut:
                     return
-            bounded.seek(tar.offset)  # tarfile takes a header of noise for the end
+            bounded.seek(tar.offset)  # tarfile takes a damaged header for the end
             if bounded.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
                 raise tarfile.HeaderError(f"no header and no end at byte {tar.offset} of {size}")
     except (PipelineError, OSError):
         raise
-    except Exception as error:  # noqa: BLE001 - headers of noise make tarfile raise anything
+    except Exception as error:  # noqa: BLE001 - damaged headers make tarfile raise anything
         yield _Member("", 0, 0, failure_of(error))
 
 
@@ -114,7 +127,10 @@ def _text(name: str) -> str:
 
 
 def ids_of(shard: Shard, source: PoolSource) -> list[str]:
-    """The ids of a tar's images."""
+    """Return the ids of a tar's images.
+
+    Where they can't be read, the rows' places.
+    """
     try:
         found = [ids.to_pylist() for _, ids in survey(shard.listed, source)]
     except PipelineError:
@@ -123,7 +139,10 @@ def ids_of(shard: Shard, source: PoolSource) -> list[str]:
 
 
 def pieces(shard: Shard, reading: Reading, wanted: Collection[int] | None = None) -> Iterator[Piece]:
-    """The images of a tar, read front to back; for a few wanted ones, from header to header up to the last of them."""
+    """Read the images of a tar, front to back.
+
+    If few are wanted, from header to header up to the last of them.
+    """
     (item,) = shard.listed
     stop = item.rows if wanted is None else min(item.rows, max(wanted, default=-1) + 1)
     sparse = wanted is not None and len(wanted) * _FEW < stop
