@@ -1,1 +1,1 @@
-"""From score files to a query: what is asked, and why."""
+"""The choice of a query from score files, with reasons."""

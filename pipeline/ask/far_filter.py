@@ -1,4 +1,4 @@
-"""What tells novel from far."""
+"""The filter between novel and far images."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ from sisom.verdicts import far_filter
 
 
 def tune_filter(folder: Folder, labels: Labels) -> FarFilter:
-    """Tune the filter between novel and far on the energies that this round gave to the answered images."""
+    """Tune the filter between novel and far images.
+
+    It is tuned on the energies that this round computed for the answered images.
+    """
     status, ids = labels.table["status"], labels.table["id"]
     sides = {
         "far": ids.filter(pc.equal(status, "out-of-world")).combine_chunks(),

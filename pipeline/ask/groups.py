@@ -1,7 +1,8 @@
-"""The strange part of a pool: what tells novel from far, and which of the novel look alike.
+"""Groups of novel images that look alike.
 
-People's answers tune the filter: strange rows with an energy like that of images which they called out of this world
-are far. The novel are divided into groups by their features, so that one group does not eat the budget.
+People's answers tune the filter between novel and far: strange rows are far if their energy is like that of images
+which people called out of this world. The novel are divided into groups by their features, so that no group uses up the
+budget.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from pipeline.model.network import Network
 from pipeline.pool.lookup import pixels_of
 from pipeline.pool.snapshot import Snapshot
 
-MOST_GROUPS = 64  # of images that look alike: more tell nobody more, and take time
+MOST_GROUPS = 64  # of images that look alike: more do not help, and take time
 FEW = 256  # images that the driver looks at itself
 
 
@@ -41,7 +42,9 @@ class PoolImages:
 def groups_of(
     rows: pa.Table, images: PoolImages, cluster: Cluster, *, count: int, seed: int
 ) -> dict[str, int]:
-    """Divide images into groups that look alike to the network: k-means over directions of penultimate features.
+    """Divide images into groups that look alike to the network.
+
+    The groups are k-means clusters of the directions of penultimate features.
 
     Args:
         rows: ids and their shards.
@@ -83,7 +86,10 @@ def _embedded(
 
 
 def grouped(features: NDArray[np.float32], count: int, *, seed: int) -> NDArray[np.int64]:
-    """The k-means cluster of each of (n, p) features, by direction; on one thread, so that equal is equal."""
+    """Return the k-means cluster of each of (n, p) features.
+
+    Features are compared by direction, on one thread, so that equal input has equal clusters.
+    """
     from sklearn.cluster import KMeans
     from threadpoolctl import threadpool_limits
 

@@ -1,7 +1,8 @@
-"""From the pool's score files to a query: the best of each row group, of each file, of all.
+"""The selection of a query from the pool's score files.
 
-The best of some rows is a table of at most a query's size, and the best of two such tables is one again, whatever
-their order. So the memory is of the query and not of the pool, on workers and in the driver.
+The best rows are found for each row group, then for each file, then for all. The best of some rows is a table of at
+most a query's size, and the best of two such tables is one again, whatever their order. So memory grows with the query
+and not with the pool, on workers and in the driver.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from pipeline.workspace.artefacts import Workspace
 from pipeline.workspace.folder import Folder
 
 SCORE_NAMES = ["inner", "outer", "ratio", "energy", "sisom", "sisome"]
-COLUMNS = ["id", "uri", "shard", "predicted", *SCORE_NAMES, "is_ood"]  # and what the config asks for beside
+COLUMNS = ["id", "uri", "shard", "predicted", *SCORE_NAMES, "is_ood"]  # and the extra columns of the config
 KINDS = ("informative", "novel", "far")
 CANDIDATES = pa.schema(
     [
@@ -39,15 +40,15 @@ CANDIDATES = pa.schema(
         ("priority", pa.float64()),
     ]
 )
-# Ties go to the smaller id. The place only tells apart two rows of one id, which are an error in the end.
+# Ties go to the smaller id. The URI only orders two rows of one id, which are an error in the end.
 ORDER = [("priority", "descending"), ("id", "ascending"), ("uri", "ascending")]
 SPREAD = 8  # novel candidates looked at for each that is asked about
 
 
 def settled(workspace: Workspace, index: int, labels: Labels) -> frozenset[str]:
-    """Ids that round `index` must not ask about: they are answered, or an earlier query is out with them.
+    """Return the ids that round `index` must not ask about.
 
-    Those on which annotators disagree are asked about again.
+    They are answered, or an earlier query has asked about them. Ids on which annotators disagree are asked about again.
     """
     asked: set[str] = set()
     for earlier in range(index):
@@ -77,7 +78,9 @@ def gather(
     answered: frozenset[str],
     extra: Sequence[str] = (),
 ) -> pa.Table:
-    """The candidates for a round's query from its score files, on the workers of the started cluster.
+    """Gather the candidates for a round's query from its score files.
+
+    The work runs on the workers of the started cluster.
 
     Args:
         folder: of the round, which holds the score files.
@@ -96,7 +99,7 @@ def gather(
 
 
 def candidates(parts: Iterable[pa.Table], answered: pa.Array, rules: QueryRules) -> pa.Table:
-    """Those of the rows that a query could hold, if these were all.
+    """Return the rows that a query could hold, if these were all.
 
     Args:
         parts: tables with at least `COLUMNS` of `SCORES`, taken one at a time.
@@ -118,7 +121,10 @@ def candidates(parts: Iterable[pa.Table], answered: pa.Array, rules: QueryRules)
 
 
 def kinds(part: pa.Table, far_from: float | None) -> pa.ChunkedArray:
-    """In distribution is informative; out of it, far from the filter's energy on, and novel below."""
+    """Return the kind of each row.
+
+    In distribution it is informative; out of it, far from the energy `far_from` on, and novel below.
+    """
     strange: Any = "novel"
     if far_from is not None:
         strange = pc.if_else(pc.greater_equal(part["energy"], far_from), "far", "novel")
@@ -126,7 +132,10 @@ def kinds(part: pa.Table, far_from: float | None) -> pa.ChunkedArray:
 
 
 def merge(found: Sequence[pa.Table], plan: QueryPlan) -> pa.Table:
-    """The candidates among candidates; merging in any order and grouping comes to the same rows."""
+    """Return the candidates among candidates.
+
+    Merging in any order and grouping returns the same rows.
+    """
     rows = pa.concat_tables(found)
     strange = _share(plan, plan.ood_share)
     most = {"informative": plan.size, "novel": SPREAD * strange, "far": _far_budget(plan)}
@@ -136,16 +145,16 @@ def merge(found: Sequence[pa.Table], plan: QueryPlan) -> pa.Table:
 def query(
     kept: pa.Table, plan: QueryPlan, far_from: float | None, *, groups: Mapping[str, int] | None = None
 ) -> pa.Table:
-    """The query among the merged candidates of all files.
+    """Choose the query among the merged candidates of all files.
 
-    The far get their budget, the novel what else is strange, the best of each group in turn, and the informative
-    the rest. Where strange rows are too few the informative fill up, never the reverse.
+    Far rows get their budget. Novel rows get the rest of the strange share, the best of each group in turn. Informative
+    rows get what is left; they fill up where strange rows are too few, never the reverse.
 
     Args:
         kept: a `CANDIDATES` table of the whole pool.
         plan: size, strategy and the shares of strange rows.
-        far_from: as it was gathered with.
-        groups: of the novel candidates' ids, those that look alike; None if nobody looked.
+        far_from: the same as in `gather`.
+        groups: the group of each novel candidate's id; None if they were not grouped.
 
     Returns:
         A `QUERY` table, most wanted first.
@@ -176,7 +185,11 @@ def query(
 def _novel(
     rows: pa.Table, budget: int, far_from: float | None, *, groups: Mapping[str, int] | None
 ) -> tuple[pa.Table, list[str]]:
-    """The best of each group, then the second best, until the budget is spent; with their reasons."""
+    """Choose the novel rows, the best of each group in turn.
+
+    The best of each group come first, then the second best, until the budget is spent. Returns the rows with their
+    reasons.
+    """
     told = "strange: marked out of distribution" if far_from is None else "novel: strange but near"
     if groups is None:
         chosen = rows.slice(0, budget)
@@ -194,26 +207,35 @@ def _novel(
 
 
 def informative_budget(kept: pa.Table, plan: QueryPlan, far_from: float | None) -> int:
-    """How many rows of the query are left for the informative ones, once the strange ones have theirs."""
+    """Return how many rows the strange ones leave to the informative ones."""
     far, novel = (int(_of_kind(kept, kind).num_rows) for kind in ("far", "novel"))
     strange = min(far, _far_budget(plan)) if far_from is not None else 0
     return plan.size - strange - min(novel, novel_budget(plan, far_from))
 
 
 def with_informative(kept: pa.Table, picks: pa.Table) -> pa.Table:
-    """The candidates with other informative ones: those that a strategy has picked together."""
+    """Replace the informative candidates by picks.
+
+    The picks are those of a strategy that looks at rows together.
+    """
     return pa.concat_tables([picks, *(_of_kind(kept, kind) for kind in KINDS[1:])])
 
 
 def novel_places(kept: pa.Table, plan: QueryPlan, far_from: float | None) -> pa.Table:
-    """The novel candidates worth looking at, columns id and shard; empty where all of them fit the query."""
+    """Return the novel candidates worth grouping, as id and shard.
+
+    Empty if all of them fit into the query.
+    """
     budget = novel_budget(plan, far_from)
     rows = _best(_of_kind(kept, "novel"), SPREAD * budget)
     return rows.select(["id", "shard"]).slice(0, rows.num_rows if rows.num_rows > budget else 0)
 
 
 def novel_budget(plan: QueryPlan, far_from: float | None) -> int:
-    """How many novel rows a query may hold: all strange ones, while nothing tells novel from far."""
+    """Return how many novel rows a query may hold.
+
+    All strange rows may be novel while no filter tells novel from far.
+    """
     return _share(plan, plan.ood_share) - (_far_budget(plan) if far_from is not None else 0)
 
 
@@ -230,14 +252,20 @@ def _far_budget(plan: QueryPlan) -> int:
 
 
 def _best(rows: pa.Table, most: int) -> pa.Table:
-    """The first rows in `ORDER`, in that order."""
+    """Return the first rows in `ORDER`, in that order."""
     if not rows.num_rows:  # Arrow can't choose from nothing
         return rows
     return rows.take(pc.select_k_unstable(rows, most, ORDER))
 
 
 def _refuse_twice(picks: pa.Table) -> None:
-    """Before somebody spends an hour on answers that fit no row."""
+    """Refuse a query that holds an id twice.
+
+    Otherwise people would spend time on answers that fit no row.
+
+    Raises:
+        PoolError: names the id and its places.
+    """
     times = pc.value_counts(picks["id"])
     again = times.filter(pc.greater(times.field("counts"), 1))
     if len(again):
@@ -250,10 +278,11 @@ def _refuse_twice(picks: pa.Table) -> None:
 
 
 def priorities(part: pa.Table, strategy: str, seed: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """What the strategy gives a row in distribution; a row out of it is as wanted as it is strange.
+    """Return the priority of each row: the strategy's, or its strangeness.
 
-    Strange by the detector that judged, where its score is a column, else by `sisome`. A strategy that looks at
-    features has left its priorities in a column while they were at hand.
+    The strategy's for a row in distribution. A row out of distribution is as wanted as it is strange: by the detector
+    that judged, where its score is a column, else by `sisome`. A strategy that looks at features has written its
+    priorities into a column while the features were at hand.
     """
     ids, scores = _Ids(part["id"]), scores_in(part)
     if "strangeness" in part.column_names:
@@ -270,14 +299,20 @@ def priorities(part: pa.Table, strategy: str, seed: int) -> np.ndarray[tuple[int
 
 
 def scores_in(part: pa.Table) -> sisom.Scores:
-    """Score columns as the library's value; class names are of no use to a selector, so they are numbered."""
+    """Convert score columns to the library's `Scores`.
+
+    Classes are numbered, since a selector has no use for their names.
+    """
     predicted = part["predicted"].combine_chunks().dictionary_encode().indices
     columns = {name: torch.from_numpy(part[name].to_numpy().copy()) for name in SCORE_NAMES}
     return sisom.Scores(predicted=torch.tensor(predicted.to_numpy(), dtype=torch.int64), **columns)
 
 
 class _Ids(Sequence[str]):
-    """An Arrow column as the sequence that selectors expect: text only for those that look at ids."""
+    """An Arrow column as the sequence that selectors expect.
+
+    Ids become text only for selectors that look at them.
+    """
 
     def __init__(self, column: pa.ChunkedArray) -> None:
         self._column = column

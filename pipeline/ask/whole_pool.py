@@ -1,8 +1,9 @@
-"""Picks that look at the pool's rows together: its blocks on actors, the choice of the best of them in the driver.
+"""Picks of strategies that look at the pool's rows together.
 
 Scoring leaves the rows in distribution beside the score files, with the features that the strategy needs. A greedy
-strategy picks from blocks that stay where they were loaded: for each pick every block offers its best row, and hears
-which was taken. The others see all rows in one process. Either way the picks are those of the serial selector.
+strategy picks from blocks that stay on the actors which loaded them: for each pick every block offers its best row, the
+driver chooses the best of them, and every block hears which was taken. Other strategies see all rows in one process.
+Either way the picks are those of the serial selector.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ COPIES = 3  # of the features, at the worst moment
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked of the pool: everything that a worker needs beside the rows."""
+    """A question to the pool, as workers need it beside the rows."""
 
     folder: Folder
     answered: frozenset[str]
@@ -55,12 +56,18 @@ class Question:
     threads: int
 
     def selector(self) -> Any:
-        """The strategy. One that builds a bank of its own uses the slopes of the round's."""
+        """Build the strategy.
+
+        One that builds a bank of its own uses the slopes of the round's bank.
+        """
         own = {"slopes": dict(self.slopes)} if self.plan.keeps == "deep" else {}
         return self.plan.selector(head=self.head, **own)
 
     def rows(self, shards: Iterable[int]) -> tuple[pa.Table, sisom.Candidates]:
-        """The rows of shards that may be asked about, in the order of their ids."""
+        """Read the rows of shards that may be asked about.
+
+        They come as a table and as candidates, in the order of their ids.
+        """
         known = pa.array(sorted(self.answered), pa.string())
 
         def read(shard: int) -> pa.Table:
@@ -81,7 +88,9 @@ class Question:
 
 
 def check_memory(config: Config, cluster: Cluster, *, rows: int) -> None:
-    """Refuse, before anything is trained, a strategy that no process could hold the pool's features for.
+    """Refuse a strategy that needs more memory than there is.
+
+    The check comes before training, for strategies that hold the features of the pool.
 
     Raises:
         ConfigError: with the memory that it would take.
@@ -103,7 +112,9 @@ def check_memory(config: Config, cluster: Cluster, *, rows: int) -> None:
 
 
 def pick(question: Question, shards: Sequence[int], cluster: Cluster, *, count: int, rows: int) -> pa.Table:
-    """The rows that the strategy asks about, or all where there are fewer.
+    """Pick the rows that the strategy asks about.
+
+    All rows, if there are fewer than `count`.
 
     Args:
         question: what is asked.
@@ -113,7 +124,7 @@ def pick(question: Question, shards: Sequence[int], cluster: Cluster, *, count: 
         rows: of the pool, of which few are looked at in this process.
 
     Returns:
-        A `CANDIDATES` table of kind informative; the priority of a pick is how many come after it, and one.
+        A `CANDIDATES` table of kind informative; the priority of a pick is how many come after it, plus one.
     """
     if rows <= FEW:  # not worth a worker's start
         kept = torch.get_num_threads()
@@ -132,7 +143,7 @@ def _at_once(question: Question, shards: Sequence[int], count: int) -> list[Plac
     table, pool = question.rows(shards)
     count = min(count, len(pool))
     selector = question.selector()
-    if question.plan.ranking is not None:  # nobody has the features or votes any more, but what came of them
+    if question.plan.ranking is not None:  # features and votes are gone; their priorities were kept
         told = dict(zip(pool.ids, table["priority"].to_pylist(), strict=True))
         selector = replace(selector, of=_Told(told))
     chosen = selector.select(pool, question.labeled, count, seed=question.seed)
@@ -142,14 +153,14 @@ def _at_once(question: Question, shards: Sequence[int], count: int) -> list[Plac
 
 @dataclass(frozen=True)
 class _Told(RowSelector):
-    """The priorities that a ranking gave when rows were scored, by id."""
+    """Priorities by id that a ranking computed during scoring."""
 
     priorities: Mapping[str, float]
 
     needs = frozenset({"scores"})
 
     def priority_of(self, pool: sisom.Candidates, *, seed: int) -> torch.Tensor:  # noqa: ARG002
-        """Float64; see `RowSelector`."""
+        """Return float64 priorities; see `RowSelector`."""
         return torch.tensor([self.priorities[name] for name in pool.ids], dtype=torch.float64)
 
 
@@ -157,7 +168,7 @@ class _Told(RowSelector):
 
 
 class _Rows:
-    """On an actor: some shards' rows, as a block of the strategy."""
+    """Actor that holds some shards' rows as a block."""
 
     def __init__(self, question: Question, shards: Sequence[int]) -> None:
         torch.set_num_threads(question.threads)
@@ -175,13 +186,18 @@ class _Rows:
         return best
 
     def take(self, row: int) -> tuple[Any, Place]:
-        """The row that was offered: what the other blocks need of it, and where it is."""
+        """Take the row that was offered.
+
+        Returns what the other blocks need of it, and where it is.
+        """
         assert self._block is not None
         return self._block.take(row), self._table.select(PLACE).slice(row, 1).to_pylist()[0]
 
 
 def spread(question: Question, shards: Sequence[int], count: int, *, workers: int) -> list[Place]:
-    """A greedy strategy's picks, with the shards divided among so many actors; they are the serial ones.
+    """Make a greedy strategy's picks with shards divided among actors.
+
+    There are `workers` actors; the picks are the serial ones.
 
     Raises:
         ray.exceptions.RayActorError: workers died in each attempt.
