@@ -61,7 +61,7 @@ def select(work: Work) -> None:
 
 
 def _together(work: Work, answered: frozenset[str], budget: int) -> pa.Table:
-    """The informative rows, picked by a strategy that looks at them together."""
+    """Pick the informative rows by a strategy that looks at all together."""
     rows, stored = work.embedded, work.round
     question = pool_picks.Question(
         folder=work.folder,

@@ -135,7 +135,7 @@ def fit_bank(work: Work) -> None:
 def _judged_without(work: Work, chosen: torch.Tensor) -> torch.Tensor:
     """Score labeled rows by a detector that was not fitted to them.
 
-    All of them are scored a fold at a time.
+    If all labeled rows are chosen, they are scored a fold at a time.
     """
     rows = work.embedded
     model = work.round.network.build("cpu")

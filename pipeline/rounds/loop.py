@@ -49,7 +49,7 @@ def opened(config: Config, voice: Voice, clock: Callable[[], float] = time.time)
             folder = Folder.of_round(workspace, index)
             record_round(folder, index, config, tracker=tracker, voice=voice)
             if not folder.exists(keys.TRACKING):
-                break  # no use in waiting for the same silence once a round
+                break  # MLflow does not answer: do not wait for it once a round
         yield Project(config, workspace, tracker, lease, voice, label_files, clock).refreshed()
 
 

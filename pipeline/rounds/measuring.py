@@ -84,7 +84,10 @@ def _mean(per_class: Mapping[str, float], names: Iterable[str]) -> float | None:
 
 
 def _precision(stored: StoredRound, labels: Labels) -> float | None:
-    """Return the share of the last query's answers of this world."""
+    """Return the share of the last query's answers of this world.
+
+    None in the first round, or without answers to the last query.
+    """
     if stored.index == 0:
         return None
     last = Folder.of_round(stored.workspace, stored.index - 1)

@@ -59,7 +59,7 @@ def plan(work: Work) -> None:
         here = [(name, numbers[label]) for name, label in zip(ids, names, strict=True) if name in places]
         rows = labeled_table(here, places, share=config.train.held_out, seed=config.seed)
         foreseen = foresee(config, work.cluster, rows=listing.snapshot.rows, labeled=rows.num_rows)
-        voice.say(f"  {foreseen.told()}")  # what can't be scored need not be trained for
+        voice.say(f"  {foreseen.told()}")  # before training: a pool that can't be scored needs none
         check_memory(config, work.cluster, rows=listing.snapshot.rows)
         work.folder.write_table(keys.LABELED, rows)
         Plan(
@@ -80,7 +80,13 @@ def plan(work: Work) -> None:
 
 
 def _check_start(work: Work) -> None:
-    """Refuse a start from the last round's network where the config names another one."""
+    """Refuse to start from the last round's network of another model.
+
+    `train.start: last` needs the model name of the last round.
+
+    Raises:
+        ConfigError: the config names another model.
+    """
     config = work.project.config
     if config.train.start == "last" and work.index > 0:
         last = of_round(work.workspace, config, work.index - 1).model.name
@@ -92,7 +98,10 @@ def _check_start(work: Work) -> None:
 
 
 def _say_changes(work: Work, found: Sequence[Change], form: str) -> None:
-    """Name the keys of the config that changed, the first few of them one a line."""
+    """Name the config's changed keys, one a line.
+
+    Only the first `MOST_CHANGES` of them are named.
+    """
     for change in found[:MOST_CHANGES]:
         work.project.voice.say(f"  config    {form.format(printable(str(change)))}")
     if len(found) > MOST_CHANGES:

@@ -1,4 +1,4 @@
-"""The user's mistakes, before anything starts."""
+"""Checks for the user's mistakes, before anything starts."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def _listed(source: PoolSource, path: str) -> list[Listed]:
     try:
         listed = list(groups(source))
         if not listed:
-            check_pool(source)  # says more, where there is nothing at all
+            check_pool(source)  # its message says more, where there is nothing at all
     except UserError as error:
         raise type(error)(f"{path}: {error}".replace("pool.uri: ", "")) from None
     if not listed:

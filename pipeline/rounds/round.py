@@ -29,7 +29,7 @@ from pipeline.workspace.records import Commit
 
 
 def run_round(project: Project, cluster: Cluster, index: int) -> Round:
-    """Do, or finish, one round; returns when it is committed.
+    """Do, or finish, one round; return when it is committed.
 
     Raises:
         WaitingForLabels: the last query has not been answered.
@@ -54,7 +54,7 @@ def run_round(project: Project, cluster: Cluster, index: int) -> Round:
 def commit(work: Work) -> Round:
     """Write the manifest: from here on the round exists.
 
-    MLflow is told afterwards, or by the next run.
+    MLflow records it afterwards, or in the next run.
     """
     folder, project, plan = work.folder, work.project, work.round.plan
     names = [name for step in STEPS for name in step.manifest]

@@ -58,5 +58,8 @@ STEPS: Final = (PLAN, TRAIN, EVALUATE, SLOPES, BANK, SCORE, SELECT, ASK, REPORT,
 
 
 def steps_of(config: Config) -> tuple[Step, ...]:
-    """Return the steps that leave something: people answer in their own time."""
+    """Return the steps that write an artefact.
+
+    Asking writes none where people answer, in their own time.
+    """
     return tuple(step for step in STEPS if step is not ASK or config.oracle.kind == "simulated")

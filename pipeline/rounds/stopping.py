@@ -15,7 +15,7 @@ from pipeline.workspace.frozen import latest
 from pipeline.workspace.metrics import Metrics
 from pipeline.workspace.records import Evaluation, ModelRecord
 
-NOISE = 1.645  # standard errors: a gain below happens by chance in one case of twenty
+NOISE = 1.645  # standard errors: a larger gain happens by chance in one case of twenty
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A round in progress, as every step is given it."""
+"""A round in progress, as each step receives it."""
 
 from __future__ import annotations
 
@@ -84,9 +84,9 @@ class Work:
 
     @contextmanager
     def timed(self, name: str, images: Callable[[], int] | None = None) -> Iterator[None]:
-        """Announce a step, and leave its time beside the artefacts."""
+        """Time a step, store its time beside the artefacts, and report it."""
         began = time.perf_counter()
-        with working(name):  # a worker that dies for want of memory is told in a sentence
+        with working(name):  # a worker that dies for lack of memory is reported in a sentence
             yield
         timing = Timing(seconds=time.perf_counter() - began, images=images() if images else 0)
         self.folder.write_json(keys.timing_key(name), timing.model_dump())
@@ -95,9 +95,9 @@ class Work:
 
     @cached_property
     def attempt(self) -> str:
-        """A name that other frozen inputs would change.
+        """A name that changes with the frozen inputs.
 
-        Whatever goes on under it was begun with these.
+        Work that resumes under the name was begun with the same inputs.
         """
         return f"round-{self.index:03d}-{self.folder.digest(keys.PLAN)[:8]}"
 
