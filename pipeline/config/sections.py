@@ -199,7 +199,7 @@ class Resources(Section):
     `actors` is the most scoring actors, by default one a CPU or a GPU's share, of nodes that come later too; the pool
     may shrink to `min_actors` and grows again as CPUs allow. `memory` is of a node, such as "8GiB", by default what Ray
     finds. A bank that would fill more than `bank_share` of a node's object store is mapped from a file instead. Scoring
-    that makes no progress for `no_progress_s` seconds is started anew.
+    that makes no progress for `no_progress_s` seconds is restarted.
     """
 
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -1,1 +1,1 @@
-"""A trained network as a value, and what it makes of pixels."""
+"""A trained network as a value, and its features of pixels."""

@@ -103,7 +103,7 @@ def plan_memory(
     total = int(config.resources.memory or cluster.node_memory)
     batch, net = config.scoring.batch_size, measured(config.model, len(config.taxonomy))
     pixels = batch * 3 * config.model.image_size**2
-    # On a GPU what the layers put out lies in the device's memory, which is another budget.
+    # On a GPU the layers' outputs lie in the device's memory, which is another budget.
     moves = config.scoring.moves_images
     passes = 0 if cluster.device == "cuda" else net.activations * (TILE if moves else min(TILE, batch))
     wanted = -(-rows // (4 * batch))

@@ -1,4 +1,4 @@
-"""Batches of pixels to rows of scores; knows nothing of Ray.
+"""Scoring of pixel batches; knows nothing of Ray.
 
 A batch travels as one row of an Arrow table, so that no engine can cut or join it: the pixels that the model sees
 together depend on the shard alone, and so do the scores, to the bit.

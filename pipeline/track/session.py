@@ -203,7 +203,7 @@ def open_client(uri: str) -> MlflowClient:
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     for name, value in _MANNERS.items():
         os.environ.setdefault(name, value)
-    from mlflow import MlflowClient  # takes seconds: only where a store is opened
+    from mlflow import MlflowClient  # takes seconds, so only where a store is opened
 
     for noisy in ("mlflow", "alembic"):
         logging.getLogger(noisy).setLevel(logging.ERROR)
