@@ -1,5 +1,6 @@
 # make demo   sets up and runs three open-world rounds on real handwritten digits
-# make test   sets up and runs every gate and the tests, as CI does
+# make test   sets up and runs every gate, the unit tests and three end-to-end runs
+# make test-all  runs every test but the faults; CI runs both, and the library's tests once more by `make test-portable`
 # make test-labelstudio  hands a round's questions to a real Label Studio, installed into an environment of its own
 # make test-s3  runs the tests of storage against Ceph's gateway; tests/support/radosgw.sh says what that needs
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -8,7 +9,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 STUDIO := build/labelstudio-venv
 
-.PHONY: setup demo check test test-all test-faults test-s3 test-labelstudio bench clean
+.PHONY: setup demo check test test-units test-all test-portable test-matrix test-faults test-s3 test-labelstudio bench clean
 .DEFAULT_GOAL := setup
 
 setup: $(READY)
@@ -26,13 +27,31 @@ check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python tests/gates/house.py --check
 
+# The gates beside all tests that start no Ray, then one end-to-end run, one round on S3 and one that is killed.
 test: $(READY)
-	$(MAKE) --jobs 2 check test-all
+	$(MAKE) --jobs 2 check test-units
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile tests/e2e/test_demo.py tests/e2e/test_s3.py tests/e2e/test_kill.py
+
+test-units: $(READY)
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not ray and not slow and not faults" tests/sisom tests/pipeline tests/support
 
 # By file, in the order of the names: the command line's long tests first, which mostly wait for processes to start.
 test-all: $(READY)
 	$(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder
+
+# The library under the oldest instruction sets: no assertion may hang on one processor's rounding.
+test-portable: $(READY)
+	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_CBWR=COMPATIBLE $(BIN)/python -m pytest -q -n 2 --dist loadfile tests/sisom
+
+# The same for three seeds of every trained network, two instruction sets, one and two threads: an hour.
+test-matrix: $(READY)
+	@for seed in 0 1 2; do for isa in default avx2; do for threads in 1 2; do \
+	  echo "== seed $$seed, $$isa, $$threads threads"; \
+	  SISOM_TRAINED_SEED=$$seed ATEN_CPU_CAPABILITY=$$isa ONEDNN_MAX_CPU_ISA=SSE41 MKL_CBWR=COMPATIBLE OMP_NUM_THREADS=$$threads \
+	    $(BIN)/python -m pytest -q tests/sisom tests/pipeline/studies || exit 1; \
+	done; done; done
 
 # Nodes lost, workers killed and hung, commands that race, then 200 kills of everybody: an hour.
 test-faults: $(READY)

@@ -2,7 +2,8 @@
 
 import torch
 
-from sisom import ROW_SELECTORS, Scores, selectors
+from sisom import ROW_SELECTORS, Scores
+from sisom.selectors.base import top
 
 
 def test_scores_decide():
@@ -17,7 +18,7 @@ def test_scores_decide():
         sisome=value(0.1, 0.2, 0.3),
     )
     picks = {
-        name: selectors.top("abc", ROW_SELECTORS[name]().priority("abc", scores, seed=0), 3).tolist()
+        name: top("abc", ROW_SELECTORS[name]().priority("abc", scores, seed=0), 3).tolist()
         for name in ("sisom", "energy", "sisome")
     }
     assert picks == {"sisom": [0, 2, 1], "energy": [2, 0, 1], "sisome": [2, 1, 0]}
