@@ -39,7 +39,7 @@ test-units: $(READY)
 
 # By file, in the order of the names: the command line's long tests first, which mostly wait for processes to start.
 test-all: $(READY)
-	$(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 # The library under the oldest instruction sets: no assertion may hang on one processor's rounding.
 test-portable: $(READY)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 
+import pyarrow as pa
 import torch
 
 import sisom
+from pipeline.errors import PoolError, StageFailed, printable
 from pipeline.learn import evaluate, train
 from pipeline.learn import slopes as tune
 from pipeline.learn.attempt import Attempt
@@ -56,21 +58,41 @@ def _trained(work: Work, member: int = 0) -> train.Trained:
     weights = keys.weights_key(member)
     # A committee may have grown since: its new members start fresh.
     warm = config.train.start == "last" and work.index > 0 and before.exists(weights)
-    trained = train.train(
-        work.labeled_set,
-        config,
-        work.cluster,
-        attempt=Attempt(
-            workspace.store.url(keys.TRAIN),
-            f"{work.attempt}-member-{member:03d}" if member else work.attempt,
-            member_seed(seed, member),
-        ),
-        start=Start(before.get(weights), "network") if warm else None,
-        threads=work.round.plan.threads,
+    attempt = Attempt(
+        workspace.store.url(keys.TRAIN),
+        f"{work.attempt}-member-{member:03d}" if member else work.attempt,
+        member_seed(seed, member),
     )
+    start = Start(before.get(weights), "network") if warm else None
+    threads = work.round.plan.threads
+    try:
+        trained = train.train(
+            work.labeled_set, config, work.cluster, attempt=attempt, start=start, threads=threads
+        )
+    except StageFailed:
+        require_rows(work.labeled_set.broken, work.labeled_set.rows)  # says more than a worker without rows
+        raise
     if trained.record["resumed_from"]:
         work.project.voice.say(f"    training went on after epoch {trained.record['resumed_from']}")
     return trained
+
+
+def require_rows(broken: pa.Table, rows: int) -> None:
+    """Refuse a labeled set of which no image could be read.
+
+    Args:
+        broken: the `BROKEN` rows of the set.
+        rows: how many could be read.
+
+    Raises:
+        PoolError: says how many there are, and why the first of them could not be read.
+    """
+    if not rows and broken.num_rows:
+        first = broken.slice(0, 1).to_pylist()[0]
+        raise PoolError(
+            f"none of the {broken.num_rows} labeled images can be read; the first, {printable(first['id'])!r} in "
+            f"{printable(first['uri'])}: {printable(first['reason'])}"
+        )
 
 
 def judge_network(work: Work) -> None:
