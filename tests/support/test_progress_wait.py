@@ -23,8 +23,8 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr("progress_wait.time.monotonic", lambda: clock.now)
-    monkeypatch.setattr("progress_wait._used", lambda pid: {(1, 0.0): clock.used})
+    monkeypatch.setattr("tests.support.progress_wait.time.monotonic", lambda: clock.now)
+    monkeypatch.setattr("tests.support.progress_wait._used", lambda pid: {(1, 0.0): clock.used})
     return clock
 
 
@@ -100,7 +100,7 @@ def test_a_process_that_hangs_is_killed_with_its_children(
 ) -> None:
     family = [psutil.Process(sleeper.pid), *psutil.Process(sleeper.pid).children()]
     assert len(family) == 2
-    monkeypatch.setattr("progress_wait.STILL_S", -1.0)
+    monkeypatch.setattr("tests.support.progress_wait.STILL_S", -1.0)
     with pytest.raises(Hang, match=r"sys\.stdin"):
         finished(sleeper)
     until(lambda: not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in family))

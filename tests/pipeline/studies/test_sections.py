@@ -36,15 +36,15 @@ def test_a_choice_is_called_by_its_name_unless_it_has_another_one() -> None:
 )
 def test_a_choice_that_the_catalogue_does_not_have(choice: Choice, message: str) -> None:
     with pytest.raises(ValueError) as told:
-        check_choice("detectors", choice, {"knn": knn}, lambda: knn(**choice.options))  # type: ignore[arg-type]
+        check_choice("detectors", choice, {"knn": knn}, build=lambda: knn(**choice.options))  # type: ignore[arg-type]
     assert message in str(told.value)
 
 
 def test_a_choice_of_the_catalogue_passes_and_its_swept_options_are_looked_at_too() -> None:
     good = Choice(name="knn", options={"k": 5})
-    check_choice("detectors", good, {"knn": knn}, knn, ["k"])
+    check_choice("detectors", good, {"knn": knn}, build=knn, sweep=["k"])
     with pytest.raises(ValueError, match="no option 'm'"):
-        check_choice("detectors", good, {"knn": knn}, knn, ["m"])
+        check_choice("detectors", good, {"knn": knn}, build=knn, sweep=["m"])
 
 
 def test_names_that_stand_twice_are_told() -> None:

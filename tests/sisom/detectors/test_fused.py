@@ -38,9 +38,9 @@ def test_energies_are_told_in_standard_deviations(hand_bank):
 def test_a_far_neighbor_is_measured_by_what_labeled_rows_have():
     h = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
     features = Features(h, (("a", 2),), h, torch.zeros(3, 2))
-    near = FarNeighbor.of(features, torch.tensor([0, 1, 0]), torch.arange(3), 1)
+    near = FarNeighbor.of(features, torch.tensor([0, 1, 0]), source=torch.arange(3), k=1)
     assert near.mean == pytest.approx(2**0.5)  # each row's nearest other one is a right angle away
     # No two distances differ by more than rounding, and a deviation of zero would divide.
     assert near.std > 0
-    few = FarNeighbor.of(features.select([0]), torch.tensor([0]), torch.tensor([0]), 1)
+    few = FarNeighbor.of(features.select([0]), torch.tensor([0]), source=torch.tensor([0]), k=1)
     assert (few.mean, few.std) == (0.0, 1.0)

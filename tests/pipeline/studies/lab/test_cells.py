@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pipeline.config.sections import Storage
-from pipeline.studies.lab.cells import Bench, Cell, compute
+from pipeline.studies.lab.cells import Bench, Cell, Lab, compute
 from pipeline.studies.sections import Compute
 
 
@@ -45,4 +45,4 @@ def test_finished_cells_are_read_and_not_computed(tmp_path: object) -> None:
     for number, each in enumerate(cells):
         bench.open().write_json(each.key, {"value": number})
     nobody: Any = None
-    assert compute(cells, bench, nobody, nobody) == [{"value": 0}, {"value": 1}]
+    assert compute(cells, Lab(bench, nobody, nobody)) == [{"value": 0}, {"value": 1}]
