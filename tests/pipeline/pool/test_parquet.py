@@ -245,9 +245,9 @@ def test_a_footer_is_read_once_however_many_row_groups_are(
     asked: list[tuple[int, int]] = []
     ask = S3Store._range
 
-    def count(self: S3Store, key: str, etag: str, first: int, size: int) -> bytes:
+    def count(self: S3Store, key: str, first: int, size: int, *, etag: str) -> bytes:
         asked.append((first, size))
-        return ask(self, key, etag, first, size)
+        return ask(self, key, first, size, etag=etag)
 
     monkeypatch.setattr(S3Store, "_range", count)
     store = open_store(s3_bucket, Storage())

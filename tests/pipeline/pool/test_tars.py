@@ -293,9 +293,9 @@ def counted(s3_bucket: str, monkeypatch: pytest.MonkeyPatch) -> tuple[Store, lis
     asked: list[int] = []
     ask = S3Store._range
 
-    def count(self: S3Store, key: str, etag: str, first: int, size: int) -> bytes:
+    def count(self: S3Store, key: str, first: int, size: int, *, etag: str) -> bytes:
         asked.append(size)
-        return ask(self, key, etag, first, size)
+        return ask(self, key, first, size, etag=etag)
 
     monkeypatch.setattr(S3Store, "_range", count)
     return open_store(s3_bucket, Storage()), asked
