@@ -1,6 +1,7 @@
 # make demo   sets up and runs three open-world rounds on real handwritten digits
 # make test   sets up and runs every gate, the unit tests and three end-to-end runs
-# make test-all  runs every test but the faults; CI runs both, and the library's tests once more by `make test-portable`
+# make test-all  runs every test but the faults
+# make test-portable  runs the tests of the library under the oldest instruction sets; CI runs it after make test
 # make test-labelstudio  hands a round's questions to a real Label Studio, installed into an environment of its own
 # make test-s3  runs the tests of storage against Ceph's gateway; tests/support/radosgw.sh says what that needs
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
@@ -35,7 +36,7 @@ test: $(READY)
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile tests/e2e/test_demo.py tests/e2e/test_s3.py tests/e2e/test_kill.py
 
 test-units: $(READY)
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not ray and not slow and not faults" tests/sisom tests/pipeline tests/support
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not ray and not slow and not faults" tests/sisom tests/pipeline tests/s3 tests/support
 
 # By file, in the order of the names: the command line's long tests first, which mostly wait for processes to start.
 test-all: $(READY)
