@@ -77,8 +77,8 @@ def test_killed_in_every_long_stage_the_bytes_are_the_same(
     assert killed.returncode == -signal.SIGKILL
     assert "trials were finished before" in killed.stderr
     round_ = tmp_path / "runs/quickstart/rounds/000"
-    finished = sum(pq.read_metadata(path).num_rows for path in round_.glob("parts/*.parquet"))
-    assert finished > 0
+    finished_rows = sum(pq.read_metadata(path).num_rows for path in round_.glob("parts/*.parquet"))
+    assert finished_rows > 0
 
     process = terminal.start(*COMMAND, env={"RAY_TMPDIR": str(ray_folder)})
     until(lambda: kill_one("scorer", ray_folder, random.Random(0)), process, folders=[tmp_path])
@@ -86,7 +86,7 @@ def test_killed_in_every_long_stage_the_bytes_are_the_same(
     assert process.returncode == 0, f"the loss of a worker ended the run:\n{out}\n{err}"
     listed = json.loads((round_ / "metrics.json").read_text())["listed"]
     scored = json.loads((round_ / "timings/score.json").read_text())["images"]
-    assert scored == listed - finished, "a finished shard was scored again"
+    assert scored == listed - finished_rows, "a finished shard was scored again"
     # What was being written when the driver died lies there under a hidden name, and is nobody's artefact.
     assert not any((round_ / "parts").glob("*.parquet"))
     whole = demo.workspace / "rounds/000"
