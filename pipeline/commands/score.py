@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from pipeline.cluster import joining as engine
+from pipeline.cluster import joining
 from pipeline.cluster.layout import Cluster
 from pipeline.config.choices import QueryPlan
 from pipeline.config.project import Config
@@ -105,7 +105,7 @@ def _score(wanted: _Wanted, voice: Voice) -> dict[str, Any]:
         clear_parts(out)
         done: dict[str, Any] = out.read_json(keys.SUMMARY)
         return done
-    cluster = engine.start(config)
+    cluster = joining.start(config)
     snapshot = _listed(out, config, cluster=cluster, voice=voice)
     detector = stored_detector(stored.folder, stored.network, config)
     models = Models(stored.network, stored.bank, stored.bank_file, detector)

@@ -14,6 +14,7 @@ from pipeline.report.round_view import TOP_CLASSES, ReportView, is_number, total
 
 CARDS = 120  # shown; a longer query says how many more there are
 TOP_REASONS = 40
+LAST_CHANGES = 24
 
 
 def render(view: ReportView) -> str:
@@ -26,6 +27,7 @@ def render(view: ReportView) -> str:
         "gain": _gain(view),
         "drawn": {theme.name: draw_all(view, theme) for theme in THEMES},
         "has_curve": any(is_number(line.test_accuracy) for line in view.rounds),
+        "changes": view.changes[-LAST_CHANGES:],
         "has_scores": total(view.histogram) > 0,
         "cards": view.query[:CARDS],
         "classes": ordered[:TOP_CLASSES],

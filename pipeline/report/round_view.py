@@ -53,7 +53,8 @@ class QueryCard:
 class ReportView:
     """The complete contents of a report.
 
-    `metrics` is the round's metrics.json; a missing value is shown as a dash.
+    `metrics` is the round's metrics.json; a missing value is shown as a dash. `changes` names the config keys whose
+    value differs from the round before, each with its round.
     """
 
     project: str
@@ -70,6 +71,7 @@ class ReportView:
     slopes: Mapping[str, float] = field(default_factory=dict)
     slopes_note: str | None = None
     default_r_avg: float | None = None
+    changes: tuple[tuple[int, str], ...] = ()
 
 
 def is_number(value: object) -> bool:

@@ -7,9 +7,7 @@ from functools import partial
 import pyarrow as pa
 
 import sisom
-from pipeline.ask import groups as triage
-from pipeline.ask import selection
-from pipeline.ask import whole_pool as pool_picks
+from pipeline.ask import groups, selection, whole_pool
 from pipeline.ask.far_filter import tune_filter
 from pipeline.labels import oracle
 from pipeline.rounds import steps
@@ -51,19 +49,19 @@ def select(work: Work) -> None:
         if plan.together and (budget := selection.informative_budget(kept, plan, far_from)):
             kept = selection.with_informative(kept, _together(work, answered, budget))
         novel = selection.novel_places(kept, plan, far_from)
-        groups = None
+        assigned = None
         if novel.num_rows:
-            images = triage.PoolImages(work.round.snapshot, work.round.network, work.config)
+            images = groups.PoolImages(work.round.snapshot, work.round.network, work.config)
             budget = selection.novel_budget(plan, far_from)
-            groups = triage.groups_of(novel, images, work.cluster, count=budget, seed=seed)
-        folder.write_table(keys.QUERY, selection.query(kept, plan, far_from, groups=groups))
+            assigned = groups.groups_of(novel, images, work.cluster, count=budget, seed=seed)
+        folder.write_table(keys.QUERY, selection.query(kept, plan, far_from, groups=assigned))
     clear_together(work.folder)
 
 
 def _together(work: Work, answered: frozenset[str], budget: int) -> pa.Table:
     """Pick the informative rows by a strategy that looks at all together."""
     rows, stored = work.embedded, work.round
-    question = pool_picks.Question(
+    question = whole_pool.Question(
         folder=work.folder,
         answered=answered,
         plan=work.query_plan,
@@ -75,7 +73,7 @@ def _together(work: Work, answered: frozenset[str], budget: int) -> pa.Table:
         threads=stored.plan.scoring.threads,
     )
     shards = stored.snapshot.numbers.tolist()
-    return pool_picks.pick(question, shards, work.cluster, count=budget, rows=stored.snapshot.rows)
+    return whole_pool.pick(question, shards, work.cluster, count=budget, rows=stored.snapshot.rows)
 
 
 def ask(work: Work) -> None:

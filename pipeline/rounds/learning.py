@@ -10,8 +10,7 @@ import torch
 
 import sisom
 from pipeline.errors import PoolError, StageFailed, printable
-from pipeline.learn import evaluate, train
-from pipeline.learn import slopes as tune
+from pipeline.learn import evaluate, slopes, train
 from pipeline.learn.attempt import Attempt
 from pipeline.learn.seeds import member_seed
 from pipeline.learn.split import folds, threshold_rows
@@ -112,7 +111,7 @@ def search_slopes(work: Work) -> None:
     with work.timed("embed", lambda: len(work.embedded.ids)):
         work.embedded  # noqa: B018 - computed here, so that its time is its own
     with work.timed(steps.SLOPES.name):
-        search = tune.search(
+        search = slopes.search(
             work.embedded.features,
             work.embedded.targets,
             work.config,

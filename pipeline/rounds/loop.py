@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from pipeline.cluster import joining as engine
+from pipeline.cluster import joining
 from pipeline.config.project import Config
 from pipeline.errors import WaitingForLabels
 from pipeline.labels import oracle
@@ -65,7 +65,7 @@ def go_on(project: Project, first: int, wanted: int) -> int:
     voice.say(
         f"workspace {config.workspace}, rounds {first} to {wanted - 1}, MLflow at {project.tracker.uri}"
     )
-    cluster = engine.start(config)
+    cluster = joining.start(config)
     voice.say(
         f"Ray with {cluster.cpus} CPUs and {cluster.gpus} GPUs: "
         f"up to {cluster.max_actors} scoring actors on {cluster.device}"

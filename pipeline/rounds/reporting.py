@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 
-from pipeline.report import thumbnails as gallery
 from pipeline.report.histogram import ScoreSummary, summarize_scores
 from pipeline.report.plots import plots
 from pipeline.report.round_page import render
 from pipeline.report.round_view import Histogram, QueryCard, ReportView, RoundLine
+from pipeline.report.thumbnails import thumbnails
 from pipeline.rounds import steps
 from pipeline.rounds.measuring import measure
 from pipeline.rounds.stored import StoredRound
 from pipeline.rounds.work import Work
 from pipeline.workspace import keys
 from pipeline.workspace.folder import Folder
+from pipeline.workspace.frozen import changed_since
 from pipeline.workspace.metrics import Metrics
 from pipeline.workspace.records import SlopeSearch
 
@@ -38,7 +39,7 @@ def view_of(stored: StoredRound, metrics: Metrics, view: ScoreSummary) -> Report
     """Return what the report of a round shows."""
     folder, config = stored.folder, stored.config
     query = folder.read_table(keys.QUERY).to_pylist()
-    pictures = gallery.thumbnails(query, stored.snapshot, config)
+    pictures = thumbnails(query, stored.snapshot, config)
     answers = _answers(stored)
     earlier = [Metrics.read(Folder.of_round(stored.workspace, index)) for index in range(stored.index)]
     slopes = SlopeSearch.read(folder)
@@ -68,6 +69,11 @@ def view_of(stored: StoredRound, metrics: Metrics, view: ScoreSummary) -> Report
         slopes=slopes.slopes,
         slopes_note=slopes.note,
         default_r_avg=slopes.default_r_avg,
+        changes=tuple(
+            (index, str(change))
+            for index in range(stored.index + 1)
+            for change in changed_since(stored.workspace, index)
+        ),
     )
 
 

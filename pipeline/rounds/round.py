@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 import torch
 
-from pipeline.cluster import joining as engine
+from pipeline.cluster import joining
 from pipeline.cluster.layout import Cluster
 from pipeline.encoding import to_json
 from pipeline.errors import LeaseHeld
@@ -38,7 +38,7 @@ def run_round(project: Project, cluster: Cluster, index: int) -> Round:
     """
     work = Work(project, cluster, index)
     plan(work)
-    work = work.on(engine.start(work.config))  # the device that was planned
+    work = work.on(joining.start(work.config))  # the device that was planned
     torch.set_num_threads(work.round.plan.threads)  # the last bit of a sum depends on it
     train_networks(work)
     judge_network(work)

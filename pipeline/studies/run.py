@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from pipeline.cluster import joining as engine
+from pipeline.cluster import joining
 from pipeline.encoding import canonical
 from pipeline.errors import WorkspaceMismatch
 from pipeline.report.study_page import render
@@ -43,7 +43,7 @@ def study(config: StudyConfig, voice: Voice) -> str:
         began = time.perf_counter()
         _refuse_foreign(config, workspace)
         workspace.write_json("config.json", config.model_dump(mode="json", exclude={"storage"}))
-        cluster = engine.start(config)
+        cluster = joining.start(config)
         voice.say(
             f"{config.study} in {config.workspace}, Ray with {cluster.cpus} CPUs and {cluster.gpus} GPUs"
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import html
 import json
 import os
 import shutil
@@ -72,6 +73,8 @@ def test_an_earlier_workspace_is_read_finished_and_continued_with_another_config
     assert [row["changed"] for row in status["rounds"]][:2] == [[], []]
     expected = ["query.size: 12 -> 5", 'query.strategy: "sisome" -> "margin"', "train.epochs: 4 -> 2"]
     assert status["rounds"][2]["changed"] == expected
+    report = (rounds / "002/report.html").read_text()
+    assert all(html.escape(change) in report for change in ("query.size: 12 -> 5", "train.epochs: 4 -> 2"))
     assert status["rounds"][2]["query_size"] == 5
     assert digests(rounds / "000") == first
 

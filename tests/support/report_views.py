@@ -52,6 +52,7 @@ def full_view() -> ReportView:
         quarantine=(("decode", "not an image", 5), ("decode", "image file is truncated", 7)),
         slopes={"layer1": 1.0, "avgpool": 100.0},
         default_r_avg=0.59,
+        changes=((1, "query.size: 30 -> 40"),),
     )
 
 
@@ -76,4 +77,5 @@ def hostile_view() -> ReportView:
         quarantine=((text, text, 1),),
         slopes={text: 1.0},
         slopes_note=text,
+        changes=((0, text),),
     )

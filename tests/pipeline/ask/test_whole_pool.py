@@ -14,7 +14,7 @@ import ray
 import torch
 
 import sisom
-from pipeline.ask import whole_pool as pool_picks
+from pipeline.ask import whole_pool
 from pipeline.ask.selection import CANDIDATES, scores_in
 from pipeline.ask.whole_pool import Question, pick, spread
 from pipeline.cluster import joining as engine
@@ -154,7 +154,7 @@ def test_workers_change_no_pick(
     want = serially(asked, table, features)
     for workers in (SHARDS,) if name in GREEDY else ():
         assert [row["id"] for row in spread(asked, range(SHARDS), 12, workers=workers)] == want
-    monkeypatch.setattr(pool_picks, "FEW", 10)
+    monkeypatch.setattr(whole_pool, "FEW", 10)
     cluster = engine.start(config_of("unused"))
     assert pick(asked, range(SHARDS), cluster, count=12, rows=ROWS)["id"].to_pylist() == want
 
@@ -173,7 +173,7 @@ def test_a_pool_that_no_memory_holds_is_refused_before_training() -> None:
     )
     for name, nodes in (("coreset", 3), ("typiclust", 1)):
         config = config_of("unused", query={"strategy": name})
-        pool_picks.check_memory(config, cluster, rows=1000)
+        whole_pool.check_memory(config, cluster, rows=1000)
         with pytest.raises(ConfigError, match=rf"{name} looks at the whole pool .* {nodes}\.0 GiB are there"):
-            pool_picks.check_memory(config, cluster, rows=10_000_000)
-    pool_picks.check_memory(config_of("unused", query={"strategy": "margin"}), cluster, rows=10**9)
+            whole_pool.check_memory(config, cluster, rows=10_000_000)
+    whole_pool.check_memory(config_of("unused", query={"strategy": "margin"}), cluster, rows=10**9)

@@ -54,6 +54,7 @@ def test_everything_worth_knowing_is_on_the_page() -> None:
         "1 min 14 s",
         "156 /s",
         "r_avg 0.55 with these slopes, 0.59 with the default ones",
+        "query.size: 30 -> 40",
     ):
         assert said in text, said
 
@@ -106,6 +107,7 @@ def test_long_lists_are_cut_and_say_so() -> None:
         query=tuple(QueryCard(i, f"id-{i}", 1.0, "cat", "uncertain") for i in range(CARDS + 30)),
         quarantine=tuple(("decode", f"reason {i}", i) for i in range(60)),
         rounds=tuple(RoundLine(i, 10 * i, 0.5 + i / 100) for i in range(30)),
+        changes=tuple((i, f"query.size: {i} -> {i + 1}") for i in range(30)),
     )
     html = render(view)
     text = " ".join(Page(html).text.split())
@@ -113,6 +115,8 @@ def test_long_lists_are_cut_and_say_so() -> None:
     assert "And 30 more in query.parquet." in text
     assert "And 20 rarer reasons." in text
     assert "The last 12 of 30 rounds" in text
+    assert "The last 24 of 30 changes." in text
+    assert "query.size: 5 -> 6" not in text
     assert len(html) < 1_000_000
 
 

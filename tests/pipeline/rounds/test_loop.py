@@ -40,7 +40,7 @@ def config(
     pq.write_table(pa.table({"id": ["x", "y"], "label": ["cat", "dog"]}), tmp_path / "initial.parquet")
     monkeypatch.setattr(artefacts, "open_store", lambda uri, _storage: CountingStore(uri))
     monkeypatch.setattr(
-        loop.engine, "start", lambda _: SimpleNamespace(cpus=2, gpus=0, max_actors=2, device="cpu")
+        loop.joining, "start", lambda _: SimpleNamespace(cpus=2, gpus=0, max_actors=2, device="cpu")
     )
     monkeypatch.setattr(loop, "run_round", run_round)
     monkeypatch.setattr(Tracker, "warm", lambda _: None)
