@@ -29,7 +29,7 @@ def thumbnails(query: Sequence[Mapping[str, Any]], snapshot: Snapshot, config: C
     """
     asked = {row["id"]: row["uri"] for row in query[:MOST]}
     held = shards_of(snapshot.folder, asked)
-    make = ray.remote(num_cpus=0.25)(_make)
+    make = ray.remote(num_cpus=1)(_make)
     places = [(place, number) for place, number in enumerate(snapshot.numbers.tolist()) if number in held]
     jobs = [make.remote(snapshot.take([place]), held[number], config) for place, number in places]
     return {name: png for made in ray.get(jobs) for name, png in made.items()}
