@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.images.picture import BadImage, format_of, picture
+from pipeline.images.bad import BadImage
+from pipeline.images.formats import format_of
+from pipeline.images.picture import picture
 
 Interpolation = Literal["bilinear", "bicubic"]
 

@@ -1,9 +1,10 @@
 """The picture in an image file, for people and the model alike.
 
 The content decides the format, never the file's name. Only the first frame or page is read. Pixels are turned upright
-as EXIF says, transparent pixels are laid on white, and values wider than 8 bits are scaled, not cut. JPEGs are decoded
-in full: libjpeg's coarser decoding for small results is fast, but its pixels are not those that a training run
-elsewhere has seen.
+as EXIF says, transparent pixels are laid on white, and values wider than 8 bits are scaled, not cut (see `samples`).
+JPEGs are decoded in full: libjpeg's coarser decoding for small results is fast, but its pixels are not those that a
+training run elsewhere has seen. A JPEG that ends before its end marker is truncated, even by its last two bytes: nobody
+can tell whether they held pixels.
 """
 
 from __future__ import annotations
@@ -15,33 +16,23 @@ from contextlib import suppress
 from typing import Any, Final
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 
-_MAGIC: Final = (
-    (b"\x89PNG\r\n\x1a\n", "PNG"),
-    (b"\xff\xd8\xff", "JPEG"),
-    (b"GIF87a", "GIF"),
-    (b"GIF89a", "GIF"),
-    (b"II*\0", "TIFF"),
-    (b"MM\0*", "TIFF"),
-    (b"II+\0", "TIFF"),
-    (b"MM\0+", "TIFF"),
-    (b"BM", "BMP"),
-)
+from pipeline.images.bad import BadImage
+from pipeline.images.formats import format_of, not_supported
+from pipeline.images.hollow import check_hollow
+from pipeline.images.jpeg2000 import check_jpeg2000
+from pipeline.images.png import without_metadata
+from pipeline.images.samples import eight_bits, is_wide
+from pipeline.images.tiff import check_tiff, form_of_tiff
+
 # Where an orientation may stand.
 _ORIENTATION: Final = {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}
 _QUIET: Final = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
 _TILE_WIDTH, _TILE_LENGTH = 322, 323  # tags of a TIFF
 _WHITE: Final = (255, 255, 255)
-
-
-class BadImage(Exception):
-    """An image that cannot be used; the message is quarantine's reason.
-
-    The message is one line, the same for the same bytes. The text before its colon names the kind of fault:
-    `no bytes`, `not an image`, `too many pixels`, `too much metadata`, `out of memory`, `unsupported mode`, or a format
-    that is `truncated` or `broken`.
-    """
+_DEPTH, _COLOUR = 24, 25  # bytes of a PNG
+_TRUECOLOUR: Final = 2
 
 
 def picture(data: bytes | memoryview | None, max_pixels: int) -> Image.Image:
@@ -49,7 +40,7 @@ def picture(data: bytes | memoryview | None, max_pixels: int) -> Image.Image:
 
     Args:
         data: the encoded file.
-        max_pixels: larger images are refused before they are decoded, which takes up to about 9 bytes a pixel.
+        max_pixels: larger images are refused before they are decoded, which takes up to about 16 bytes a pixel.
 
     Returns:
         The picture, of mode RGB or L.
@@ -61,34 +52,37 @@ def picture(data: bytes | memoryview | None, max_pixels: int) -> Image.Image:
     assert data is not None
     _set_up_pillow(max_pixels)
     try:
-        image: Image.Image = Image.open(io.BytesIO(data), formats=(kind,))
-        _check_size(image, max_pixels)
-        image.load()
-        if not _ORIENTATION.isdisjoint(image.info):
-            with suppress(Exception):  # broken metadata leave the pixels alone
-                ImageOps.exif_transpose(image, in_place=True)
-        return _plain(image)
+        try:
+            return _opened(data, kind, max_pixels)
+        except (OSError, SyntaxError, ValueError):
+            # Metadata may be damaged, or larger than Pillow reads, beside pixels that are whole.
+            if kind != "PNG" or (bare := without_metadata(data)) is None:
+                raise
+            return _opened(bare, kind, max_pixels)
     except BadImage:
         raise
     except Exception as error:  # noqa: BLE001 - decoders raise anything on broken data, and it is all one thing
-        raise BadImage(_reason(error, kind, max_pixels)) from None
+        raise _reason(error, data, kind, max_pixels) from None
 
 
-def format_of(data: bytes | memoryview | None) -> str:
-    """Return the format that a file's first bytes tell, by Pillow's name.
-
-    Raises:
-        BadImage: there are no bytes, or those of no image.
-    """
-    if not data:
-        raise BadImage("no bytes")
-    head = bytes(data[:12])
-    if head[:4] == b"RIFF" and head[8:] == b"WEBP":
-        return "WEBP"
-    for magic, kind in _MAGIC:
-        if head.startswith(magic):
-            return kind
-    raise BadImage(f"not an image: starts with {head[:8].hex(' ')}")
+def _opened(data: bytes | memoryview, kind: str, max_pixels: int) -> Image.Image:
+    image: Image.Image = Image.open(io.BytesIO(data), formats=(kind,))
+    _check_size(image, max_pixels)
+    if kind == "TIFF":
+        check_tiff(image)
+    elif kind == "JPEG2000":
+        check_jpeg2000(data, image.mode)
+    image.load()
+    if not _ORIENTATION.isdisjoint(image.info):
+        with suppress(Exception):  # broken metadata leave the pixels alone
+            ImageOps.exif_transpose(image, in_place=True)
+    if kind == "JPEG" and image.mode == "CMYK" and "adobe" not in image.info:
+        image = ImageChops.invert(image)  # Pillow takes all for Adobe's, which hold light instead of ink
+    if kind == "PNG" and "transparency" in image.info:
+        _scale_transparency(image, data)
+    plain = _plain(image)
+    check_hollow(plain, data, kind)
+    return plain
 
 
 def _set_up_pillow(max_pixels: int) -> None:
@@ -111,45 +105,63 @@ def _check_size(image: Image.Image, most: int) -> None:
         raise Image.DecompressionBombError
 
 
+def _scale_transparency(image: Image.Image, data: bytes | memoryview) -> None:
+    """Scale a PNG's transparent level as Pillow has scaled its pixels."""
+    depth, colour, level = data[_DEPTH], data[_COLOUR], image.info["transparency"]
+    if image.mode == "L" and depth < 8 and isinstance(level, int):
+        image.info["transparency"] = level * 255 // (2**depth - 1)
+    elif depth == 16 and colour == _TRUECOLOUR:  # the pixels have lost the bits that would tell
+        raise not_supported("PNG of 16-bit colours with a transparent one")
+
+
 def _plain(image: Image.Image) -> Image.Image:
     """Return the same picture in mode RGB or L."""
+    if is_wide(image):
+        return _deep(image)
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         layered = image if image.mode == "RGBA" else image.convert("RGBA")
-        ground = Image.new("RGB", image.size, _WHITE)
-        ground.paste(layered, mask=layered)
-        return ground
+        return _on_white(layered, layered.getchannel("A"))
     if image.mode in ("RGB", "L"):
         return image
     if image.mode == "LAB":
-        raise BadImage("unsupported mode: LAB")
+        raise not_supported("LAB")
     if image.mode == "1":
         return image.convert("L")
-    if image.mode == "F":  # between 0 and 1 where all values are, else between 0 and 255
-        values = np.nan_to_num(np.asarray(image), nan=0.0, posinf=255.0, neginf=0.0)
-        if values.max() <= 1.0:
-            values *= np.float32(255.0)
-        return Image.fromarray(np.clip(values, 0.0, 255.0, out=values).astype(np.uint8))
-    if image.mode.startswith("I"):  # the range of 16 bits, which 257 maps onto 8
-        values = np.array(image)
-        np.clip(values, 0, 65535, out=values)
-        values //= 257
-        return Image.fromarray(values.astype(np.uint8))
     return image.convert("RGB")
 
 
-def _reason(error: Exception, kind: str, most: int) -> str:
+def _deep(image: Image.Image) -> Image.Image:
+    """Return the picture of samples wider than 8 bits."""
+    level = image.info.get("transparency")
+    if not isinstance(level, int):
+        return eight_bits(image)
+    opaque = Image.fromarray(np.where(np.asarray(image) == level, 0, 255).astype(np.uint8))
+    return _on_white(eight_bits(image).convert("RGB"), opaque)
+
+
+def _on_white(image: Image.Image, alpha: Image.Image) -> Image.Image:
+    if alpha.getextrema() == (0, 0):
+        raise BadImage("wholly transparent")
+    ground = Image.new("RGB", image.size, _WHITE)
+    ground.paste(image, mask=alpha)
+    return ground
+
+
+def _reason(error: Exception, data: bytes | memoryview, kind: str, most: int) -> BadImage:
     text = "".join(c if c.isprintable() else " " for c in re.sub(r" at 0x[0-9a-fA-F]+", "", str(error)))
     text = " ".join(text.split())[:200]
     if isinstance(error, Image.DecompressionBombError):
-        return f"too many pixels: more than {most}"
+        return BadImage(f"too many pixels: more than {most}")
     if isinstance(error, MemoryError):
-        return f"out of memory: {kind}"
+        return BadImage(f"out of memory: {kind}")
+    if kind == "TIFF" and (form := form_of_tiff(data, error)):
+        return not_supported("this form of TIFF", form)
     if isinstance(error, UnidentifiedImageError):
-        return f"broken {kind}: no header that can be read"
+        return BadImage(f"broken {kind}: no header that can be read")
     if "MAX_TEXT" in text:
-        return f"too much metadata: {kind}"
+        return BadImage(f"too much metadata: {kind}")
     if "truncated" in text.lower():
-        return f"truncated {kind}"
+        return BadImage(f"truncated {kind}")
     if not isinstance(error, OSError | SyntaxError | ValueError):  # not meant by Pillow: its name tells more
         text = f"{type(error).__name__} {text}".strip()
-    return f"broken {kind}: {text}"
+    return BadImage(f"broken {kind}: {text}")

@@ -7,7 +7,8 @@ import io
 
 from PIL import Image
 
-from pipeline.images.picture import BadImage, picture
+from pipeline.images.bad import BadImage
+from pipeline.images.picture import picture
 
 
 def thumbnail(image: bytes, side: int = 96, max_pixels: int = 50_000_000) -> bytes | None:

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from pipeline.cluster.layout import Cluster
 from pipeline.config.project import Config
 from pipeline.errors import LabelError, PoolError, nearest
+from pipeline.images.bad import BadImage
 from pipeline.images.decode import decode
-from pipeline.images.picture import BadImage
 from pipeline.model.network import Network, normalise
 from pipeline.pool.parquet import groups
 from pipeline.pool.source import PoolSource

@@ -17,7 +17,12 @@ from pipeline.pool.source import PoolSource
 from pipeline.store.base import Store
 from pipeline.types import Listed
 
-IMAGE_ENDS: Final = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+# Endings of image files. Those of forms that are not decoded are here too: such a file is told with its reason.
+IMAGE_ENDS: Final = (
+    ".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif",
+    ".avif", ".jp2", ".j2k", ".j2c", ".jpf", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".qoi", ".psd", ".sgi",
+    ".dds", ".ico", ".heic", ".heif", ".jxl",
+)  # fmt: skip
 MAX_SHOWN: Final = 200  # characters of a message from outside
 
 

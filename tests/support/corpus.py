@@ -80,7 +80,8 @@ def _truncated(whole: dict[str, bytes]) -> list[Case]:
     names = (
         "plain PNG.png", "mode P PNG.png", "mode I 16 PNG.png", "plain JPEG.jpg", "mode CMYK JPEG.jpg",
         "progressive JPEG.jpg", "plain GIF.gif", "plain WEBP.webp", "lossless WEBP.webp", "plain BMP.bmp",
-        "plain TIFF.tif", "packed by tiff_lzw TIFF.tif",
+        "plain TIFF.tif", "packed by tiff_lzw TIFF.tif", "mode RGB AVIF.avif", "mode RGB JPEG2000.jp2",
+        "mode RGB PPM.ppm", "mode F PPM.ppm", "mode RGB SGI.sgi", "mode RGB DDS.dds",
     )  # fmt: skip
     for name, percent in itertools.product(names, (1, 3, 6, 10, 20, 35, 50, 65, 80)):
         stem, _, extension = name.rpartition(".")

@@ -14,6 +14,15 @@ import numpy as np
 from PIL import Image
 
 EXTENSIONS = {"PNG": "png", "JPEG": "jpg", "GIF": "gif", "WEBP": "webp", "BMP": "bmp", "TIFF": "tif"}
+RARE = {
+    "PPM": "ppm",
+    "JPEG2000": "jp2",
+    "AVIF": "avif",
+    "ICO": "ico",
+    "SGI": "sgi",
+    "QOI": "qoi",
+    "DDS": "dds",
+}
 
 
 def photo(chance: np.random.Generator, width: int = 40, height: int = 30) -> Image.Image:
@@ -33,7 +42,7 @@ def whole(chance: np.random.Generator) -> Iterator[tuple[str, bytes]]:
     """Images of every format and mode that is to be scored, by file name."""
 
     def one(what: str, image: Image.Image, kind: str, **options: object) -> tuple[str, bytes]:
-        return f"{what} {kind}.{EXTENSIONS[kind]}", encoded(image, kind, **options)
+        return f"{what} {kind}.{(EXTENSIONS | RARE)[kind]}", encoded(image, kind, **options)
 
     for kind in EXTENSIONS:
         yield one("plain", photo(chance), kind)
@@ -57,6 +66,19 @@ def whole(chance: np.random.Generator) -> Iterator[tuple[str, bytes]]:
     for compression in ("tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg"):
         yield one(f"packed by {compression}", photo(chance), "TIFF", compression=compression)
     frames = [photo(chance) for _ in range(3)]
+    for mode in ("1", "L", "RGB"):
+        yield one(f"mode {mode}", _in_mode(photo(chance), mode), "PPM")
+    yield one("mode F", _in_mode(photo(chance), "F"), "PPM")
+    yield one(
+        "16 bits", Image.fromarray(np.asarray(photo(chance).convert("L")).astype(np.uint16) * 257), "PPM"
+    )
+    for mode in ("L", "LA", "RGB", "RGBA"):
+        yield one(f"mode {mode}", _in_mode(photo(chance), mode), "JPEG2000")
+    for mode in ("RGB", "RGBA"):
+        yield one(f"mode {mode}", _in_mode(photo(chance), mode), "AVIF")
+        yield one(f"mode {mode}", _in_mode(photo(chance), mode), "ICO")
+    for kind in ("SGI", "QOI", "DDS"):
+        yield one("mode RGB", photo(chance), kind)
     for kind in ("PNG", "GIF", "WEBP", "TIFF"):
         yield one("three frames", frames[0], kind, save_all=True, append_images=frames[1:])
     for turn in range(1, 9):
@@ -95,6 +117,13 @@ def metadata(chance: np.random.Generator) -> Iterator[tuple[str, bytes]]:
     data = encoded(photo(chance), "PNG")  # any number of small texts, before the pixels
     yield "texts.png", data[:33] + b"".join(chunk(b"tEXt", b"k%d\0v" % i) for i in range(5000)) + data[33:]
     yield "private chunk.png", data[:33] + chunk(b"prVt", chance.bytes(1_000_000)) + data[33:]
+    # More than Pillow unpacks, or damaged: the pixels need none of it.
+    packed = zlib.compress(b"a" * 30_000_000, 9)
+    yield "bomb ztxt.png", data[:33] + chunk(b"zTXt", b"k\0\0" + packed) + data[33:]
+    yield "bomb itxt.png", data[:33] + chunk(b"iTXt", b"k\0\1\0\0\0" + packed) + data[33:]
+    yield "bomb profile.png", data[:33] + chunk(b"iCCP", b"k\0\0" + packed) + data[33:]
+    yield "profile PNG.png", encoded(photo(chance), "PNG", icc_profile=profile)
+    yield "damaged text.png", data[:33] + chunk(b"tEXt", b"k\0v")[:-4] + bytes(4) + data[33:]
 
 
 # ------------------------------------------------------------------------------------------------------- broken
@@ -118,10 +147,6 @@ def bombs() -> Iterator[tuple[str, bytes]]:
     yield "claim below what pillow refuses.png", png(10_000, 9000)
     yield "largest claim.png", png(2**31 - 1, 2**31 - 1)
     yield "zeros.png", png(20_000, 20_000, rows=b"\0" * 20_001 * 500)
-    packed = zlib.compress(b"a" * 30_000_000, 9)
-    yield "ztxt.png", png(1, 1, chunk(b"zTXt", b"k\0\0" + packed), rows=b"\0\0")
-    yield "itxt.png", png(1, 1, chunk(b"iTXt", b"k\0\1\0\0\0" + packed), rows=b"\0\0")
-    yield "profile.png", png(1, 1, chunk(b"iCCP", b"k\0\0" + packed), rows=b"\0\0")
     gif = bytearray(encoded(Image.new("L", (4, 4)), "GIF"))
     gif[6:10] = struct.pack("<HH", 60_000, 60_000)
     yield "screen.gif", bytes(gif)
@@ -175,12 +200,18 @@ def broken(chance: np.random.Generator) -> Iterator[tuple[str, bytes, str | None
         whole.replace(b"\xff\xdb", b"\xff\xfe").replace(b"\xff\xc4", b"\xff\xfe"),
         "broken JPEG: ",
     )
+    yield "icon.ico", b"\0\0\1\0\1\0" + bytes(60), None
+    yield "layers.psd", b"8BPS\0\1" + bytes(60), "broken PSD"
+    yield "cut.ppm", b"P6 2 2 255\n" + bytes(11), "truncated PPM"
+    clear = Image.new("RGBA", (8, 8), (10, 20, 30, 0))
+    for kind in ("PNG", "WEBP", "TIFF"):
+        yield f"clear {kind}.{EXTENSIONS[kind]}", encoded(clear, kind), "wholly transparent"
     yield "no entries.tif", b"II*\0\x08\0\0\0\0\0\0\0\0\0", None
     yield "beyond its end.tif", tiff({273: 10_000}), None
     yield (
         "lab.tif",
         encoded(Image.merge("LAB", photo(chance).split()), "TIFF"),
-        "unsupported mode: LAB",
+        "LAB is not supported here",
     )
 
 
@@ -198,7 +229,6 @@ def other_files(chance: np.random.Generator) -> Iterator[tuple[str, bytes, str]]
         "html": b"<!doctype html><title>404</title><script>alert(1)</script>",
         "error": b"<?xml version='1.0'?><Error><Code>NoSuchKey</Code></Error>",
         "json": b'{"error": "not found"}',
-        "svg": b"<svg xmlns='http://www.w3.org/2000/svg'/>",
         "pdf": b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n",
         "zip": zipped.getvalue(),
         "tar": archive.getvalue(),
@@ -207,10 +237,6 @@ def other_files(chance: np.random.Generator) -> Iterator[tuple[str, bytes, str]]
         "exe": b"MZ\x90\0" + bytes(60),
         "parquet": b"PAR1" + bytes(60),
         "movie": b"\0\0\0\x18ftypmp42" + bytes(60),
-        "heic": b"\0\0\0\x18ftypheic" + bytes(60),
-        "icon": b"\0\0\1\0\1\0" + bytes(60),
-        "psd": b"8BPS\0\1" + bytes(60),
-        "ppm": b"P6 2 2 255\n" + bytes(12),
         "ps": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
         "riff": b"RIFF\x10\0\0\0WAVEfmt " + bytes(60),
         "pointer": b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",
@@ -221,6 +247,14 @@ def other_files(chance: np.random.Generator) -> Iterator[tuple[str, bytes, str]]
         "spaces": b" " * 100,
         "pickle": b"\x80\x04\x95\x0b\0\0\0\0\0\0\0\x8c\x07unsafe.\x94.",
     }
+    unsupported = {
+        "SVG": b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+        "HEIC": b"\0\0\0\x18ftypheic" + bytes(60),
+        "JPEG XL": b"\xff\x0a" + bytes(60),
+        "PAM": b"P7\nWIDTH 1\nHEIGHT 1\nDEPTH 1\nMAXVAL 255\nTUPLTYPE GRAYSCALE\nENDHDR\n\7",
+    }
+    for name, data in unsupported.items():
+        yield f"{name}.png", data, f"{name} is not supported here"
     extensions = itertools.cycle(EXTENSIONS.values())
     for (name, data), extension in zip(files.items(), extensions, strict=False):
         yield f"{name}.{extension}", data, "not an image: "

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from pipeline.config.sections import Storage
 from pipeline.encoding import canonical
 from pipeline.errors import ConfigError, PoolError, nearest
+from pipeline.images.bad import BadImage
 from pipeline.images.decode import Transform, decode
-from pipeline.images.picture import BadImage
 from pipeline.store.opening import Store, open_store
 from pipeline.studies.image_sets.loaders import ALWAYS, open_torchvision
 from pipeline.studies.sections import Data, ImageSet

@@ -132,8 +132,8 @@ def test_the_child_runs_the_code_of_its_parent(tmp_path: Path) -> None:
     home, elsewhere = tmp_path / "home", tmp_path / "elsewhere"
     elsewhere.mkdir()
     shutil.copytree(Path(pipeline.images.decode.__file__).parents[1], home / "pipeline")
-    source = (home / "pipeline" / "images" / "picture.py").read_text()
-    (home / "pipeline" / "images" / "picture.py").write_text(source.replace("no bytes", "no bytes at all"))
+    source = (home / "pipeline" / "images" / "formats.py").read_text()
+    (home / "pipeline" / "images" / "formats.py").write_text(source.replace("no bytes", "no bytes at all"))
     script = (
         f"import sys; sys.path.insert(0, {str(home)!r})\n"
         "from pipeline.images.decode import Transform\n"

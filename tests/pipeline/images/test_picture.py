@@ -9,8 +9,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from pipeline.images.bad import BadImage
 from pipeline.images.decode import Transform, decode
-from pipeline.images.picture import BadImage, picture
+from pipeline.images.picture import picture
 from pipeline.images.thumbnail import thumbnail
 from tests.support.corpus import MAX_PIXELS, Case, cases
 from tests.support.odd_images import encoded, photo

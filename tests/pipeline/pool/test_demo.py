@@ -14,8 +14,8 @@ from sklearn.datasets import load_digits
 
 from pipeline.config.project import Config
 from pipeline.errors import ConfigError
+from pipeline.images.bad import BadImage
 from pipeline.images.decode import Transform, decode
-from pipeline.images.picture import BadImage
 from pipeline.labels.oracle import read_truth
 from pipeline.pool import demo as demo_data
 from pipeline.store.opening import open_store
