@@ -50,5 +50,4 @@ def _packed(kind: bytes, chunk: memoryview) -> bool:
 
 
 def _whole(chunk: memoryview) -> bool:
-    (crc,) = struct.unpack_from(">I", chunk, len(chunk) - 4)
-    return zlib.crc32(chunk[4:-4]) == crc
+    return chunk[-4:] == struct.pack(">I", zlib.crc32(chunk[4:-4]))

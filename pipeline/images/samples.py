@@ -115,7 +115,8 @@ def _stretched(values: NDArray[Any], low: float, high: float) -> NDArray[np.uint
     np.clip(scaled, low, high, out=scaled)
     np.subtract(scaled, low, out=scaled)
     np.multiply(scaled, 255.0 / (high - low), out=scaled)
-    return np.rint(scaled, out=scaled).astype(np.uint8)
+    whole: NDArray[np.uint8] = np.rint(scaled, out=scaled).astype(np.uint8)
+    return whole
 
 
 def _signed(image: Image.Image) -> bool:
