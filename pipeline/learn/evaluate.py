@@ -1,12 +1,14 @@
 """Accuracy of a round's classifier on the held-out test set.
 
 With `open_world.promote_at`, the test set may hold images of classes that have not joined the taxonomy yet. They are
-counted apart, since no classifier can name a class that it was never shown.
+counted apart, since no classifier can name a class that it was never shown. Images that nobody can read are neither
+right nor wrong: they are counted and named beside the accuracy.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Final
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -16,7 +18,7 @@ from numpy.typing import NDArray
 
 from pipeline.cluster.layout import Cluster
 from pipeline.config.project import Config
-from pipeline.errors import LabelError, PoolError, nearest
+from pipeline.errors import LabelError, PoolError, nearest, printable
 from pipeline.images.bad import BadImage
 from pipeline.images.decode import decode
 from pipeline.model.network import Network, normalise
@@ -24,7 +26,22 @@ from pipeline.pool.parquet import groups
 from pipeline.pool.source import PoolSource
 from pipeline.store.opening import open_store
 from pipeline.types import Listed
-from pipeline.workspace.records import Evaluation
+from pipeline.workspace.records import Evaluation, Unreadable
+
+MOST_NAMED: Final = 1000  # unreadable images whose names are kept
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """True and predicted classes of a row group's images.
+
+    A true class of -1 has not joined yet.
+    """
+
+    truth: NDArray[np.int64]
+    predicted: NDArray[np.int64]
+    unreadable: int
+    named: tuple[Unreadable, ...]
 
 
 def test_accuracy(network: Network, config: Config, cluster: Cluster) -> Evaluation:
@@ -47,12 +64,16 @@ def test_accuracy(network: Network, config: Config, cluster: Cluster) -> Evaluat
     remote: Any = ray.remote(num_cpus=cluster.actor_cpus, num_gpus=cluster.actor_gpus)
     run = remote(_predict)
     shared = ray.put(network)
-    tables = ray.get([run.remote(item, config, shared, device=cluster.device) for item in found])
-    truth = np.concatenate([truth for truth, _ in tables])
-    predicted = np.concatenate([predicted for _, predicted in tables])
+    judged = ray.get([run.remote(item, config, shared, device=cluster.device) for item in found])
+    truth = np.concatenate([one.truth for one in judged])
+    predicted = np.concatenate([one.predicted for one in judged])
+    unreadable = sum(one.unreadable for one in judged)
+    named = tuple(row for one in judged for row in one.named)[:MOST_NAMED]
     known = truth >= 0
     if not known.any():
-        raise PoolError(f"test.uri: {config.test_uri} holds no readable image of a known class")
+        raise PoolError(
+            f"test.uri: {config.test_uri} holds no readable image of a known class{_why(unreadable, named)}"
+        )
     right = truth == predicted
     per_class = {
         name: float(right[truth == i].mean()) for i, name in enumerate(config.taxonomy) if (truth == i).any()
@@ -63,13 +84,22 @@ def test_accuracy(network: Network, config: Config, cluster: Cluster) -> Evaluat
         per_class=per_class,
         open_accuracy=float(right.mean()),
         undiscovered=int((~known).sum()),
+        unreadable=unreadable,
+        unreadable_images=named,
     )
 
 
-def _predict(
-    item: Listed, config: Config, network: Network, *, device: str
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return true and predicted classes; -1 means not joined yet."""
+def _why(unreadable: int, named: tuple[Unreadable, ...]) -> str:
+    if not named:
+        return ""
+    first = named[0]
+    return (
+        f"; {unreadable} cannot be read, the first of them {printable(first.id)!r} in {printable(first.uri)}: "
+        f"{printable(first.reason)}"
+    )
+
+
+def _predict(item: Listed, config: Config, network: Network, *, device: str) -> _Judged:
     torch.set_num_threads(config.resources.threads)
     with open_store(item.uri, config.storage).open("") as file:
         table = pq.ParquetFile(file).read_row_group(item.row_group)
@@ -81,9 +111,15 @@ def _predict(
     numbers = {name: i for i, name in enumerate(config.taxonomy)}
     transform = config.model.transform(config.scoring.max_pixels)
     pixels, truth = [], []
-    for data, label in zip(
-        table[config.pool.image_column].to_pylist(), table[config.test.label_column].to_pylist(), strict=True
-    ):
+    unreadable: list[Unreadable] = []
+    columns = (config.pool.id_column, config.pool.image_column, config.test.label_column)
+    rows = zip(*(table[column].to_pylist() for column in columns), strict=True)
+    for row, (found, data, label) in enumerate(rows):
+        name = f"row {row} of row group {item.row_group}" if found is None else str(found)
+        if label is None:
+            raise LabelError(
+                f"test.uri: {item.uri} has no label for {printable(name)!r}; give it one, or leave it out"
+            )
         if str(label) not in numbers and config.open_world.promote_at is None:
             raise LabelError(
                 f"test.uri: {item.uri} has label {label!r}, which is not in the taxonomy; "
@@ -92,8 +128,8 @@ def _predict(
         try:
             pixels.append(decode(data, transform))
             truth.append(numbers.get(str(label), -1))
-        except BadImage:
-            continue
+        except BadImage as error:
+            unreadable.append(Unreadable(id=name, uri=item.uri, reason=str(error)))
     predicted: list[int] = []
     net = network.build(device)
     size = config.scoring.batch_size
@@ -101,4 +137,9 @@ def _predict(
         for start in range(0, len(pixels), size):
             batch = torch.from_numpy(np.stack(pixels[start : start + size])).to(device)
             predicted += net(normalise(batch, network.model)).argmax(1).cpu().tolist()
-    return np.asarray(truth, np.int64), np.asarray(predicted, np.int64)
+    return _Judged(
+        np.asarray(truth, np.int64),
+        np.asarray(predicted, np.int64),
+        len(unreadable),
+        tuple(unreadable[:MOST_NAMED]),
+    )

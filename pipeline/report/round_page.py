@@ -14,6 +14,7 @@ from pipeline.report.round_view import TOP_CLASSES, ReportView, is_number, total
 
 CARDS = 120  # shown; a longer query says how many more there are
 TOP_REASONS = 40
+TOP_UNREADABLE = 40
 LAST_CHANGES = 24
 
 
@@ -34,6 +35,7 @@ def render(view: ReportView) -> str:
         "classes_more": ordered[TOP_CLASSES:],
         "most_labels": max(view.labels.values(), default=0),
         "reasons": sorted(view.quarantine, key=lambda row: (-row[2], row[0], row[1]))[:TOP_REASONS],
+        "unreadable": view.test_unreadable[:TOP_UNREADABLE],
         "seconds": seconds,
         "most_seconds": max((s for s in seconds.values() if is_number(s)), default=0.0),
         "images_per_s": view.metrics.get("images_per_s") or {},

@@ -54,7 +54,8 @@ class ReportView:
     """The complete contents of a report.
 
     `metrics` is the round's metrics.json; a missing value is shown as a dash. `changes` names the config keys whose
-    value differs from the round before, each with its round.
+    value differs from the round before, each with its round. `test_unreadable` names test images that no accuracy
+    counts: id, place and reason; `metrics` says how many there are.
     """
 
     project: str
@@ -72,6 +73,7 @@ class ReportView:
     slopes_note: str | None = None
     default_r_avg: float | None = None
     changes: tuple[tuple[int, str], ...] = ()
+    test_unreadable: tuple[tuple[str, str, str], ...] = ()
 
 
 def is_number(value: object) -> bool:

@@ -97,7 +97,8 @@ def _headline(workspace: Workspace, index: int) -> str:
     metrics = Metrics.read(Folder.of_round(workspace, index))
     parts = [f"{metrics.labeled_total} labels"]
     if metrics.test_accuracy is not None:
-        parts.append(f"test accuracy {metrics.test_accuracy:.1%}")
+        unread = f" ({metrics.test_unreadable} unreadable left out)" if metrics.test_unreadable else ""
+        parts.append(f"test accuracy {metrics.test_accuracy:.1%}{unread}")
     parts.append(f"r_avg {metrics.r_avg:.3f}" if metrics.r_avg is not None else "no r_avg yet")
     if metrics.ood_auroc is not None:
         parts.append(f"unknown against known AUROC {metrics.ood_auroc:.3f}, FPR95 {metrics.ood_fpr95:.3f}")

@@ -42,6 +42,8 @@ def measure(stored: StoredRound, labels: Labels, view: ScoreSummary) -> Metrics:
         quarantined=account.quarantined,
         test_accuracy=evaluation.accuracy,
         open_accuracy=evaluation.open_accuracy,
+        test_images=None if evaluation.accuracy is None else evaluation.images,
+        test_unreadable=evaluation.unreadable,
         per_class_accuracy=evaluation.per_class,
         known_accuracy=_mean(evaluation.per_class, known),
         joined_accuracy=_mean(evaluation.per_class, joined),

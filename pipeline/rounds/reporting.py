@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 
+from pipeline.errors import mask
 from pipeline.report.histogram import ScoreSummary, summarize_scores
 from pipeline.report.plots import plots
-from pipeline.report.round_page import render
+from pipeline.report.round_page import TOP_UNREADABLE, render
 from pipeline.report.round_view import Histogram, QueryCard, ReportView, RoundLine
 from pipeline.report.thumbnails import thumbnails
 from pipeline.rounds import steps
@@ -17,7 +18,7 @@ from pipeline.workspace import keys
 from pipeline.workspace.folder import Folder
 from pipeline.workspace.frozen import changed_since
 from pipeline.workspace.metrics import Metrics
-from pipeline.workspace.records import SlopeSearch
+from pipeline.workspace.records import Evaluation, SlopeSearch
 
 
 def report(work: Work) -> None:
@@ -73,6 +74,10 @@ def view_of(stored: StoredRound, metrics: Metrics, view: ScoreSummary) -> Report
             (index, str(change))
             for index in range(stored.index + 1)
             for change in changed_since(stored.workspace, index)
+        ),
+        test_unreadable=tuple(
+            (row.id, mask(row.uri), row.reason)
+            for row in Evaluation.read(folder).unreadable_images[:TOP_UNREADABLE]
         ),
     )
 

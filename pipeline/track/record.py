@@ -20,6 +20,7 @@ from pipeline.workspace.metrics import Metrics
 
 NUMBERS: Final = (
     *("test_accuracy", "open_accuracy", "known_accuracy", "joined_accuracy", "held_out_accuracy"),
+    *("test_images", "test_unreadable"),
     *("r_avg", "ood_auroc", "ood_fpr95", "threshold", "query_precision", "far_from"),
     *(
         "classes",
@@ -76,7 +77,7 @@ def _record(folder: Folder, index: int, config: Config) -> RoundRecord:
         metrics=values,
         artefacts={
             name: folder.get(name)
-            for name in (keys.QUERY, keys.SLOPES, keys.REPORT, *folder.names(keys.PLOTS))
+            for name in (keys.QUERY, keys.SLOPES, keys.EVALUATION, keys.REPORT, *folder.names(keys.PLOTS))
         },
         model={name.rpartition("/")[2]: folder.get(name) for name in model},
         best=all(metrics.goodness > other.goodness for other in earlier),

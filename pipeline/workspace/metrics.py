@@ -16,6 +16,8 @@ class Metrics(VersionedRecord):
         round: its index.
         listed, scored, quarantined: rows of the pool.
         test_accuracy: over test images of classes in the taxonomy; `open_accuracy` counts all others as wrong.
+        test_images, test_unreadable: how many of them `test_accuracy` counts, and how many test images nobody could
+            read, which no accuracy counts; None without a test set.
         per_class_accuracy: of each class that is tested.
         known_accuracy, joined_accuracy: means over the classes of the beginning, and over those that joined.
         classes, classes_joined, proposed: the taxonomy's size, the classes that joined it, and answers that propose
@@ -41,6 +43,8 @@ class Metrics(VersionedRecord):
     quarantined: int = 0
     test_accuracy: float | None = None
     open_accuracy: float | None = None
+    test_images: int | None = None
+    test_unreadable: int | None = None
     per_class_accuracy: Mapping[str, float] = {}
     known_accuracy: float | None = None
     joined_accuracy: float | None = None

@@ -90,7 +90,7 @@ class Training(BaseModel):
 
 
 class Unreadable(Value):
-    """A labeled row whose image could not be read."""
+    """A labeled row or test image that could not be read."""
 
     id: str
     uri: str = ""
@@ -113,7 +113,8 @@ class Evaluation(Record):
     """The accuracy of a round's network; empty without a test set.
 
     `accuracy` is that over the `images` of classes in the taxonomy; `open_accuracy` counts the `undiscovered` images
-    too, which nothing can get right.
+    too, which nothing can get right. Neither counts the `unreadable` images; the first of them have their names in
+    `unreadable_images`. Earlier releases did not count them: None.
     """
 
     name: ClassVar[str] = keys.EVALUATION
@@ -123,6 +124,8 @@ class Evaluation(Record):
     per_class: Mapping[str, float] = {}
     open_accuracy: float | None = None
     undiscovered: int = 0
+    unreadable: int | None = None
+    unreadable_images: tuple[Unreadable, ...] = ()
 
 
 class Trial(Value):

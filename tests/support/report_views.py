@@ -28,6 +28,8 @@ def full_view() -> ReportView:
         rounds=(RoundLine(0, 80, 0.81, 0.62, 0.86, 0.41), RoundLine(1, 120, 0.88, 0.55, 0.91, 0.33)),
         metrics={
             "test_accuracy": 0.88,
+            "test_images": 97,
+            "test_unreadable": 3,
             "r_avg": 0.55,
             "listed": 1523,
             "scored": 1511,
@@ -53,6 +55,7 @@ def full_view() -> ReportView:
         slopes={"layer1": 1.0, "avgpool": 100.0},
         default_r_avg=0.59,
         changes=((1, "query.size: 30 -> 40"),),
+        test_unreadable=(("test-00012", "file:///data/test.parquet", "truncated PNG"),),
     )
 
 
@@ -64,6 +67,7 @@ def hostile_view() -> ReportView:
         rounds=(RoundLine(0, 10, 0.5),),
         metrics={
             "test_accuracy": 0.5,
+            "test_unreadable": 10**9,
             "scored": 10**9,
             "seconds": {text: 4000.0},
             "images_per_s": {text: 1.0},
@@ -78,4 +82,5 @@ def hostile_view() -> ReportView:
         slopes={text: 1.0},
         slopes_note=text,
         changes=((0, text),),
+        test_unreadable=((text, text, text),) * 1000,
     )

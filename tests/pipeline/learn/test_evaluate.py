@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +35,13 @@ def network() -> Network:
     return Network(config_of("unused").model, len(TAXONOMY), np.frombuffer(save_weights(net), np.uint8))
 
 
-def set_of(folder: Path, labels: list[str], **changes: Any) -> Config:
+def set_of(
+    folder: Path, labels: list[str | None], bad: Mapping[int, bytes | None] | None = None, **changes: Any
+) -> Config:
+    """A test set of black images; those at the places of `bad` are these bytes instead."""
     sink = io.BytesIO()
     Image.new("RGB", (SIZE, SIZE)).save(sink, "PNG")
-    images = [sink.getvalue()] * len(labels)
+    images = [(bad or {}).get(i, sink.getvalue()) for i in range(len(labels))]
     table = pa.table({"id": [str(i) for i in range(len(labels))], "image": images, "label": labels})
     pq.write_table(table, folder / "test.parquet", row_group_size=3)
     return config_of("unused", test={"uri": str(folder / "test.parquet")}, **changes)
@@ -52,6 +56,8 @@ def test_accuracy_by_class(tmp_path: Path, cluster: Cluster, network: Network) -
         "per_class": {"cat": 0.0, "dog": 1.0, "cow": 0.0},
         "open_accuracy": 0.6,
         "undiscovered": 0,
+        "unreadable": 0,
+        "unreadable_images": (),
     }
 
 
@@ -74,5 +80,45 @@ def test_a_class_that_has_not_joined_counts_apart(tmp_path: Path, cluster: Clust
 
 def test_nothing_of_a_known_class_is_refused(tmp_path: Path, cluster: Cluster, network: Network) -> None:
     config = set_of(tmp_path, ["owl", "owl"], open_world={"promote_at": 5})
-    with pytest.raises(PoolError, match="no readable image of a known class"):
+    with pytest.raises(PoolError, match=r"no readable image of a known class"):
+        evaluate.test_accuracy(network, config, cluster)
+
+
+def test_an_image_that_nobody_can_read_is_counted_and_named(
+    tmp_path: Path, cluster: Cluster, network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two dogs, a cat and an owl the network says dog: 2/3 of the known, 2/4 of all, and three that are no image."""
+    labels: list[str | None] = ["dog", "cat", "dog", "dog", "cat", "owl", "owl"]
+    bad = {1: b"this is not an image", 3: None, 6: b"GIF89a"}
+    config = set_of(tmp_path, labels, bad, open_world={"promote_at": 5})
+    found = evaluate.test_accuracy(network, config, cluster)
+    assert (found.accuracy, found.images) == (2 / 3, 3)
+    assert (found.open_accuracy, found.undiscovered) == (0.5, 1)
+    assert found.unreadable == 3
+    uri = str(tmp_path / "test.parquet")
+    assert [(row.id, row.reason.partition(":")[0]) for row in found.unreadable_images] == [
+        ("1", "not an image"), ("3", "no bytes"), ("6", "broken GIF"),
+    ]  # fmt: skip
+    assert {row.uri for row in found.unreadable_images} == {uri}
+    assert found.images + found.undiscovered + found.unreadable == len(labels)
+    monkeypatch.setattr(evaluate, "MOST_NAMED", 2)
+    cut = evaluate.test_accuracy(network, config, cluster)
+    assert (cut.unreadable, [row.id for row in cut.unreadable_images]) == (3, ["1", "3"])
+
+
+def test_a_set_that_nobody_can_read_says_why(tmp_path: Path, cluster: Cluster, network: Network) -> None:
+    config = set_of(tmp_path, ["dog", "cat"], {0: b"no picture", 1: None})
+    with pytest.raises(
+        PoolError,
+        match=r"no readable image of a known class; 2 cannot be read, the first of them '0' in .*: not an image",
+    ):
+        evaluate.test_accuracy(network, config, cluster)
+
+
+@pytest.mark.parametrize("world", [{}, {"open_world": {"promote_at": 5}}], ids=["closed", "open"])
+def test_an_image_without_a_label_is_refused(
+    tmp_path: Path, cluster: Cluster, network: Network, world: dict[str, Any]
+) -> None:
+    config = set_of(tmp_path, ["dog", None], **world)
+    with pytest.raises(LabelError, match=r"test\.parquet has no label for '1'"):
         evaluate.test_accuracy(network, config, cluster)

@@ -44,7 +44,12 @@ def test_everything_worth_knowing_is_on_the_page() -> None:
         "quickstart",
         "Round 001",
         "88.0 %",
-        "+7.0 points since the round before",
+        "+7.0 points since the round before; 3 test images unreadable, not counted",
+        "97 images of known classes were counted",
+        "test-00012",
+        "file:///data/test.parquet",
+        "truncated PNG",
+        "And 2 more; evaluation.json names the first 1,000.",
         "of 1,523 listed, 12 quarantined",
         "digits-00007",
         "uncertain",
@@ -89,9 +94,27 @@ def test_equal_views_give_equal_bytes(view: ReportView) -> None:
     assert plots(view) == plots(view)
 
 
+def test_a_test_set_that_is_whole_is_not_spoken_of() -> None:
+    for count in (0, None):
+        metrics = {**full_view().metrics, "test_unreadable": count}
+        text = Page(render(replace(full_view(), metrics=metrics, test_unreadable=()))).text
+        assert "unreadable" not in text
+        assert "left out" not in text
+
+
 def test_what_was_not_measured_is_a_dash() -> None:
     nothing = dict.fromkeys(
-        ("test_accuracy", "r_avg", "listed", "scored", "seconds", "images_per_s", "ood_auroc")
+        (
+            "test_accuracy",
+            "test_images",
+            "test_unreadable",
+            "r_avg",
+            "listed",
+            "scored",
+            "seconds",
+            "images_per_s",
+            "ood_auroc",
+        )
     )
     for metrics in ({}, nothing, {"test_accuracy": float("nan"), "seconds": {"train": None}}):
         text = Page(render(ReportView("empty", 0, rounds=(RoundLine(0, 0),), metrics=metrics))).text
@@ -108,6 +131,8 @@ def test_long_lists_are_cut_and_say_so() -> None:
         quarantine=tuple(("decode", f"reason {i}", i) for i in range(60)),
         rounds=tuple(RoundLine(i, 10 * i, 0.5 + i / 100) for i in range(30)),
         changes=tuple((i, f"query.size: {i} -> {i + 1}") for i in range(30)),
+        metrics={**full_view().metrics, "test_unreadable": 5000},
+        test_unreadable=tuple((f"test-{i:05d}", "u", "r") for i in range(1000)),
     )
     html = render(view)
     text = " ".join(Page(html).text.split())
@@ -117,6 +142,8 @@ def test_long_lists_are_cut_and_say_so() -> None:
     assert "The last 12 of 30 rounds" in text
     assert "The last 24 of 30 changes." in text
     assert "query.size: 5 -> 6" not in text
+    assert "And 4,960 more; evaluation.json names the first 1,000." in text
+    assert "test-00039" in text and "test-00040" not in text
     assert len(html) < 1_000_000
 
 

@@ -21,6 +21,7 @@ from pipeline.types import QUERY
 from pipeline.voice import Voice
 from pipeline.workspace import artefacts, keys
 from pipeline.workspace.artefacts import Workspace, open_workspace
+from pipeline.workspace.folder import Folder
 from pipeline.workspace.metrics import Metrics
 from pipeline.workspace.plan import Plan
 from pipeline.workspace.records import Commit
@@ -143,3 +144,20 @@ def test_nobody_has_answered(config: Config) -> None:
         WaitingForLabels, match=r"round 000 asks about 2 images .* none is answered.*001-answers"
     ):
         run(config, Voice(), rounds=2)
+
+
+@pytest.mark.parametrize(
+    ("unreadable", "said"),
+    [
+        (3, "test accuracy 75.0% (3 unreadable left out), "),
+        (0, "test accuracy 75.0%, "),
+        (None, "test accuracy 75.0%, "),
+    ],
+)
+def test_the_headline_counts_the_test_images_that_are_left_out(
+    config: Config, unreadable: int | None, said: str
+) -> None:
+    workspace = open_workspace(config)
+    folder = Folder.of_round(workspace, 0)
+    Metrics(test_accuracy=0.75, test_images=8, test_unreadable=unreadable).write(folder)
+    assert said in loop._headline(workspace, 0)

@@ -20,6 +20,7 @@ from pipeline.pool.shards import survey, units
 from pipeline.pool.snapshot import SnapshotWriter
 from pipeline.pool.source import PoolSource
 from pipeline.report.histogram import ScoreSummary
+from pipeline.rounds import reporting
 from pipeline.rounds.measuring import measure
 from pipeline.rounds.stored import StoredRound, keep_features, stored_detector
 from pipeline.store.opening import LocalStore
@@ -103,6 +104,8 @@ def lay(workspace: Workspace, config: Config, lab: Lab, index: int) -> None:
         images=8,
         per_class={TAXONOMY[0]: 1.0, TAXONOMY[1]: 0.5, TAXONOMY[2]: 0.25},
         open_accuracy=0.5,
+        unreadable=2,
+        unreadable_images=(Unreadable(id="x", uri="u", reason="no bytes"),),
     ).write(folder)
     SlopeSearch(slopes={"avgpool": 10.0}).write(folder)
     folder.put(keys.BANK, lab.bank.to_bytes())
@@ -195,6 +198,7 @@ def test_metrics_are_taken_from_what_the_steps_have_left(stored: StoredRound, la
     metrics = measure(stored, said, view)
     assert (metrics.round, metrics.listed, metrics.scored, metrics.quarantined) == (1, 7, 6, 1)
     assert (metrics.test_accuracy, metrics.open_accuracy, metrics.held_out_accuracy) == (0.75, 0.5, 0.25)
+    assert (metrics.test_images, metrics.test_unreadable) == (8, 2)
     assert (metrics.classes, metrics.classes_joined) == (3, (TAXONOMY[2],))
     assert (metrics.known_accuracy, metrics.joined_accuracy) == (0.75, 0.25)
     assert (metrics.threshold, metrics.threshold_rows, metrics.threshold_from) == (0.0, 3, "all labeled")
@@ -208,6 +212,23 @@ def test_metrics_are_taken_from_what_the_steps_have_left(stored: StoredRound, la
     assert (metrics.seconds, metrics.images_per_s) == ({"train": 2.0, "select": 0.5}, {"train": 50.0})
     metrics.write(stored.folder)
     assert StoredRound(stored.workspace, 1, stored.current).metrics == metrics
+
+
+def test_the_report_names_the_test_images_that_are_left_out(
+    stored: StoredRound, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reporting, "thumbnails", lambda *_: {})
+    monkeypatch.setattr(reporting, "changed_since", lambda *_: ())
+    monkeypatch.setattr(reporting, "TOP_UNREADABLE", 2)
+    view = ScoreSummary((0.0, 1.0), {"pool": (6,)}, 0.9, 0.3, 2)
+    first = StoredRound(stored.workspace, 0, stored.current)
+    rows = tuple(Unreadable(id=name, uri="s3://a:secret@b/t", reason="no bytes") for name in "xyz")
+    Evaluation(accuracy=0.75, images=8, unreadable=3, unreadable_images=rows).write(first.folder)
+    page = reporting.view_of(first, measure(first, answers(), view), view)
+    assert page.metrics["test_unreadable"] == 3
+    assert page.test_unreadable == (
+        ("x", "s3://***@b/t", "no bytes"), ("y", "s3://***@b/t", "no bytes"),
+    )  # fmt: skip
 
 
 def test_the_first_round_has_no_query_before_it(stored: StoredRound) -> None:

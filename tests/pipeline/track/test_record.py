@@ -42,9 +42,10 @@ def workspace(store: Store, make_config: Callable[..., Config]) -> Workspace:
         Plan(index=index, config=config.frozen(), taxonomy=config.taxonomy).write(folder)
         Metrics(
             round=index, test_accuracy=accuracy, listed=9, slopes={"avgpool": 10.0}, labels_per_class={"a/b": 2},
+            test_images=8, test_unreadable=3,
             seconds={"train": 1.5}, images_per_s={"train": 64.0},
         ).write(folder)  # fmt: skip
-        for name in (keys.QUERY, keys.SLOPES, keys.REPORT, keys.plot_key("scores.png")):
+        for name in (keys.QUERY, keys.SLOPES, keys.EVALUATION, keys.REPORT, keys.plot_key("scores.png")):
             folder.put(name, name.encode())
         folder.put(keys.MODEL_WEIGHTS, b"weights")
         folder.put(keys.MODEL_RECORD, b"{}")
@@ -68,7 +69,11 @@ def test_a_round_is_recorded_once(workspace: Workspace, make_config: Callable[..
     assert "r_avg" not in told.metrics, "what is not known is left out"
     assert (told.metrics["slope/avgpool"], told.metrics["seconds/train"]) == (10.0, 1.5)
     assert sum(name.startswith("labels/") for name in told.metrics) == 1
-    assert sorted(told.artefacts) == ["plots/scores.png", "query.parquet", "report.html", "slopes.json"]
+    assert (told.metrics["test_images"], told.metrics["test_unreadable"]) == (8.0, 3.0)
+    assert sorted(told.artefacts) == [
+        "evaluation.json", "plots/scores.png", "query.parquet", "report.html", "slopes.json",
+    ]  # fmt: skip
+    assert told.artefacts["evaluation.json"] == b"evaluation.json"
     assert told.model == {"model.safetensors": b"weights", "model.json": b"{}"}
     marker = Folder.of_round(workspace, 1).read_json(keys.TRACKING)
     assert marker == {"run_id": "run", "parent_run_id": "parent", "model_version": 3}

@@ -17,6 +17,8 @@ WRITTEN = {
     "quarantined": 2,
     "test_accuracy": 0.75,
     "open_accuracy": 0.5,
+    "test_images": 8,
+    "test_unreadable": 1,
     "per_class_accuracy": {"cat": 1.0, "dog": 0.5},
     "known_accuracy": 0.75,
     "joined_accuracy": None,
@@ -67,6 +69,7 @@ def test_metrics_of_an_earlier_release_lack_keys_and_have_others(folder: Folder)
         0,
         None,
     )
+    assert (found.test_images, found.test_unreadable) == (None, None), "nobody counted them then"
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,9 @@ RECORDS = [
     Account(listed=3, scored=2, quarantined=1),
     Commit(fence=2, at="2026-01-01T00:00:00+00:00"),
     Evaluation(accuracy=0.5, images=4, per_class={"cat": 1.0}, open_accuracy=0.4, undiscovered=1),
+    Evaluation(
+        accuracy=1.0, images=1, unreadable=1, unreadable_images=(Unreadable(id="a", uri="u", reason="r"),)
+    ),
     FarFilter(far_from=1.5, far=7, rest=9, youden=0.25),
     FarFilter(far_from=None, far=0, rest=0, youden=None),
     ModelRecord(
