@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import io
 import json
@@ -20,7 +21,9 @@ from pipeline.labels.export_questions import ENDS, Pictures, export
 from pipeline.labels.forms import QUESTIONS, READERS
 from pipeline.pool.shards import check_pool
 from pipeline.pool.source import PoolSource
+from tests.support.corpus import cases
 from tests.support.hand_off import TAXONOMY, Project, png
+from tests.support.shown_pictures import check_shown
 
 MakeConfig = Callable[..., Config]
 
@@ -113,6 +116,31 @@ def test_images_are_embedded_where_an_object_holds_many(project: Project) -> Non
         assert all("data:image/png;base64,iVBOR" in image for image in images)
         with pytest.raises(UserError, match="holds many; use --images embedded"):
             project.out(form, "uri", pictures=Pictures("uri"))
+
+
+@pytest.mark.slow
+def test_an_export_shows_what_the_model_sees(project: Project) -> None:
+    """Every form that is decoded, whole: nobody labels another picture than the one that is scored."""
+    corpus = {case.name: case.data for case in cases(0) if case.fate == "scored"}
+    project.pool(corpus)
+    project.commit(0, list(corpus))
+    tasks = json.loads(project.store.get(project.out("label-studio").rpartition("/")[2]))
+    shown = {task["data"]["image_id"]: task["data"]["image"] for task in tasks}
+    assert set(shown) == set(corpus)
+    begin = "data:image/png;base64,"
+    assert all(image.startswith(begin) for image in shown.values())
+    pngs = {name: base64.b64decode(image[len(begin) :]) for name, image in shown.items()}
+    assert sum(check_shown(corpus[name], png, 256) for name, png in pngs.items()) > 150
+
+
+@pytest.mark.slow
+def test_an_export_leaves_out_what_the_model_refuses(project: Project) -> None:
+    refused = {case.name: case.data for case in cases(0) if case.fate == "quarantined" and case.data}
+    project.pool({**refused, "a": png(1)})
+    project.commit(0, ["a", *refused])
+    found = export(project.config, "label-studio", f"{project.base}/q.json")
+    assert found["questions"] == 1
+    assert found["without_image"] == dict.fromkeys(refused, "cannot be drawn")
 
 
 def test_an_image_that_is_gone_is_not_asked_about(project: Project) -> None:
