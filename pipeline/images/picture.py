@@ -13,7 +13,7 @@ import io
 import re
 import warnings
 from contextlib import suppress
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
@@ -21,18 +21,19 @@ from PIL import Image, ImageChops, ImageOps, UnidentifiedImageError
 from pipeline.images.bad import BadImage
 from pipeline.images.formats import format_of, not_supported
 from pipeline.images.hollow import check_hollow
-from pipeline.images.jpeg2000 import check_jpeg2000
+from pipeline.images.icons import sizes
+from pipeline.images.jpeg import check_jpeg2000, check_scans, form_of_jpeg
 from pipeline.images.png import without_metadata
 from pipeline.images.samples import eight_bits, is_wide
-from pipeline.images.tiff import check_tiff, form_of_tiff
+from pipeline.images.tiff import check_tiff, form_of_tiff, tile_of
 
 # Where an orientation may stand.
 _ORIENTATION: Final = {"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"}
 _QUIET: Final = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
-_TILE_WIDTH, _TILE_LENGTH = 322, 323  # tags of a TIFF
 _WHITE: Final = (255, 255, 255)
 _DEPTH, _COLOUR = 24, 25  # bytes of a PNG
 _TRUECOLOUR: Final = 2
+_UNKNOWN: Final = re.compile(r"(un|not )(supported|implemented)", re.IGNORECASE)  # as Pillow says it
 
 
 def picture(data: bytes | memoryview | None, max_pixels: int) -> Image.Image:
@@ -66,9 +67,15 @@ def picture(data: bytes | memoryview | None, max_pixels: int) -> Image.Image:
 
 
 def _opened(data: bytes | memoryview, kind: str, max_pixels: int) -> Image.Image:
+    if kind in ("ICO", "ICNS"):  # which Pillow decodes as it opens them
+        for size in sizes(data):
+            _check_size(size, max_pixels)
     image: Image.Image = Image.open(io.BytesIO(data), formats=(kind,))
-    _check_size(image, max_pixels)
-    if kind == "TIFF":
+    _check_size(image.size, max_pixels)
+    if kind == "JPEG" and "progressive" in image.info:
+        check_scans(data)
+    elif kind == "TIFF":
+        _check_size(tile_of(image), max_pixels)
         check_tiff(image)
     elif kind == "JPEG2000":
         check_jpeg2000(data, image.mode)
@@ -96,12 +103,8 @@ def _set_up_pillow(max_pixels: int) -> None:
         Image.MAX_IMAGE_PIXELS = max_pixels
 
 
-def _check_size(image: Image.Image, most: int) -> None:
-    shapes = [image.size]
-    tags: Any = getattr(image, "tag_v2", None)
-    if tags:  # a decoder holds a whole tile of a TIFF, however small the image
-        shapes.append((tags.get(_TILE_WIDTH, 0), tags.get(_TILE_LENGTH, 0)))
-    if max(width * height for width, height in shapes) > most:
+def _check_size(size: tuple[int, int], most: int) -> None:
+    if size[0] * size[1] > most:
         raise Image.DecompressionBombError
 
 
@@ -118,7 +121,9 @@ def _plain(image: Image.Image) -> Image.Image:
     """Return the same picture in mode RGB or L."""
     if is_wide(image):
         return _deep(image)
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+    if image.mode == "La":  # which Pillow converts to LA alone
+        image = image.convert("LA")
+    if image.mode in ("RGBA", "LA", "PA", "RGBa") or "transparency" in image.info:
         layered = image if image.mode == "RGBA" else image.convert("RGBA")
         return _on_white(layered, layered.getchannel("A"))
     if image.mode in ("RGB", "L"):
@@ -156,6 +161,10 @@ def _reason(error: Exception, data: bytes | memoryview, kind: str, most: int) ->
         return BadImage(f"out of memory: {kind}")
     if kind == "TIFF" and (form := form_of_tiff(data, error)):
         return not_supported("this form of TIFF", form)
+    if kind == "JPEG" and (form := form_of_jpeg(data)):
+        return not_supported(form)
+    if _UNKNOWN.search(text):
+        return not_supported(f"this form of {kind}", text)
     if isinstance(error, UnidentifiedImageError):
         return BadImage(f"broken {kind}: no header that can be read")
     if "MAX_TEXT" in text:

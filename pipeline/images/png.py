@@ -7,7 +7,7 @@ import zlib
 from typing import Final
 
 _SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
-_KEPT: Final = (b"tRNS", b"gAMA", b"sBIT")  # they tell what the picture is
+_KEPT: Final = (b"tRNS",)
 _TURNS: Final = (b"eXIf", b"iTXt", b"tEXt")  # an orientation may stand there
 _MOST_TURN: Final = 65_536
 

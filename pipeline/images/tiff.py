@@ -10,8 +10,10 @@ from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 from pipeline.images.formats import not_supported
 
 _WIDTH, _BITS, _COMPRESSION, _PHOTOMETRIC = 256, 258, 259, 262
-_PLANAR, _SAMPLE_FORMAT = 284, 339
+_TILE_WIDTH, _TILE_LENGTH = 322, 323
+_PLANAR, _SAMPLE_FORMAT, _SUBSAMPLING = 284, 339, 530
 _SEPARATE: Final = 2
+_YCBCR: Final = 6
 _UNPACKED: Final = 1
 _BIG: Final = b"II+\0"  # the offsets of such a file have eight bytes
 _BIG_ENDIAN: Final = b"MM\0+"
@@ -32,6 +34,15 @@ _COLOURS: Final = {
 _TYPES: Final = {1: "unsigned", 2: "signed", 3: "float", 4: "untyped", 5: "complex", 6: "complex float"}
 
 
+def tile_of(image: Image.Image) -> tuple[int, int]:
+    """Return width and length of a tile, zeros without tiles.
+
+    A decoder holds a whole tile, however small the image.
+    """
+    tags: Any = image.tag_v2  # type: ignore[attr-defined]
+    return tags.get(_TILE_WIDTH, 0), tags.get(_TILE_LENGTH, 0)
+
+
 def check_tiff(image: Image.Image) -> None:
     """Refuse a TIFF whose pixels Pillow would misread.
 
@@ -46,6 +57,9 @@ def check_tiff(image: Image.Image) -> None:
         raise not_supported("this form of TIFF", _form(tags))
     if packed and image.mode in ("I", "F") and tags.prefix == b"MM":  # read in the machine's byte order
         raise not_supported("this form of TIFF", f"{_form(tags)}, big endian")
+    coarse = tags.get(_PHOTOMETRIC) == _YCBCR and tags.get(_SUBSAMPLING, (1, 1)) != (1, 1)
+    if coarse and not packed:  # read as if each pixel had colours of its own
+        raise not_supported("this form of TIFF", f"{_form(tags)}, coarser colours")
     if len(bits) > 1 and set(tags.get(_SAMPLE_FORMAT, (1,))) - {1, 4}:
         raise not_supported("this form of TIFF", _form(tags))
 

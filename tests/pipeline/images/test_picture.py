@@ -79,3 +79,11 @@ def test_thumbnails_carry_nothing_but_pixels() -> None:
     with Image.open(io.BytesIO(made)) as image:
         image.load()
         assert not image.info
+
+
+def test_what_pillow_calls_unsupported_is_not_called_broken() -> None:
+    """A BMP that is a PNG inside, as printers take it."""
+    data = bytearray(encoded(photo(np.random.default_rng(0)), "BMP"))
+    data[28:34] = bytes([0, 0, 5, 0, 0, 0])
+    with pytest.raises(BadImage, match=r"^this form of BMP is not supported here: Unsupported BMP "):
+        picture(bytes(data), MAX_PIXELS)

@@ -33,6 +33,11 @@ def test_a_wrong_checksum_of_metadata_leaves_the_picture(kind: bytes) -> None:
     assert np.array_equal(np.asarray(picture(with_chunk(damaged(kind)), 10_000)), PIXELS)
 
 
+@pytest.mark.parametrize("kind", [b"gAMA", b"sBIT", b"pHYs", b"sRGB", b"cHRM", b"bKGD", b"hIST"])
+def test_metadata_of_a_wrong_length_leave_the_picture(kind: bytes) -> None:
+    assert np.array_equal(np.asarray(picture(with_chunk(chunk(kind, b"")), 10_000)), PIXELS)
+
+
 @pytest.mark.parametrize("kind", [b"PLTE", b"tRNS"])
 def test_a_wrong_checksum_of_what_makes_the_picture_breaks_it(kind: bytes) -> None:
     with pytest.raises(BadImage, match=r"(broken|truncated) PNG"):
