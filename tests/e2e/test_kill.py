@@ -61,8 +61,40 @@ def in_scoring(folder: Path) -> bool:
     return any(folder.glob("parts/*.parquet")) and not (folder / "account.json").exists()
 
 
+def assert_same_bytes(round_: Path, whole: Path) -> None:
+    """Two folders of the round hold the same results, wherever the pool of either lies."""
+    for name in (
+        "labeled.parquet",
+        "model/model.safetensors",
+        "model/model.json",
+        "slopes.json",
+        "bank.safetensors",
+    ):
+        assert (round_ / name).read_bytes() == (whole / name).read_bytes(), name
+    for name in ("query.parquet", "scores/00000.parquet", "quarantine/00000.parquet"):
+        ours, theirs = (pq.read_table(folder / name).drop_columns("uri") for folder in (round_, whole))
+        assert ours == theirs, name
+
+
+def test_killed_while_it_scores_the_bytes_are_the_same(
+    request: pytest.FixtureRequest, tmp_path: Path, ray_folder: Path
+) -> None:
+    terminal = Terminal(tmp_path)
+    assert stopped(terminal, ray_folder, in_scoring, signal.SIGKILL).returncode == -signal.SIGKILL
+    round_ = tmp_path / "runs/quickstart/rounds/000"
+    finished_rows = sum(pq.read_metadata(path).num_rows for path in round_.glob("parts/*.parquet"))
+    assert finished_rows > 0
+    terminal.run(*COMMAND, env={"RAY_TMPDIR": str(ray_folder)})
+    listed = json.loads((round_ / "metrics.json").read_text())["listed"]
+    scored = json.loads((round_ / "timings/score.json").read_text())["images"]
+    assert scored == listed - finished_rows, "a finished shard was scored again"
+    first_round: Demo = request.getfixturevalue("first_round")  # another process may make it meanwhile
+    assert_same_bytes(round_, first_round.workspace / "rounds/000")
+
+
+@pytest.mark.slow
 def test_killed_in_every_long_stage_the_bytes_are_the_same(
-    demo: Demo, tmp_path: Path, ray_folder: Path
+    first_round: Demo, tmp_path: Path, ray_folder: Path
 ) -> None:
     terminal = Terminal(tmp_path)
     killed = stopped(terminal, ray_folder, in_training, signal.SIGKILL)
@@ -89,17 +121,6 @@ def test_killed_in_every_long_stage_the_bytes_are_the_same(
     assert scored == listed - finished_rows, "a finished shard was scored again"
     # What was being written when the driver died lies there under a hidden name, and is nobody's artefact.
     assert not any((round_ / "parts").glob("*.parquet"))
-    whole = demo.workspace / "rounds/000"
-    for name in (
-        "labeled.parquet",
-        "model/model.safetensors",
-        "model/model.json",
-        "slopes.json",
-        "bank.safetensors",
-    ):
-        assert (round_ / name).read_bytes() == (whole / name).read_bytes(), name
-    for name in ("query.parquet", "scores/00000.parquet", "quarantine/00000.parquet"):
-        ours, theirs = (pq.read_table(folder / name).drop_columns("uri") for folder in (round_, whole))
-        assert ours == theirs, name
+    assert_same_bytes(round_, first_round.workspace / "rounds/000")
     status = terminal.run("status", str(QUICKSTART)).stdout
     assert "1 of 3 rounds committed" in status

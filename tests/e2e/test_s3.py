@@ -54,7 +54,7 @@ def leaking(folder: Path) -> list[tuple[str, list[str]]]:
 
 
 def test_the_quickstart_runs_on_s3_unchanged(
-    demo: Demo, endpoint: str, tmp_path: Path, ray_folder: Path
+    first_round: Demo, endpoint: str, tmp_path: Path, ray_folder: Path
 ) -> None:
     terminal = Terminal(tmp_path)
     keys = {
@@ -111,7 +111,7 @@ def test_the_quickstart_runs_on_s3_unchanged(
     assert not leaking(ray_folder)
     assert not leaking(tmp_path)
     ours = pq.read_table(io.BytesIO(found["quickstart/rounds/000/query.parquet"]))
-    theirs = pq.read_table(demo.workspace / "rounds/000/query.parquet")
+    theirs = pq.read_table(first_round.workspace / "rounds/000/query.parquet")
     assert ours.drop_columns("uri") == theirs.drop_columns("uri")
 
 

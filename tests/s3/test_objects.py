@@ -33,6 +33,7 @@ def parquet(groups: int = 10, rows: int = 200) -> bytes:
     return sink.getvalue()
 
 
+@pytest.mark.slow
 def test_ten_thousand_keys_come_in_order_a_page_at_a_time(over: S3Store, line: FaultProxy) -> None:
     shuffled = [f"{n % 7}/{n:05d}-é" for n in range(10_000)]
     random.Random(0).shuffle(shuffled)

@@ -73,6 +73,7 @@ def test_what_kills_is_bad_wherever_it_stands(place: int, starts: list[int]) -> 
     assert len(starts) == 3 - (place == 19)
 
 
+@pytest.mark.slow
 def test_several_ways_to_die(starts: list[int]) -> None:
     images = [*IMAGES]
     ways = {2: "KILL", 3: "ABRT", 11: "EXIT"}
@@ -89,6 +90,7 @@ def test_what_hangs_is_bad_and_a_slow_batch_is_not(starts: list[int]) -> None:
     assert len(starts) == 3
 
 
+@pytest.mark.slow
 def test_an_ignored_alarm_rings_all_the_same(starts: list[int]) -> None:
     before = signal.signal(signal.SIGALRM, signal.SIG_IGN)  # children inherit it
     try:

@@ -63,6 +63,7 @@ def test_folds_hold_every_row_once_and_each_class_in_equal_shares() -> None:
     assert [part.tolist() for part in folds(torch.tensor([3, 4]))] == [[0], [1]]
 
 
+@pytest.mark.slow
 def test_a_threshold_by_folds_is_that_of_new_rows() -> None:
     """Fitted rows look less strange than new ones to a detector that has seen them; rows left out do not."""
     detector = sisom.build_detector("sisom-fused", slopes=10.0, k=3)

@@ -143,6 +143,7 @@ def grown(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 @pytest.mark.parametrize("work", ["select", "view"])
+@pytest.mark.slow
 def test_memory_is_of_some_row_groups_and_not_of_a_file(grown: list[str], work: str) -> None:
     child = subprocess.run(
         [sys.executable, "-c", WATCHED, work, *grown], capture_output=True, text=True, check=True, cwd=ROOT

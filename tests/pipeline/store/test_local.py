@@ -192,6 +192,7 @@ print(peak(1000), peak(1 << 20))
 """
 
 
+@pytest.mark.slow
 def test_listing_a_folder_of_many_names_takes_the_memory_of_a_run(tmp_path: Path) -> None:
     """In a process of its own: the threads of other tests allocate too."""
     for n in range(20_000):

@@ -140,6 +140,7 @@ def server(tmp_path: Path, empty_store: bytes) -> Iterator[str]:
         yield running.url.replace("//", "//ann:s3cret@")
 
 
+@pytest.mark.slow
 def test_a_server_takes_the_same_record_in_silence(
     server: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
