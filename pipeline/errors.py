@@ -72,6 +72,10 @@ class PoolError(UserError):
     """Pool that is empty or lacks a column."""
 
 
+class NoImageColumn(PoolError):
+    """Parquet file without the column of images."""
+
+
 class LabelError(UserError):
     """Label outside the taxonomy, unknown id, or unreadable label file."""
 

@@ -92,7 +92,7 @@ def _images(config: Config, grown: Growth) -> Iterator[bytes]:
     left = wanted
     for unit in sources:
         taken = min(each, left)
-        for group in survey(unit, reading.source):
+        for group in survey(unit, reading.source).groups:
             drawn = sorted(enumerate(group.ids.to_pylist()), key=lambda pair: _draw(pair[1]))[:taken]
             for piece in pieces(Shard(0, group.listed), reading, {row for row, _ in drawn}):
                 for data in piece.images:

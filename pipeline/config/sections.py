@@ -8,6 +8,7 @@ values mean: `pool` (Pool), `learn` (Test, Train, Augment, Slopes), `labels.orac
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, field_validator, model_validator
@@ -36,6 +37,10 @@ class Pool(Section):
 
     `images_per_shard` is how many image objects are read, scored and accounted for together. `tar_ids` says what
     names an image of a tar: its member name, or the tar's key before it where member names repeat.
+
+    Of the keys below the URI, those count that fit a pattern of `include`, if there is any, and none of `exclude`; in a
+    pattern `*` stands for any text, slashes too. A round stops if more than `max_unreadable_files` Parquet files and
+    tars can't be read to their end, since nobody knows how many images they hold; null takes any number, and tells it.
     """
 
     uri: Uri
@@ -43,6 +48,14 @@ class Pool(Section):
     image_column: Name = "image"
     images_per_shard: Annotated[int, Field(ge=1, le=100_000)] = 1024
     tar_ids: Literal["member", "path"] = "member"
+    include: Annotated[tuple[Name, ...], Field(max_length=100)] = ()
+    exclude: Annotated[tuple[Name, ...], Field(max_length=100)] = ()
+    max_unreadable_files: Annotated[int, Field(ge=0)] | None = 0
+
+    def takes(self, key: str) -> bool:
+        """Return whether `include` and `exclude` let a key in."""
+        wanted = not self.include or any(fnmatchcase(key, pattern) for pattern in self.include)
+        return wanted and not any(fnmatchcase(key, pattern) for pattern in self.exclude)
 
 
 class Test(Section):

@@ -6,8 +6,7 @@ shard. Only ids that are labeled or appear twice come to the driver.
 
 from __future__ import annotations
 
-import itertools
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,8 +22,8 @@ from numpy.typing import NDArray
 from pipeline.cluster.faults import working
 from pipeline.cluster.layout import Cluster
 from pipeline.config.project import Config
-from pipeline.errors import PoolError
-from pipeline.pool.shards import Unit, ids_of, survey, units
+from pipeline.errors import NoImageColumn, PoolError
+from pipeline.pool.shards import Survey, Unit, ids_of, survey, units
 from pipeline.pool.snapshot import Changes, Snapshot, SnapshotWriter, listed_objects, load_shards
 from pipeline.pool.source import PoolSource
 from pipeline.types import Listed
@@ -42,6 +41,19 @@ DUPLICATES = pa.schema(
 
 
 @dataclass(frozen=True)
+class Unreadable:
+    """A file of the pool that can't be read to its end.
+
+    `rows` are those that are listed all the same; how many others there are nobody knows.
+    """
+
+    uri: str
+    size: int
+    rows: int
+    reason: str
+
+
+@dataclass(frozen=True)
 class Listing:
     """A snapshot, and what its listing found beside it."""
 
@@ -49,6 +61,8 @@ class Listing:
     found: dict[str, tuple[int, int]]  # (shard, row) of each wanted id that is there
     duplicates: pa.Table  # `DUPLICATES` rows: ids that appear earlier in the pool
     other: int  # objects of no known form
+    skipped: dict[str, int]  # what else was left out by rule: kind -> count
+    unreadable: tuple[Unreadable, ...]  # files that can't be read to their end, and are quarantined
     changes: dict[str, int] | None  # new, changed and vanished objects since the earlier listing
 
     def told(self) -> str:
@@ -57,8 +71,19 @@ class Listing:
         if self.changes is not None:
             counts = ", ".join(f"{count} {name}" for name, count in self.changes.items() if count)
             text += f"; objects since the last round: {counts or 'unchanged'}"
+        if self.unreadable:
+            size = sum(file.size for file in self.unreadable)
+            least = sum(file.rows for file in self.unreadable)
+            text += (
+                f"; {len(self.unreadable)} files of {size:,} bytes can't be read to their end: beside {least} rows "
+                "that are listed, they may hold any number of images"
+            )
         if self.other:
             text += f"; {self.other} objects that are no .parquet, .tar or image"
+        if self.skipped:
+            text += "; left out: " + ", ".join(
+                f"{count} {kind}" for kind, count in sorted(self.skipped.items())
+            )
         return text + (f"; {self.duplicates.num_rows} ids stand twice" if self.duplicates.num_rows else "")
 
 
@@ -71,6 +96,9 @@ class _Found:
 
     shards: list[tuple[tuple[Listed, ...], str]]
     wanted: list[tuple[str, int, int]]  # id, shard among these, row
+    skipped: Counter[str]
+    broken: list[Unreadable]
+    lacking: str | None  # what the first Parquet file without an image column lacks
 
 
 @working("listing the pool")
@@ -106,10 +134,16 @@ def freeze(
     pending: deque[Any] = deque()
     found: dict[str, tuple[int, int]] = {}
     hashes: list[Any] = []
-    other = 0
+    forms: Counter[str] = Counter()
+    skipped: Counter[str] = Counter()
+    broken: list[Unreadable] = []
+    lacking: list[str] = []
 
     def collect() -> None:
         seen: _Found = ray.get(pending.popleft())
+        skipped.update(seen.skipped)
+        broken.extend(seen.broken)
+        lacking.extend([seen.lacking] if seen.lacking else [])
         if changes is not None:
             for listed, _ in seen.shards:
                 for item in listed:
@@ -119,8 +153,8 @@ def freeze(
             found.setdefault(name, (numbers[shard], row))  # of an id that appears twice, the first counts
 
     for together in _tasks(units(source)):
-        other += sum(unit.form == "other" for unit in together)
-        known = [unit for unit in together if unit.form != "other"]
+        forms.update(unit.form for unit in together)
+        known = [unit for unit in together if unit.form in ("parquet", "tar", "image")]
         if known:
             seen, ids = survey_units.remote(known, shared, source)
             pending.append(seen)
@@ -132,12 +166,30 @@ def freeze(
     if changes is not None:
         changes.end()
     snapshot = writer.close()
+    if lacking and not (forms["tar"] or forms["image"]):
+        raise NoImageColumn(lacking[0])
+    most = config.pool.max_unreadable_files
+    if most is not None and len(broken) > most:
+        raise _unreadable(broken)
+    for form, kind in (("system", "of other programs"), ("excluded", "by pool.include and pool.exclude")):
+        if forms[form]:
+            skipped[kind] = forms[form]
     if not len(snapshot):
         raise PoolError(f"pool.uri: {config.pool.uri} holds no rows")
     counts = None if changes is None else {n: getattr(changes, n) for n in ("new", "changed", "vanished")}
     duplicates = _duplicates(snapshot, hashes, config, cluster=cluster)
     folder.write_table(keys.DUPLICATES, duplicates)
-    return Listing(snapshot, found, duplicates, other, counts)
+    return Listing(snapshot, found, duplicates, forms["other"], dict(skipped), tuple(broken), counts)
+
+
+def _unreadable(broken: Sequence[Unreadable]) -> PoolError:
+    first = broken[0]
+    others = f" and {len(broken) - 1} others" if len(broken) > 1 else ""
+    return PoolError(
+        f"{first.uri}{others} can't be read to the end ({first.reason}), so nobody knows how many images are missing; "
+        "mend or remove what is broken, leave it out by pool.exclude, or raise pool.max_unreadable_files to go on "
+        "without them"
+    )
 
 
 def _tasks(listed: Iterable[Unit]) -> Iterator[list[Unit]]:
@@ -164,17 +216,38 @@ def _survey_units(
     shards: list[tuple[tuple[Listed, ...], str]] = []
     places: list[tuple[str, int, int]] = []
     hashes = [np.empty(0, np.uint64)]
+    skipped: Counter[str] = Counter()
+    broken: list[Unreadable] = []
+    lacking: str | None = None
     with ThreadPoolExecutor(TASK_FILES, thread_name_prefix="survey") as threads:
         # A tar's headers arrive one after another: read tars side by side. The ids of many Parquet files take too much.
         side_by_side = all(unit.form != "parquet" for unit in together)
-        found = (threads.map if side_by_side else map)(lambda unit: survey(unit, source), together)
-        for group in itertools.chain.from_iterable(found):
-            if len(wanted):
-                rows = np.flatnonzero(pc.is_in(group.ids, value_set=wanted).to_numpy(zero_copy_only=False))
-                places += [(group.ids[int(row)].as_py(), len(shards), int(row)) for row in rows]
-            shards.append((group.listed, group.digest))
-            hashes.append(pd.util.hash_array(group.ids.to_numpy(zero_copy_only=False), categorize=False))
-    return _Found(shards, places), np.concatenate(hashes)
+        for seen in (threads.map if side_by_side else map)(lambda unit: _looked_into(unit, source), together):
+            if isinstance(seen, str):
+                lacking = lacking or seen
+                skipped["tables without images"] += 1
+                continue
+            skipped.update(seen.skipped)
+            for group in seen.groups:
+                if len(wanted):
+                    held = pc.is_in(group.ids, value_set=wanted).to_numpy(zero_copy_only=False)
+                    places += [
+                        (group.ids[int(row)].as_py(), len(shards), int(row)) for row in np.flatnonzero(held)
+                    ]
+                if group.broken:
+                    (item,) = group.listed
+                    broken.append(Unreadable(item.uri, item.size, item.rows, group.broken))
+                shards.append((group.listed, group.digest))
+                hashes.append(pd.util.hash_array(group.ids.to_numpy(zero_copy_only=False), categorize=False))
+    return _Found(shards, places, skipped, broken, lacking), np.concatenate(hashes)
+
+
+def _looked_into(unit: Unit, source: PoolSource) -> Survey | str:
+    """Survey a unit; a table without images says what it lacks."""
+    try:
+        return survey(unit, source)
+    except NoImageColumn as error:
+        return str(error)
 
 
 # ---------------------------------------------------------------------------------------------- duplicates

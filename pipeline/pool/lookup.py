@@ -93,7 +93,7 @@ def _of_object(
         item = Listed(uri, None, 1, entry.size, entry.etag)
         form = form_of(uri)
         unit = Unit("parquet" if form == "other" else form, (item,))
-        for group in survey(unit, source):
+        for group in survey(unit, source).groups:
             rows = {}
             for row, name in enumerate(group.ids.to_pylist()):
                 if name in missing:

@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pyarrow as pa
 
 from pipeline.errors import PipelineError
-from pipeline.pool.pieces import Failure, Piece, Reading, failure_of, key_below, too_big
+from pipeline.pool.pieces import Failure, Found, Piece, Reading, failure_of, key_below, too_big
 from pipeline.pool.source import PoolSource
 from pipeline.store.base import Store
 from pipeline.types import Listed, Shard
@@ -23,15 +23,13 @@ _WINDOW = 64  # objects
 _Window = tuple[Sequence[int], list[Future[bytes | Failure]]]  # rows, and their images on the way
 
 
-def survey(
-    objects: Sequence[Listed], source: PoolSource
-) -> Iterator[tuple[tuple[Listed, ...], pa.StringArray]]:
+def survey(objects: Sequence[Listed], source: PoolSource) -> Iterator[Found]:
     """Make one shard of all the objects.
 
     Nothing is read: the key says it all.
     """
     store = source.store
-    yield tuple(objects), pa.array([_id(store, item.uri) for item in objects], pa.string())
+    yield Found(tuple(objects), pa.array([_id(store, item.uri) for item in objects], pa.string()))
 
 
 def _id(store: Store, uri: str) -> str:

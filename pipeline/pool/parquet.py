@@ -13,10 +13,11 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.config.sections import Pool
-from pipeline.errors import ArtefactMissing, ObjectChanged, PipelineError, PoolError, nearest
+from pipeline.errors import ArtefactMissing, ObjectChanged, PipelineError, PoolError
+from pipeline.pool.columns import Columns, as_bytes, as_text, columns_of, select
 from pipeline.pool.pieces import (
     Failure,
+    Found,
     Piece,
     Reading,
     failure_of,
@@ -38,9 +39,7 @@ _BROKEN: Final = (pa.ArrowException, OSError, ValueError, OverflowError)
 _GONE: Final = (ArtefactMissing, ObjectChanged)  # a pool may be written to while it is listed
 
 
-def survey(
-    objects: Sequence[Listed], source: PoolSource
-) -> Iterator[tuple[tuple[Listed, ...], pa.StringArray]]:
+def survey(objects: Sequence[Listed], source: PoolSource) -> Iterator[Found]:
     """Make a shard of each row group that has rows.
 
     A file that can't be read becomes a shard of one row, whose id is the file's key.
@@ -49,13 +48,18 @@ def survey(
         try:
             with open_listed(item, source) as file:
                 parquet = _opened(file, item)
-                check_columns(parquet.schema_arrow, source.pool, item.uri)
-                for group, rows in enumerate(_counts(parquet, item)):
+                counts = _counts(parquet, item)
+                if not any(counts):  # an empty part may have columns without a type
+                    continue
+                columns = columns_of(parquet.schema_arrow, source.pool, item.uri)
+                for group, rows in enumerate(counts):
                     if rows:
                         found = replace(item, row_group=group, rows=rows)
-                        yield (found,), _ids(parquet, found, source.pool)
-        except (*_BROKEN, *_GONE):
-            yield (item,), pa.array([_whole(item, source)], pa.string())
+                        yield Found((found,), _ids(parquet, found, columns))
+        except _BROKEN as error:
+            yield Found((item,), pa.array([_whole(item, source)], pa.string()), shown(error))
+        except _GONE:
+            yield Found((item,), pa.array([_whole(item, source)], pa.string()))
 
 
 def has_rows(item: Listed, source: PoolSource) -> bool:
@@ -69,8 +73,10 @@ def has_rows(item: Listed, source: PoolSource) -> bool:
     try:
         with open_listed(item, source) as file:
             parquet = pq.ParquetFile(file)
-            check_columns(parquet.schema_arrow, source.pool, item.uri)
-            return bool(parquet.metadata.num_rows)
+            if not parquet.metadata.num_rows:
+                return False
+            columns_of(parquet.schema_arrow, source.pool, item.uri)
+            return True
     except (*_BROKEN, *_GONE):
         return True
 
@@ -92,8 +98,9 @@ def groups(source: PoolSource) -> Iterator[Listed]:
         try:
             with store.open(entry.key, size=entry.size) as file:
                 parquet = pq.ParquetFile(file)
-                check_columns(parquet.schema_arrow, source.pool, item.uri)
                 rows = _counts(parquet, item)
+                if any(rows):
+                    columns_of(parquet.schema_arrow, source.pool, item.uri)
         except _BROKEN as error:
             raise PoolError(f"{item.uri}: not a Parquet file: {shown(error)}") from None
         yield from (replace(item, row_group=i, rows=count) for i, count in enumerate(rows) if count)
@@ -130,39 +137,17 @@ def _counts(parquet: pq.ParquetFile, item: Listed) -> list[int]:
     return found
 
 
-def _ids(parquet: pq.ParquetFile, item: Listed, pool: Pool) -> pa.StringArray:
+def _ids(parquet: pq.ParquetFile, item: Listed, columns: Columns) -> pa.StringArray:
     place = f"{item.uri}#{item.row_group}"
-    try:
-        table = parquet.read_row_group(item.row_group, columns=[pool.id_column], use_threads=False)
-        ids = named(table[pool.id_column], place)
-        if len(ids) == item.rows:
-            return ids
-    except _BROKEN:
-        pass
+    if columns.id is not None:
+        try:
+            table = parquet.read_row_group(item.row_group, columns=[columns.id], use_threads=False)
+            ids = named(as_text(select(table, columns.id)), place)
+            if len(ids) == item.rows:
+                return ids
+        except _BROKEN:
+            pass
     return pa.array(places(place, 0, item.rows), pa.string())
-
-
-def check_columns(schema: pa.Schema, pool: Pool, uri: str) -> None:
-    """Refuse a file without the configured columns and their types.
-
-    Raises:
-        PoolError: a column is missing, appears twice, or holds another type.
-    """
-    for key, name in (("pool.id_column", pool.id_column), ("pool.image_column", pool.image_column)):
-        if name not in schema.names:
-            raise PoolError(f"{key}: {uri} has no column {name!r}; {nearest(name, schema.names)}")
-        if schema.names.count(name) > 1:
-            raise PoolError(f"{key}: {uri} has {schema.names.count(name)} columns {name!r}")
-    types = pa.types
-    kind = schema.field(pool.image_column).type
-    if not (types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind)):
-        raise PoolError(
-            f"pool.image_column: {pool.image_column!r} in {uri} is {kind}, expected encoded bytes"
-        )
-    kind = schema.field(pool.id_column).type
-    text = types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
-    if not (text or types.is_integer(kind)):
-        raise PoolError(f"pool.id_column: {pool.id_column!r} in {uri} is {kind}, expected text or integers")
 
 
 def pieces(shard: Shard, reading: Reading, wanted: Collection[int] | None = None) -> Iterator[Piece]:
@@ -191,7 +176,7 @@ def _read(item: Listed, reading: Reading) -> Iterator[Piece]:
     source, pool = reading.source, reading.source.pool
     with open_listed(item, source) as file:
         parquet = _opened(file, item, buffer_size=_READ_AHEAD)
-        check_columns(parquet.schema_arrow, source.pool, item.uri)
+        columns = columns_of(parquet.schema_arrow, pool, item.uri)
         counts = _counts(parquet, item)
         if item.row_group is None:  # broken when it was listed, so it would have raised by now
             return
@@ -201,13 +186,17 @@ def _read(item: Listed, reading: Reading) -> Iterator[Piece]:
         for batch in parquet.iter_batches(
             _chunk(parquet, item.row_group, reading.budget),
             row_groups=[item.row_group],
-            columns=[pool.id_column, pool.image_column],
+            columns=[columns.image] if columns.id is None else [columns.id, columns.image],
             use_threads=False,
         ):
-            ids = named(batch.column(pool.id_column), f"{item.uri}#{item.row_group}", start).to_pylist()
-            images = [_bounded(data, reading) for data in batch.column(pool.image_column).to_pylist()]
-            yield Piece(list(range(start, start + len(ids))), ids, [item.uri] * len(ids), images)
-            start += len(ids)
+            place, count = f"{item.uri}#{item.row_group}", batch.num_rows
+            if columns.id is None:
+                ids = places(place, start, start + count)
+            else:
+                ids = named(as_text(select(batch, columns.id)), place, start).to_pylist()
+            images = [_bounded(data, reading) for data in as_bytes(select(batch, columns.image))]
+            yield Piece(list(range(start, start + count)), ids, [item.uri] * count, images)
+            start += count
 
 
 def _bounded(data: bytes | None, reading: Reading) -> bytes | Failure | None:
@@ -233,7 +222,8 @@ def ids_of(shard: Shard, source: PoolSource) -> list[str]:
         with open_listed(item, source) as file:
             parquet = _opened(file, item)
             if item.rows in _counts(parquet, item)[item.row_group : item.row_group + 1]:
-                found: list[str] = _ids(parquet, item, source.pool).to_pylist()
+                columns = columns_of(parquet.schema_arrow, source.pool, item.uri)
+                found: list[str] = _ids(parquet, item, columns).to_pylist()
                 return found
     except (PipelineError, *_BROKEN):
         pass

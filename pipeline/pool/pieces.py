@@ -5,8 +5,8 @@ Each row comes with its bytes, or with the reason why it has none.
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 import pyarrow as pa
@@ -17,11 +17,10 @@ from pipeline.pool.source import PoolSource
 from pipeline.store.base import Store
 from pipeline.types import Listed
 
-# Endings of image files. Those of forms that are not decoded are here too: such a file is told with its reason.
 IMAGE_ENDS: Final = (
     ".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif",
     ".avif", ".jp2", ".j2k", ".j2c", ".jpf", ".jpx", ".ppm", ".pgm", ".pbm", ".pnm", ".pfm", ".qoi", ".psd", ".sgi",
-    ".dds", ".ico", ".heic", ".heif", ".jxl",
+    ".dds", ".ico",
 )  # fmt: skip
 MAX_SHOWN: Final = 200  # characters of a message from outside
 
@@ -61,6 +60,23 @@ class Piece:
             [self.uris[i] for i in kept],
             [self.images[i] for i in kept],
         )
+
+
+@dataclass(frozen=True)
+class Found:
+    """The finding of a survey in one or several objects.
+
+    Attributes:
+        listed: the objects as they are listed; none where nothing in them is an image.
+        ids: of their rows.
+        broken: why rows beyond these may be there that nobody can count.
+        skipped: what was left out by rule: kind -> count.
+    """
+
+    listed: tuple[Listed, ...]
+    ids: pa.StringArray
+    broken: str | None = None
+    skipped: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,8 @@ form is a module of its own with the same three functions: `survey`, `pieces` an
 from __future__ import annotations
 
 import hashlib
+import re
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,14 +21,20 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.config.sections import Pool
-from pipeline.errors import PoolError, nearest
+from pipeline.errors import NoImageColumn, PoolError, nearest
 from pipeline.pool import objects, parquet, tars
 from pipeline.pool.pieces import IMAGE_ENDS, Piece, Reading
 from pipeline.pool.source import PoolSource
 from pipeline.store.base import Entry
 from pipeline.types import Listed, Shard
 
-Form = Literal["parquet", "tar", "image", "other"]
+Form = Literal["parquet", "tar", "image", "other", "system", "excluded"]
+
+# What other programs leave beside data, as the name of an object or of a folder above it.
+_SYSTEM: Final = re.compile(
+    r"(^|/)(__MACOSX|_delta_log|_temporary|_spark_metadata|_SUCCESS|_metadata|_common_metadata|_committed_[^/]*"
+    r"|_started_[^/]*|Thumbs\.db|desktop\.ini)(/|$)"
+)
 
 _LOOKED_AT: Final = 100  # objects that are named when nothing else is there
 _FORMS: Final = {"parquet": parquet, "tar": tars, "image": objects}
@@ -82,6 +90,10 @@ def units(source: PoolSource) -> Iterator[Unit]:
 
 def _form(entry: Entry, pool: Pool) -> Form:
     form = form_of(entry.key or pool.uri)
+    if _SYSTEM.search(entry.key):
+        return "system"
+    if entry.key and not pool.takes(entry.key):
+        return "excluded"
     # A pool URI that names a single object of no known form is read as Parquet, whatever its suffix.
     return "parquet" if form == "other" and not entry.key else form
 
@@ -92,6 +104,7 @@ class Group:
 
     listed: tuple[Listed, ...]
     ids: pa.StringArray
+    broken: str | None = None  # why more rows may be there, which nobody can count
 
     @property
     def digest(self) -> str:
@@ -108,19 +121,29 @@ def digest_of(ids: pa.StringArray) -> str:
     return hashlib.sha256("\0".join(in_order).encode()).hexdigest()
 
 
-def survey(unit: Unit, source: PoolSource) -> list[Group]:
+@dataclass(frozen=True)
+class Survey:
+    """The shards of a unit, and what was left out by kind."""
+
+    groups: list[Group]
+    skipped: Counter[str]
+
+
+def survey(unit: Unit, source: PoolSource) -> Survey:
     """Look into a unit's objects, without reading images.
 
-    Returns the shards in it with the ids of their rows. An object that can't be read because its bytes are broken is
-    one row, so that it is accounted for.
+    An object that can't be read because its bytes are broken is one row, so that it is accounted for, and says why.
 
     Raises:
         PoolError: a Parquet file lacks a column, or holds other types in it.
         StoreUnavailable: storage does not answer.
     """
-    if unit.form == "other":
-        return []
-    return [Group(listed, ids) for listed, ids in _FORMS[unit.form].survey(unit.objects, source)]
+    found = Survey([], Counter())
+    for seen in _FORMS[unit.form].survey(unit.objects, source) if unit.form in _FORMS else ():
+        found.skipped.update(seen.skipped)
+        if seen.listed:
+            found.groups.append(Group(seen.listed, seen.ids, seen.broken))
+    return found
 
 
 def pieces(shard: Shard, reading: Reading, wanted: Collection[int] | None = None) -> Iterator[Piece]:
@@ -141,15 +164,20 @@ def check_pool(source: PoolSource) -> None:
         StorageError: the URI may not be read.
     """
     others: list[str] = []
+    lacking: PoolError | None = None
     for unit in units(source):
         if unit.form == "parquet":
-            if not parquet.has_rows(unit.objects[0], source):
-                continue
+            try:
+                if lacking is None and parquet.has_rows(unit.objects[0], source):
+                    return
+            except NoImageColumn as error:  # a table beside images, if there are any
+                lacking = error
+        elif unit.form in _FORMS:
             return
-        if unit.form != "other":
-            return
-        if len(others) < _LOOKED_AT:
+        elif len(others) < _LOOKED_AT:
             others.append(unit.objects[0].uri)
+    if lacking is not None:
+        raise lacking
     raise PoolError(f"pool.uri: {source.pool.uri} {_why_empty(source, others)}")
 
 

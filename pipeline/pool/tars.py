@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import tarfile
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,6 +19,7 @@ from pipeline.errors import ArtefactMissing, ObjectChanged, PipelineError
 from pipeline.pool.pieces import (
     IMAGE_ENDS,
     Failure,
+    Found,
     Piece,
     Reading,
     failure_of,
@@ -29,8 +31,11 @@ from pipeline.pool.pieces import (
 from pipeline.pool.source import PoolSource
 from pipeline.types import Listed, Shard
 
-_MOST_HEADER = 1 << 20  # bytes; what a member says of itself is read whole by tarfile
+# Bytes; what a member says of itself is read whole by tarfile, which takes a time that grows with its square.
+_MOST_HEADER = 1 << 16
 _MOST_ROWS = 256
+_ZEROS = 1 << 16  # bytes read at a time behind the end
+_LONGEST_END = 12  # characters of an ending that is told
 _FEW = 8  # if less than one row of so many is wanted, going from header to header is faster
 
 
@@ -40,6 +45,7 @@ class _Member:
     offset: int
     size: int
     problem: Failure | None = None
+    ends: bool = False  # nothing behind it can be read
 
 
 class _Bounded:
@@ -66,21 +72,26 @@ class _Bounded:
         return int(self._file.tell())
 
 
-def survey(
-    objects: Sequence[Listed], source: PoolSource
-) -> Iterator[tuple[tuple[Listed, ...], pa.StringArray]]:
+def survey(objects: Sequence[Listed], source: PoolSource) -> Iterator[Found]:
     """Make a shard of each tar that has images, by its headers.
 
     What lies between the headers of large members is not read.
     """
     for item in objects:
+        skipped: Counter[str] = Counter()
+        broken = None
         try:
             with open_listed(item, source, sparse=True) as file:
-                ids = [_id(member, item, source) for member in _members(file, item.size)]
+                members = list(_members(file, item.size, skipped))
+            ids = [_id(member, item, source) for member in members]
+            # The reason of the last one, where the tar breaks off: nobody knows what else it held.
+            broken = (
+                members[-1].problem.reason if members and members[-1].ends and members[-1].problem else None
+            )
         except (ArtefactMissing, ObjectChanged):  # a pool may be written to while it is listed
             ids = places(item.uri, 0, 1)
-        if ids:
-            yield (replace(item, rows=len(ids)),), pa.array(ids, pa.string())
+        listed = (replace(item, rows=len(ids)),) if ids else ()
+        yield Found(listed, pa.array(ids, pa.string()), broken, skipped)
 
 
 def _id(member: _Member, item: Listed, source: PoolSource) -> str:
@@ -90,36 +101,83 @@ def _id(member: _Member, item: Listed, source: PoolSource) -> str:
     return f"{key}/{member.name}".strip("/") or item.uri
 
 
-def _members(file: pa.NativeFile, size: int) -> Iterator[_Member]:
-    """Yield the images of a tar in stored order.
+def _members(file: pa.NativeFile, size: int, skipped: Counter[str] | None = None) -> Iterator[_Member]:
+    """Yield the images of a tar, in stored order.
 
-    Where the tar breaks off, one member without a name has the reason.
+    Those of tars that were joined to it follow. Where the tar breaks off, one last member has the reason. Members that
+    are left out by rule are counted in `skipped` by kind.
     """
     bounded: Any = _Bounded(file, size)
+    skipped = Counter() if skipped is None else skipped
+    start: int | None = 0
+    places: dict[str, tuple[int, int]] = {}  # offset and size of the images, for links to them
     try:
-        with tarfile.open(fileobj=bounded, mode="r:", errorlevel=2) as tar:
-            for info in tar:
-                tar.members.clear()  # type: ignore[attr-defined]  # tarfile keeps them all
-                if info.size < 0 or tar.offset <= info.offset:  # it would loop for ever
-                    raise tarfile.HeaderError(f"a member of {info.size} bytes")
-                if not info.isreg() or not info.name.lower().endswith(IMAGE_ENDS):
-                    continue
-                if info.issparse():
-                    yield _Member(_text(info.name), 0, 0, Failure("unsupported: a sparse member"))
-                    continue
-                cut = (
-                    Failure("broken: the tar ends within it") if info.offset_data + info.size > size else None
-                )
-                yield _Member(_text(info.name), info.offset_data, info.size, cut)
-                if cut:
-                    return
-            bounded.seek(tar.offset)  # tarfile takes a damaged header for the end
-            if bounded.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
-                raise tarfile.HeaderError(f"no header and no end at byte {tar.offset} of {size}")
+        while start is not None:
+            bounded.seek(start)
+            with tarfile.open(fileobj=bounded, mode="r:", errorlevel=2) as tar:
+                for info in tar:
+                    tar.members.clear()  # type: ignore[attr-defined]  # tarfile keeps them all
+                    if info.size < 0 or tar.offset <= info.offset:  # it would loop for ever
+                        raise tarfile.HeaderError(f"a member of {info.size} bytes")
+                    if kind := _skipped(info):
+                        skipped[kind] += 1
+                        continue
+                    member = _member(info, size, places)
+                    yield member
+                    if member.ends:
+                        return
+                bounded.seek(tar.offset)  # tarfile takes a damaged header for the end
+                if bounded.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
+                    raise tarfile.HeaderError(f"no header and no end at byte {tar.offset} of {size}")
+            start = _joined(bounded, tar.offset, size)
     except (PipelineError, OSError):
         raise
     except Exception as error:  # noqa: BLE001 - damaged headers make tarfile raise anything
-        yield _Member("", 0, 0, failure_of(error))
+        yield _Member("", 0, 0, failure_of(error), ends=True)
+
+
+def _skipped(info: tarfile.TarInfo) -> str | None:
+    """Return the kind of a member that is left out by rule."""
+    name = info.name.lower()
+    last = name.rpartition("/")[2]
+    if info.isdir():
+        return "folders in tars"
+    if last.startswith(".") or "__macosx/" in name:
+        return "hidden or system files in tars"
+    if not name.endswith(IMAGE_ENDS):
+        end = last.rpartition(".")[2] if "." in last else ""
+        return (
+            f".{end} files in tars" if end.isalnum() and len(end) <= _LONGEST_END else "other files in tars"
+        )
+    return None if info.isreg() or info.islnk() else "links and devices in tars"
+
+
+def _member(info: tarfile.TarInfo, size: int, places: dict[str, tuple[int, int]]) -> _Member:
+    name = _text(info.name)
+    if info.issparse():
+        return _Member(name, 0, 0, Failure("unsupported: a sparse member"))
+    if info.islnk():  # another name of a file before it
+        if info.linkname not in places:
+            return _Member(name, 0, 0, Failure("broken: a link to a member that does not stand before it"))
+        return _Member(name, *places[info.linkname])
+    if info.offset_data + info.size > size:
+        return _Member(
+            name, info.offset_data, info.size, Failure("broken: the tar ends within it"), ends=True
+        )
+    places[info.name] = (info.offset_data, info.size)
+    return _Member(name, info.offset_data, info.size)
+
+
+def _joined(bounded: Any, end: int, size: int) -> int | None:
+    """Return where another tar begins behind the zeros that end one."""
+    place = end
+    bounded.seek(place)
+    while place < size and (block := bounded.read(_ZEROS)):
+        rest = block.lstrip(b"\0")
+        if rest:  # a header begins with a name
+            return int(place + len(block) - len(rest))
+        place += len(block)
+    return None
 
 
 def _text(name: str) -> str:
@@ -132,7 +190,7 @@ def ids_of(shard: Shard, source: PoolSource) -> list[str]:
     Where they can't be read, the rows' places.
     """
     try:
-        found = [ids.to_pylist() for _, ids in survey(shard.listed, source)]
+        found = [seen.ids.to_pylist() for seen in survey(shard.listed, source)]
     except PipelineError:
         found = []
     return found[0] if found and len(found[0]) == shard.rows else places(shard.place, 0, shard.rows)

@@ -113,6 +113,8 @@ def _in_numbers(listing: Listing) -> PlannedPool:
         shards=len(listing.snapshot),
         rows=listing.snapshot.rows,
         other=listing.other,
+        skipped=listing.skipped,
+        unreadable_files=len(listing.unreadable),
         duplicates=listing.duplicates.num_rows,
         changes=listing.changes,
         digest=listing.snapshot.digest(),

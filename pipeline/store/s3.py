@@ -176,7 +176,11 @@ class S3Store:
         named = self.prefix.rstrip("/")
         if not prefix and named:  # a URI may name one object
             first = self._page(Prefix=named, MaxKeys=1).get("Contents", [])
-            if first and first[0]["Key"] == named:
+            if (
+                first
+                and first[0]["Key"] == named
+                and not (first[0]["Size"] == 0 and self._page(Prefix=f"{named}/", MaxKeys=1).get("Contents"))
+            ):  # an empty object beside what lies below its name stands for a folder
                 yield Entry("", first[0]["Size"], first[0]["ETag"])
                 return
         more: dict[str, str] = {}

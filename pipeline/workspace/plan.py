@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from pydantic import Field
+
 from pipeline.workspace import keys
 from pipeline.workspace.records import Value, VersionedRecord
 
@@ -12,12 +14,15 @@ from pipeline.workspace.records import Value, VersionedRecord
 class PlannedPool(Value):
     """The listing of the pool in numbers.
 
+    `skipped` counts what was left out by rule, by kind; `unreadable_files` are those that can't be read to their end.
     `changes` counts new, changed and vanished objects since the round before.
     """
 
     shards: int = 0
     rows: int = 0
     other: int = 0
+    skipped: Mapping[str, int] = Field(default_factory=dict)
+    unreadable_files: int = 0
     duplicates: int = 0
     changes: Mapping[str, int] | None = None
     digest: str = ""

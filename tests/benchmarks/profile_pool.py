@@ -74,7 +74,7 @@ def profiled(lab: Lab, encoded: list[bytes]) -> pstats.Stats:
     writer = SnapshotWriter(Folder(Workspace(open_store(str(lab.folder / "out"), Storage()))))
     source = PoolSource.of(config)
     for unit in units(source):
-        for group in survey(unit, source):
+        for group in survey(unit, source).groups:
             writer.add(group.listed, group.digest)
     snapshot = writer.close()
     how = Reading(source)

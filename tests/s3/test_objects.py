@@ -210,3 +210,15 @@ def test_the_filesystems_that_ray_builds_write_here_too(
         with theirs.open_output_stream(f"{s3.bucket}/{s3.prefix}theirs") as file:
             file.write(b"1" * size)
         assert s3.get("theirs") == b"1" * size
+
+
+def test_an_empty_object_beside_a_folder_of_its_name_is_no_pool(s3_bucket: str) -> None:
+    store = open_store(f"{s3_bucket}/pool", Storage())
+    above = open_store(s3_bucket, Storage())
+    above.put("pool", b"")
+    assert [entry.key for entry in store.list()] == [""], "alone it is what the URI names"
+    store.put("a.png", b"1")
+    for uri in (f"{s3_bucket}/pool", f"{s3_bucket}/pool/"):
+        assert [entry.key for entry in open_store(uri, Storage()).list()] == ["a.png"]
+    above.put("pool", b"content")
+    assert [entry.key for entry in store.list()] == [""], "an object with content is meant"

@@ -66,7 +66,7 @@ def source_of(pool: Pool, *, max_bytes: int = MAX_BYTES) -> PoolSource:
 def groups_of(pool: Pool) -> list[Group]:
     """What a survey of the whole pool finds."""
     source = source_of(pool)
-    return [group for unit in units(source) for group in survey(unit, source)]
+    return [group for unit in units(source) for group in survey(unit, source).groups]
 
 
 def shards_of(pool: Pool) -> list[Shard]:

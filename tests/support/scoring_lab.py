@@ -56,7 +56,7 @@ def config_of(pool: str | Path, *, quarantined: float = 1.0, **changes: Any) -> 
     plain: dict[str, Any] = {
         "workspace": "unused",
         "taxonomy": TAXONOMY,
-        "pool": {"uri": str(pool), "images_per_shard": 50},
+        "pool": {"uri": str(pool), "images_per_shard": 50, "max_unreadable_files": None},
         "oracle": {"kind": "simulated", "truth": "unused"},
         "model": MODEL,
         "scoring": {"batch_size": 16, "max_quarantined": quarantined, "max_pixels": 1_000_000},

@@ -74,9 +74,15 @@ def workspace(store: Store) -> Workspace:
     return Workspace(open_store(f"{store.uri}-workspace", Storage()))
 
 
+ANY = {"images_per_shard": 3, "max_unreadable_files": None}
+
+
 @pytest.fixture
 def config(store: Store, make_config: MakeConfig) -> Config:
-    return make_config(pool={"uri": store.uri, "images_per_shard": 3}, scoring={"max_quarantined": 0.5})
+    return make_config(
+        pool={"uri": store.uri} | ANY,
+        scoring={"max_quarantined": 0.5},
+    )
 
 
 # ------------------------------------------------------------------------------------------------- listing
@@ -103,6 +109,7 @@ def test_a_frozen_pool_is_what_a_survey_finds(
     assert found.snapshot.table.equals(alone.table)
     assert found.snapshot.digest() == alone.digest() == Snapshot.read(Folder(workspace, "r/")).digest()
     assert (found.other, found.changes, found.duplicates.num_rows) == (1, None, 0)
+    assert [file.uri for file in found.unreadable] == [store.url("n.parquet")]
     shards = list(load_shards(Folder(workspace, "r/"), found.snapshot.table))
     places = {
         name: (shard.shard, row)
@@ -111,7 +118,51 @@ def test_a_frozen_pool_is_what_a_survey_finds(
     }
     assert len(places) == found.snapshot.rows == 16
     assert found.found == {name: places[name] for name in wanted[:-1]}
-    assert found.told() == "16 images in 9 shards; 1 objects that are no .parquet, .tar or image"
+    assert found.told() == (
+        "16 images in 9 shards; 1 files of 6 bytes can't be read to their end: beside 1 rows that are listed, they may "
+        "hold any number of images; 1 objects that are no .parquet, .tar or image; "
+        "left out: 1 .json files in tars, 1 .txt files in tars"
+    )
+
+
+def test_a_file_that_cannot_be_read_to_its_end_stops_the_round_unless_the_config_allows_it(
+    cluster: Cluster, tmp_path: Path, make_config: MakeConfig, workspace: Workspace
+) -> None:
+    pool = LocalStore(str(tmp_path / "pool"))
+    whole = parquet(rows(*(f"p{i}" for i in range(100))))
+    pool.put("a.parquet", whole)
+    pool.put("b.parquet", whole[: len(whole) // 2])
+    pool.put("c.tar", tar({"x.png": b"1" * 900, "y.png": b"2" * 900})[:1800])
+    most: dict[str, Any] = {"uri": pool.uri}
+    with pytest.raises(
+        PoolError, match=r"b\.parquet and 1 others can't be read to the end .*max_unreadable_files"
+    ):
+        freeze(Folder(workspace, "r/"), make_config(pool=most), cluster=cluster)
+    most["max_unreadable_files"] = 1
+    with pytest.raises(PoolError, match="so nobody knows how many images are missing"):
+        freeze(Folder(workspace, "r/"), make_config(pool=most), cluster=cluster)
+    most["max_unreadable_files"] = 2
+    found = freeze(Folder(workspace, "r/"), make_config(pool=most), cluster=cluster)
+    size = len(whole) // 2 + 1800
+    assert f"2 files of {size:,} bytes can't be read to their end: beside 3 rows" in found.told()
+    most["exclude"] = ["b.parquet", "*.tar"]
+    found = freeze(Folder(workspace, "r/"), make_config(pool=most), cluster=cluster)
+    assert found.told() == "100 images in 1 shards; left out: 2 by pool.include and pool.exclude"
+
+
+def test_tables_beside_images_are_counted_and_alone_refused(
+    cluster: Cluster, tmp_path: Path, make_config: MakeConfig, workspace: Workspace
+) -> None:
+    pool = LocalStore(str(tmp_path / "pool"))
+    for number in range(2):
+        pool.put(f"{number:05d}.parquet", parquet({"url": ["x"], "caption": ["y"]}))
+    config = make_config(pool={"uri": pool.uri})
+    with pytest.raises(PoolError, match=r"00000\.parquet has no column 'image'"):
+        freeze(Folder(workspace, "r/"), config, cluster=cluster)
+    pool.put("00000.tar", tar({"a.png": b"1"}))
+    pool.put("_SUCCESS", b"")
+    found = freeze(Folder(workspace, "r/"), config, cluster=cluster)
+    assert found.told() == "1 images in 1 shards; left out: 1 of other programs, 2 tables without images"
 
 
 def test_tasks_and_buckets_of_any_size_find_the_same(
@@ -120,7 +171,10 @@ def test_tasks_and_buckets_of_any_size_find_the_same(
     pool = LocalStore(str(tmp_path / "pool"))
     fill(pool)
     pool.put("more/p.parquet", parquet(rows("p1", "t0.png", "own"), group=2))
-    config = make_config(pool={"uri": pool.uri, "images_per_shard": 3}, scoring={"max_quarantined": 0.5})
+    config = make_config(
+        pool={"uri": pool.uri} | ANY,
+        scoring={"max_quarantined": 0.5},
+    )
 
     def frozen(name: str) -> tuple[Listing, dict[str, bytes]]:
         store = LocalStore(str(tmp_path / name))
@@ -278,7 +332,10 @@ def test_wrong_ids_stop_the_round_and_too_many_broken_rows_too(
 ) -> None:
     pool = LocalStore(str(tmp_path / "pool"))
     fill(pool)
-    config = make_config(pool={"uri": pool.uri, "images_per_shard": 3}, scoring={"max_quarantined": 0.1})
+    config = make_config(
+        pool={"uri": pool.uri} | ANY,
+        scoring={"max_quarantined": 0.1},
+    )
     workspace = Workspace(LocalStore(str(tmp_path / "w")))
     found = snapshot_of(config.pool, workspace)
     finish(workspace, found, config.pool, {"p1": {"id": "p0"}, "z.png": {"id": "y"}})

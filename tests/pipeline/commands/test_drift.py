@@ -61,7 +61,7 @@ def project(tmp_path: Path, lab: Lab) -> tuple[Workspace, Config]:
     writer = SnapshotWriter(Folder.of_round(workspace, 0))
     source = PoolSource.of(config)
     for unit in units(source):
-        for group in survey(unit, source):
+        for group in survey(unit, source).groups:
             writer.add(group.listed, group.digest)
     writer.close()
     plan = {"config": config.frozen(), "taxonomy": TAXONOMY, "scoring": {"device": "cpu", "threads": 1}}

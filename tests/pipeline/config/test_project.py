@@ -53,6 +53,8 @@ def changed(value: Any) -> Any:
 
 
 OTHERS = {
+    ("pool", "include"): ["*.png"],
+    ("pool", "exclude"): ["*.png"],
     ("oracle", "kind"): "people",
     ("oracle", "initial"): "x",
     ("model", "name"): "resnet18",

@@ -68,7 +68,7 @@ def test_what_is_no_image_says_so(store: Store, make_config: MakeConfig) -> None
     assert found["x"] == "no image in its row"
     assert found["y"].startswith("too big: 100 bytes")
     assert found["z"] == "no longer in the pool"
-    with pytest.raises(PoolError, match="has no column 'id'"):
+    with pytest.raises(PoolError, match="has no column 'image'"):
         seen(config, {store.url("other.parquet"): ["x"]})
 
 

@@ -86,9 +86,9 @@ BAD_COLUMNS = [
     ({"idd": ["a"], "image": [b""]}, r"pool\.id_column: .*a\.parquet has no column 'id'; did you mean idd\?"),
     ({"id": ["a"], "img": [b""]}, r"pool\.image_column: .*no column 'image'; did you mean img\?"),
     ({"id": ["a"], "image": ["text"]}, r"pool\.image_column: 'image' in .* is string, expected encoded bytes"),
-    ({"id": ["a"], "image": [{"bytes": b""}]}, r"pool\.image_column: .* is struct<bytes: binary>, expected"),
+    ({"id": ["a"], "image": [{"path": "a"}]}, r"pool\.image_column: .* is struct<path: string>, expected"),
     ({"id": [1.5], "image": [b""]}, r"pool\.id_column: 'id' in .* is double, expected text or integers"),
-    ({"id": [b"a"], "image": [b""]}, r"pool\.id_column: 'id' in .* is binary, expected text or integers"),
+    ({"id": [True], "image": [b""]}, r"pool\.id_column: 'id' in .* is bool, expected text or integers"),
     (pa.table([["a"], ["b"], [b""]], names=["id", "id", "image"]), r"pool\.id_column: .* has 2 columns 'id'"),
 ]  # fmt: skip
 

@@ -131,7 +131,7 @@ def test_a_pool_may_be_written_to_while_it_is_listed(mixed: Pool, store: Store, 
             store.delete(key)
         else:
             store.put(key, after)
-    found = [group for unit in seen for group in survey(unit, source_of(mixed))]
+    found = [group for unit in seen for group in survey(unit, source_of(mixed)).groups]
     assert [len(group.ids) for group in found] == [1, 1, 2, 1, 1, 1]
     why = Failure(f"{'changed' if after else 'vanished'} since the pool was listed")
     for number in (0, 1, 4):
@@ -229,3 +229,44 @@ def test_a_digest_is_of_ids_whatever_their_order(ids: list[str]) -> None:
     if ids:
         assert digest != digest_of(pa.array([*ids, ids[0]], pa.string()))  # twice is not once
         assert digest != digest_of(pa.array([ids[0] + "x", *ids[1:]], pa.string()))
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "_delta_log/00.checkpoint.parquet", "_temporary/0/part.parquet", "_SUCCESS", "x/_metadata", "_common_metadata",
+        "__MACOSX/a.png", "deep/__MACOSX/a.png", "_committed_123", "x/_spark_metadata/0", "x/Thumbs.db",
+    ],
+)  # fmt: skip
+def test_what_other_programs_leave_is_no_part_of_the_pool(store: Store, key: str) -> None:
+    store.put(key, b"not ours")
+    store.put("a.png", b"1")
+    store.put("_my_class/b.png", b"2")  # whatever else begins with a line is an image like any
+    forms = {
+        unit.objects[0].uri.removeprefix(f"{store.uri}/"): unit.form
+        for unit in units(source_of(Pool(uri=store.uri)))
+    }
+    assert forms.pop(key) == "system"
+    assert set(forms.values()) == {"image"}
+
+
+def test_patterns_let_in_and_leave_out(store: Store) -> None:
+    for key in ("2026/a.png", "2026/b.jpg", "2026/thumbs/a.png", "2025/a.png"):
+        store.put(key, b"1")
+
+    def kept(**patterns: tuple[str, ...]) -> list[str]:
+        found = [unit for unit in units(source_of(Pool(uri=store.uri, **patterns))) if unit.form == "image"]
+        return [item.uri.removeprefix(f"{store.uri}/") for unit in found for item in unit.objects]
+
+    assert len(kept()) == 4
+    assert kept(include=("2026/*",), exclude=("*/thumbs/*",)) == ["2026/a.png", "2026/b.jpg"]
+    assert kept(include=("*.jpg", "2025/*")) == ["2025/a.png", "2026/b.jpg"]
+    assert kept(exclude=("*",)) == []
+
+
+def test_a_table_beside_images_is_no_fault_and_one_alone_is(store: Store) -> None:
+    store.put("00000.parquet", parquet({"url": ["x"], "caption": ["y"]}))
+    with pytest.raises(PoolError, match="has no column 'image'"):
+        check_pool(source_of(Pool(uri=store.uri)))
+    store.put("00000.tar", tar({"a.png": b"1"}))
+    check_pool(source_of(Pool(uri=store.uri)))

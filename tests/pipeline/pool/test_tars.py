@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import tarfile
 from pathlib import Path
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from pipeline.config.sections import Pool, Storage
 from pipeline.pool.pieces import Failure
-from pipeline.pool.shards import ids_of
+from pipeline.pool.shards import ids_of, survey, units
 from pipeline.store.opening import LocalStore, S3Store, Store, open_store
 from tests.support.pools import groups_of, read, shards_of, source_of, tar
 
@@ -78,7 +79,7 @@ def test_an_id_may_have_the_tars_key_before_it(store: Store) -> None:
     assert [group.ids.to_pylist() for group in groups_of(alone)] == [["0.png"]]
 
 
-def test_what_is_no_regular_file_is_no_row(store: Store) -> None:
+def test_what_is_no_file_is_no_row_and_a_hard_link_is_its_file(store: Store) -> None:
     members = [
         (special("folder.png", tarfile.DIRTYPE), b""),
         ("real.png", b"1"),
@@ -88,8 +89,73 @@ def test_what_is_no_regular_file_is_no_row(store: Store) -> None:
         (special("pipe.png", tarfile.FIFOTYPE), b""),
         ("last.png", b"2"),
     ]
-    assert whole(seen(store, tar(members))) == {"real.png": b"1", "last.png": b"2"}
-    assert len(seen(store, tar(members))) == 2
+    assert whole(seen(store, tar(members))) == {"real.png": b"1", "hard.png": b"1", "last.png": b"2"}
+    assert len(seen(store, tar(members))) == 3
+
+
+def test_a_link_to_what_is_not_there_says_so(store: Store) -> None:
+    members = [(special("hard.png", tarfile.LNKTYPE, "later.png"), b""), ("later.png", b"1")]
+    found = seen(store, tar(members))
+    assert whole(found) == {"later.png": b"1"}
+    assert why(found) == [("hard.png", "broken: a link to a member that does not stand before it")]
+
+
+def test_joined_tars_are_read_to_the_last(store: Store) -> None:
+    joined = (
+        tar({"a.png": b"1"}) + tar({"b.png": b"2", "b.txt": b"x"}) + bytes(200_000) + tar({"c.png": b"3"})
+    )
+    assert whole(seen(store, joined)) == {"a.png": b"1", "b.png": b"2", "c.png": b"3"}
+    found = seen(store, joined + b"no tar at all" * 100)
+    assert whole(found) == {"a.png": b"1", "b.png": b"2", "c.png": b"3"}
+    assert len(why(found)) == 1, "and what lies behind is not passed over"
+
+
+@pytest.mark.parametrize("name", ["._a.png", "deep/._a.png", "__MACOSX/a.png", "x/__MACOSX/deep/._a.png"])
+def test_what_macos_leaves_beside_images_is_left_out(store: Store, name: str) -> None:
+    assert whole(seen(store, tar({name: b"resource fork", "a.png": b"1"}))) == {"a.png": b"1"}
+
+
+def test_what_is_left_out_is_counted_by_kind(store: Store) -> None:
+    members = {
+        "a.png": b"1",
+        "a.json": b"{}",
+        "b.JSON": b"{}",
+        "._a.png": b"x",
+        "README": b"x",
+        "a.cls": b"7",
+    }
+    links = [(special("soft.png", tarfile.SYMTYPE, "a.png"), b""), (special("folder", tarfile.DIRTYPE), b"")]
+    store.put("a.tar", tar([*members.items(), *links]))
+    source = source_of(Pool(uri=store.uri))
+    (unit,) = units(source)
+    assert survey(unit, source).skipped == {
+        ".json files in tars": 2,
+        "hidden or system files in tars": 1,
+        "other files in tars": 1,
+        ".cls files in tars": 1,
+        "links and devices in tars": 1,
+        "folders in tars": 1,
+    }
+
+
+@pytest.mark.parametrize("cut", [700, 1100, 1700])
+def test_a_tar_that_breaks_off_says_that_more_may_be_lost(store: Store, cut: int) -> None:
+    store.put("a.tar", tar({"a.png": b"1" * 600, "b.png": b"2" * 600, "c.png": b"3"})[:cut])
+    source = source_of(Pool(uri=store.uri))
+    (unit,) = units(source)
+    (group,) = survey(unit, source).groups
+    assert group.broken is not None and group.broken.startswith("broken: ")
+
+
+@pytest.mark.parametrize(
+    "data", [gzip.compress(tar({"a.png": b"1"})), b"PK\3\4" + bytes(600), b"\x8f" * 1024]
+)
+def test_what_is_called_tar_and_is_none_says_so(store: Store, data: bytes) -> None:
+    store.put("a.tar", data)
+    source = source_of(Pool(uri=store.uri))
+    (unit,) = units(source)
+    (group,) = survey(unit, source).groups
+    assert group.broken
 
 
 def test_a_tar_without_images_is_no_shard(store: Store) -> None:

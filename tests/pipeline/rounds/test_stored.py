@@ -83,7 +83,7 @@ def lay(workspace: Workspace, config: Config, lab: Lab, index: int) -> None:
     writer = SnapshotWriter(folder)
     source = PoolSource.of(config)
     for unit in units(source):
-        for group in survey(unit, source):
+        for group in survey(unit, source).groups:
             writer.add(group.listed, group.digest)
     writer.close()
     Plan(
