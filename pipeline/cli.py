@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from pipeline import __version__
-from pipeline.errors import LabelError, UserError, mask, ours, printable
+from pipeline.errors import ConfigError, LabelError, UserError, mask, ours, printable
 
 if TYPE_CHECKING:  # modules behind the commands import torch and Ray: only the chosen one pays
     from pipeline.config.project import Config
@@ -210,11 +210,20 @@ def study(config: ConfigFile, set_: Sets = None) -> None:
     "check", epilog="Example: `sisom config check configs/quickstart.yaml --set query.size=50`"
 )
 def config_check(config: ConfigFile, set_: Sets = None) -> None:
-    """Validate keys, types, catalogue names and layers of a config."""
-    resolved = _load(config, set_)
-    from pipeline.rounds.preflight import check_model
+    """Look at all that a config names; tell all faults.
 
-    check_model(resolved)
+    Model, layers, pool, test set, labels against the pool, and whether the workspace may be written. Ray is not
+    started.
+    """
+    from pipeline.commands.check import check
+
+    found = check(config, set_ or ())
+    for line in found.good:
+        typer.echo(f"good   {printable(line)}")
+    for line in found.faults:
+        typer.echo(f"FAULT  {printable(line)}")
+    if found.faults:
+        raise ConfigError(f"{config}: {len(found.faults)} faults, see above")
     typer.echo(f"{config}: good")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import socket
 from typing import Protocol
 
@@ -98,9 +99,50 @@ def _join(config: Wishes) -> None:
     try:
         # "local" on purpose: without an address Ray joins any cluster once recorded on this machine.
         ray.init(address="local", log_to_driver=False, logging_level=logging.WARNING, include_dashboard=False)
+    except (
+        RuntimeError,
+        ConnectionError,
+        TimeoutError,
+        OSError,
+        ValueError,
+        ray.exceptions.RayError,
+    ) as error:
+        raise SystemFault(_no_start(error)) from error
     finally:
         for name in added:
             del os.environ[name]
+
+
+# What Ray says when it cannot start, and what to do about it.
+_REMEDIES = (
+    (
+        r"AF_UNIX path|too long",
+        "its folder has too long a path: set RAY_TMPDIR to a short one, such as /tmp/ray",
+    ),
+    (r"No space left", "make room in its folder ({folder}), or set RAY_TMPDIR to another"),
+    (
+        r"Permission denied|Read-only",
+        "it may not write into its folder ({folder}): set RAY_TMPDIR to another",
+    ),
+    (
+        r"Address already in use|port",
+        "a port is taken: stop what an earlier Ray left, by `ray stop`, and try again",
+    ),
+    (
+        r"imed out|timeout|within|start|fail",
+        "the machine may be too busy, or short of memory: try again when less runs",
+    ),
+)
+
+
+def _no_start(error: Exception) -> str:
+    """Say in one line why no Ray starts, and the remedy."""
+    said = " ".join(str(error).split())
+    folder = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
+    remedy = next(
+        (hint for pattern, hint in _REMEDIES if re.search(pattern, said)), "see its logs in {folder}/ray"
+    )
+    return f"Ray does not start on this machine ({said[:200]}); {remedy.format(folder=folder)}"
 
 
 def _reach(address: str) -> None:

@@ -10,7 +10,8 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -80,7 +81,7 @@ def _parse(text: str, where: str) -> Any:
         raise ConfigError(f"{where}: nested too deeply") from None
 
 
-def _override(data: dict[str, Any], assignment: str) -> None:
+def _override(data: dict[str, Any], assignment: str, root: type[BaseModel]) -> None:
     path, equals, text = assignment.partition("=")
     keys = path.strip().split(".")
     if not equals or not all(keys):
@@ -91,7 +92,47 @@ def _override(data: dict[str, Any], assignment: str) -> None:
         if not isinstance(inner, dict):
             raise ConfigError(f"--set {assignment}: {key} holds a value, not a section")
         place = inner
-    place[keys[-1]] = _parse(text, f"--set {path}")
+    place[keys[-1]] = _value(text, f"--set {path}", as_text=_is_text(_annotation(root, keys)))
+
+
+def _value(text: str, where: str, *, as_text: bool) -> Any:
+    """Read the value of an assignment.
+
+    Where the key holds text, it is taken as it stands, but for `null` and text in quotes.
+    """
+    plain = text.strip()
+    quoted = len(plain) > 1 and plain[0] == plain[-1] and plain[0] in "'\""
+    if not as_text or quoted or plain in ("", "null", "~"):
+        return _parse(text, where)
+    return plain
+
+
+def _annotation(root: type[BaseModel], path: Sequence[str]) -> Any:
+    """Return the type of the key at `path`, if it is known."""
+    model: Any = root
+    for i, key in enumerate(path):
+        if not (isinstance(model, type) and issubclass(model, BaseModel)) or key not in model.model_fields:
+            return None
+        annotation = model.model_fields[key].annotation
+        if i == len(path) - 1:
+            return annotation
+        options = [annotation, *get_args(annotation)]
+        model = next((o for o in options if isinstance(o, type) and issubclass(o, BaseModel)), None)
+    return None
+
+
+def _is_text(annotation: Any) -> bool:
+    """Return whether a key of this type holds text alone."""
+    if annotation is str:
+        return True
+    if get_origin(annotation) is Literal:
+        return all(isinstance(option, str) for option in get_args(annotation))
+    if get_origin(annotation) is Annotated:
+        return _is_text(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        options = [option for option in get_args(annotation) if option is not NoneType]
+        return bool(options) and all(map(_is_text, options))
+    return False
 
 
 def _fields_at(root: type[BaseModel], path: Sequence[int | str]) -> list[str]:
@@ -135,6 +176,8 @@ def _explain(error: ValidationError, root: type[BaseModel], where: str) -> Confi
         text = f"{path}: holds control characters{shown}"
     else:
         text = f"{path}: {first['msg'][0].lower()}{first['msg'][1:]}{shown}"
+        if first["type"] == "string_type" and not isinstance(value, dict | list | None):
+            text += "; YAML takes no, yes, on, off, bare numbers and times for something else: put the word in quotes"
     more = len(faults) - 1
     result = ConfigError(f"{where}: {text}" + (f" (and {more} more)" if more else ""))
     result.path = path
@@ -152,7 +195,7 @@ def parse(text: str, where: str, overrides: Sequence[str] = ()) -> Config:
     Raises:
         ConfigError: an unknown key, a wrong type, an impossible value; the message says where.
     """
-    return as_model(Config, _values(text, where, overrides), where)
+    return as_model(Config, _values(text, where, overrides, Config), where)
 
 
 def as_model(model: type[M], data: dict[str, Any], where: str) -> M:
@@ -165,12 +208,12 @@ def as_model(model: type[M], data: dict[str, Any], where: str) -> M:
         raise ConfigError(f"{where}: {error}") from None
 
 
-def _values(text: str, where: str, overrides: Sequence[str]) -> dict[str, Any]:
+def _values(text: str, where: str, overrides: Sequence[str], root: type[BaseModel]) -> dict[str, Any]:
     data = _parse(text, where)
     if not isinstance(data, dict):
         raise ConfigError(f"{where}: expected `key: value` lines, got {type(data).__name__}")
     for assignment in overrides:
-        _override(data, assignment)
+        _override(data, assignment, root)
     return data
 
 
@@ -179,8 +222,17 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     return as_model(Config, read(path, overrides), str(path))
 
 
-def read(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Read a YAML file's values and apply overrides; raises `ConfigError`."""
+def read(path: str | Path, overrides: Sequence[str] = (), root: type[BaseModel] = Config) -> dict[str, Any]:
+    """Read a YAML file's values and apply overrides to them.
+
+    Args:
+        path: the file.
+        overrides: see `parse`.
+        root: the model that the file is of, whose types tell how an override is read.
+
+    Raises:
+        ConfigError: no such file, or none of YAML.
+    """
     file = Path(path)
     try:
         with file.open("rb") as opened:
@@ -194,7 +246,7 @@ def read(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
         raise ConfigError(f"{path}: no such file{hint}") from None
     except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a null byte in the path
         raise ConfigError(f"{path}: cannot be read: {error}") from None
-    return _values(text, str(path), overrides)
+    return _values(text, str(path), overrides, root)
 
 
 def dump(config: Config) -> str:

@@ -8,20 +8,24 @@ values mean: `pool` (Pool), `learn` (Test, Train, Augment, Slopes), `labels.orac
 
 from __future__ import annotations
 
+import re
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BaseModel, ByteSize, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ByteSize, ConfigDict, Field, field_validator, model_validator
 
-from pipeline.errors import nearest
+from pipeline.config.places import place
+from pipeline.errors import mask, nearest
 from pipeline.images.decode import Interpolation, Transform
 
 if TYPE_CHECKING:
     from sisom import BankSpec
 
+_SERVER = re.compile(r"^(https?://.|databricks(://|$)|(sqlite|postgresql|mysql|mssql)(\+\w+)?://)")
 _CLEAN = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$"  # no line breaks or terminal codes in names that are shown
 Name = Annotated[str, Field(min_length=1, max_length=512, pattern=_CLEAN)]
-Uri = Annotated[str, Field(min_length=1, max_length=4096, pattern=_CLEAN)]
+Address = Annotated[str, Field(min_length=1, max_length=4096, pattern=_CLEAN)]  # of a server
+Uri = Annotated[Address, AfterValidator(place)]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 
@@ -242,30 +246,56 @@ class Tick(Section):
     max_age_h: Positive | None = None
 
 
-class Tracking(Section):
-    """MLflow. Without a `uri` the store lies inside the workspace."""
+def is_server(uri: str) -> bool:
+    """Return whether MLflow takes a URI for a server or a database."""
+    return _SERVER.match(uri) is not None
 
-    uri: Uri | None = None
+
+class Tracking(Section):
+    """MLflow: the server or database of `uri`.
+
+    Without it MLFLOW_TRACKING_URI names one, or the store lies inside the workspace.
+    """
+
+    uri: Address | None = None
     experiment: Name = "sisom"
+
+    @field_validator("uri")
+    @classmethod
+    def _reachable(cls, uri: str | None) -> str | None:
+        if uri is not None and not is_server(uri):
+            bare = "://" not in uri and not uri.startswith(("/", "file:"))
+            raise ValueError(
+                f"{mask(uri)!r} names no MLflow: http://, https://, sqlite:///, postgresql://, mysql:// and mssql:// "
+                f"do; {f'write http://{mask(uri)}' if bare else 'use one of these'}"
+            )
+        return uri
 
 
 class Storage(Section):
     """An S3 endpoint, and references to its credentials, never the secrets.
 
     Without `access_key_env` and `secret_key_env`, names of environment variables, credentials are found in the standard
-    AWS ways; `anonymous` (or `AWS_NO_SIGN_REQUEST`) sends requests without any.
+    AWS ways; `anonymous` (or `AWS_NO_SIGN_REQUEST`) sends requests without any. `session_token_env` names the token of
+    temporary keys; `requester_pays` accepts to pay for requests to buckets that want it.
     """
 
-    endpoint: Uri | None = None
+    endpoint: Address | None = None
     region: Name | None = None
     anonymous: bool = False
+    requester_pays: bool = False
     access_key_env: Name | None = None
     secret_key_env: Name | None = None
+    session_token_env: Name | None = None
 
     @model_validator(mode="after")
     def _one_way_in(self) -> Storage:
         if (self.access_key_env is None) != (self.secret_key_env is None):
             raise ValueError("access_key_env and secret_key_env need each other")
+        if self.session_token_env is not None and self.access_key_env is None:
+            raise ValueError("session_token_env goes with access_key_env and secret_key_env")
+        if self.anonymous and self.requester_pays:
+            raise ValueError("requester_pays needs credentials: somebody has to pay")
         if self.anonymous and self.access_key_env is not None:
             raise ValueError("anonymous requests take no access_key_env and secret_key_env")
         return self

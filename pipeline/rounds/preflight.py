@@ -39,16 +39,18 @@ def preflight(config: Config, voice: Voice) -> LabelFiles:
         PoolError, StorageError: a pool or test set that is not there, is empty, or lacks a column.
         LabelError: labels or truths that do not fit the taxonomy.
     """
+    workspace = open_workspace(config)
     check_model(config)
+    if not workspace.exists(keys.PROJECT):
+        check_places(config)
     if config.demo is not None:
         _check_demo(config)
         if demo_data.ensure(config):
             voice.say(f"made the demo's pool of handwritten digits at {config.pool.uri}")
     check_pool(PoolSource.of(config))
-    _check_test(config)
+    check_test(config)
     if config.truth_uri is not None:
         oracle.read_truth(config)
-    workspace = open_workspace(config)
     if not workspace.exists(keys.INITIAL_LABELS):
         oracle.initial(config)
         return LabelFiles(workspace)
@@ -87,13 +89,44 @@ def _check_demo(config: Config) -> None:
         )
 
 
-def _check_test(config: Config) -> None:
+def check_places(config: Config) -> None:
+    """Refuse a workspace that lies in the pool, or holds it.
+
+    Its files would be taken for images.
+
+    Raises:
+        ConfigError: it does.
+    """
+    workspace, pool = (
+        f"{open_store(uri, config.storage).uri.rstrip('/')}/" for uri in (config.workspace, config.pool.uri)
+    )
+    if workspace.startswith(pool):
+        raise ConfigError(
+            f"workspace: {config.workspace} lies in the pool at {config.pool.uri}; give it a place beside"
+        )
+    if pool.startswith(workspace):
+        raise ConfigError(
+            f"workspace: {config.workspace} holds the pool at {config.pool.uri}; give it a place beside"
+        )
+
+
+def check_test(config: Config) -> int:
+    """Refuse a test set whose labels are missing or unknown.
+
+    Returns:
+        How many images it has.
+
+    Raises:
+        PoolError: a file that is not Parquet, or lacks a column.
+        LabelError: a label that is not in the taxonomy.
+    """
     if config.test_uri is None:
-        return
+        return 0
     known = frozenset(config.taxonomy)
     name = config.test.label_column
     source = PoolSource.of(config).beside(config.test_uri)
-    files = {item.uri for item in _listed(source, "test.uri")}
+    listed = _listed(source, "test.uri")
+    files = {item.uri for item in listed}
     for uri in sorted(files):
         with _readable(uri), open_store(uri, config.storage).open("") as file:
             parquet = pq.ParquetFile(file)
@@ -106,6 +139,7 @@ def _check_test(config: Config) -> None:
                     raise LabelError(
                         f"test.uri: {uri}, row {row}: label {label!r} is not in the taxonomy; {hint}"
                     )
+    return sum(item.rows for item in listed)
 
 
 @contextmanager

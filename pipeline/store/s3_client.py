@@ -48,6 +48,38 @@ _PASSING = (
 )  # fmt: skip
 
 
+_DENIED = (
+    "these credentials may not do it here: check the bucket's policy, storage.region and storage.endpoint, or "
+    "storage.requester_pays for a bucket that wants it"
+)
+_KEYS = "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or what storage.access_key_env and secret_key_env name"
+_EXPIRED = "get new temporary credentials, with their AWS_SESSION_TOKEN, and run the same command again"
+_REGION = "set storage.region, or AWS_DEFAULT_REGION, to the bucket's own"
+# What to do about a refusal, by S3's name for it.
+_HINTS = {
+    "AccessDenied": _DENIED,
+    "403": _DENIED,
+    "AllAccessDisabled": _DENIED,
+    "InvalidAccessKeyId": f"{_KEYS}; temporary keys need AWS_SESSION_TOKEN or storage.session_token_env too",
+    "SignatureDoesNotMatch": f"{_KEYS}, and storage.region",
+    "InvalidToken": _EXPIRED,
+    "ExpiredToken": _EXPIRED,
+    "TokenRefreshRequired": _EXPIRED,
+    "NoSuchBucket": "check the bucket's name, storage.region and storage.endpoint",
+    "InvalidBucketName": "check the bucket's name",
+    "PermanentRedirect": _REGION,
+    "301": _REGION,
+    "AuthorizationHeaderMalformed": _REGION,
+    "IllegalLocationConstraintException": _REGION,
+    "RequestTimeTooSkewed": "set this machine's clock",
+    "InvalidObjectState": "the object is archived; restore it first, or leave it out by pool.exclude",
+    "MethodNotAllowed": "this endpoint does not offer it; check storage.endpoint",
+    "NotImplemented": "this endpoint does not offer it; check storage.endpoint",
+    "QuotaExceeded": "make room in the bucket",
+    "AccountProblem": "ask whoever owns the account",
+}
+
+
 @contextlib.contextmanager
 def speaking(uri: str) -> Iterator[None]:
     """Turn boto3's errors into ours.
@@ -74,7 +106,8 @@ def speaking(uri: str) -> Iterator[None]:
             raise changed(uri) from None
         if status >= 500 or status == 429 or code in _PASSING:
             raise unavailable(uri, error) from error
-        refusal = Refused(f"{uri}: S3 says {code}")
+        hint = _HINTS.get(code)
+        refusal = Refused(f"{uri}: S3 says {code}" + (f"; {hint}" if hint else ""))
         refusal.code = code
         raise refusal from None
     except boto.NoCredentialsError:
@@ -97,7 +130,7 @@ def client(storage: Storage) -> Any:
     Raises:
         StorageError: an environment variable that `storage` names is not set.
     """
-    names = (storage.access_key_env, storage.secret_key_env)
+    names = (storage.access_key_env, storage.secret_key_env, storage.session_token_env)
     for name in names:
         if name is not None and not os.environ.get(name):
             raise StorageError(f"storage: the environment variable {name} is not set")
@@ -119,12 +152,13 @@ def _client(storage: Storage, *_: Any) -> Any:
     session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=moment_of)
     no_sign = os.environ.get("AWS_NO_SIGN_REQUEST", "").lower() in ("1", "true", "yes")
     unsigned = storage.anonymous or (no_sign and storage.access_key_env is None)
-    return boto3.session.Session(botocore_session=session).client(
+    made = boto3.session.Session(botocore_session=session).client(
         "s3",
         endpoint_url=storage.endpoint,
         region_name=storage.region,
         aws_access_key_id=storage.access_key_env and os.environ[storage.access_key_env],
         aws_secret_access_key=storage.secret_key_env and os.environ[storage.secret_key_env],
+        aws_session_token=storage.session_token_env and os.environ[storage.session_token_env],
         config=BotoConfig(
             signature_version=UNSIGNED if unsigned else None,
             retries={"mode": "standard", "total_max_attempts": 1},
@@ -136,6 +170,15 @@ def _client(storage: Storage, *_: Any) -> Any:
             user_agent=f"sisom boto3/{boto3.__version__}",
         ),
     )
+    if storage.requester_pays:
+        made.meta.events.register("provide-client-params.s3", _paying)
+    return made
+
+
+def _paying(params: dict[str, Any], model: Any, **_: Any) -> dict[str, Any]:
+    """Accept to pay, for each request that may cost."""
+    takes = model.input_shape is not None and "RequestPayer" in model.input_shape.members
+    return {**params, "RequestPayer": "requester"} if takes else params
 
 
 def moment_of(text: Any) -> datetime:

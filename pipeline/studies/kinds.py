@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config.load import as_model, read
+from pipeline.config.project import Config
 from pipeline.errors import ConfigError, nearest
 from pipeline.studies.ablation.config import AblationStudy
 from pipeline.studies.active.config import ActiveStudy
@@ -67,7 +68,8 @@ def load_study(path: str | Path, overrides: Sequence[str] = ()) -> StudyConfig:
     Raises:
         ConfigError: an unknown key, a wrong type, an impossible value; the message says where.
     """
-    data = read(path, overrides)
+    kind = read(path).get("study")
+    data = read(path, overrides, KINDS[kind].config if isinstance(kind, str) and kind in KINDS else Config)
     kind = data.get("study")
     if not isinstance(kind, str) or kind not in KINDS:
         hint = nearest(str(kind), KINDS) if kind is not None else f"write one of {', '.join(KINDS)}"

@@ -234,6 +234,11 @@ def experiment_of(client: MlflowClient, name: str, artefacts: str | None) -> str
     found = client.get_experiment_by_name(name)
     if found is None:
         raise TrackingUnavailable(f"MLflow lost the experiment {name!r} while it was made")
+    if found.lifecycle_stage == "deleted":
+        raise TrackingUnavailable(
+            f"the experiment {name!r} is deleted there; restore it by `mlflow experiments restore --experiment-id "
+            f"{found.experiment_id}`, or set tracking.experiment to another name"
+        )
     return str(found.experiment_id)
 
 

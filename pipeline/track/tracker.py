@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -20,13 +21,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from pipeline.config.sections import Tracking
+from pipeline.config.sections import Tracking, is_server
 from pipeline.encoding import canonical
 from pipeline.errors import mask
 from pipeline.store.opening import Store
 from pipeline.track.database import TrackingUnavailable, brought_down, is_sql
 from pipeline.track.session import RoundRecord, Session, create, experiment_of, open_client
 from pipeline.workspace.keys import MLFLOW_ARTEFACTS, MLFLOW_DATABASE
+
+_VARIABLE = "MLFLOW_TRACKING_URI"
 
 MAX_NAME_CHARS = 500
 
@@ -77,7 +80,15 @@ class Tracker:
         A password in it is masked.
         """
         database = self._store.url(MLFLOW_DATABASE)
-        return mask(self._config.tracking.uri or (f"sqlite:///{database}" if self._in_place else database))
+        shown = mask(self._server or (f"sqlite:///{database}" if self._in_place else database))
+        passed_over = os.environ.get(_VARIABLE) if self._server is None else None
+        return shown + (f" ({_VARIABLE} names no server, and is passed over)" if passed_over else "")
+
+    @property
+    def _server(self) -> str | None:
+        """The server or database that the config names, or else the environment."""
+        given = os.environ.get(_VARIABLE, "")
+        return self._config.tracking.uri or (given if is_server(given) else None)
 
     @property
     def model_name(self) -> str:
@@ -87,7 +98,7 @@ class Tracker:
         """
         name = f"{self._config.tracking.experiment}-{self._title}"
         name = re.sub(r"[^\w.\-]", "_", name)[:200].strip(".") or "model"
-        return f"{name}-{self._project[:8]}" if self._config.tracking.uri else name
+        return f"{name}-{self._project[:8]}" if self._server else name
 
     @property
     def _in_place(self) -> bool:
@@ -124,7 +135,7 @@ class Tracker:
         Raises:
             TrackingUnavailable: MLflow did not take them; the next numbers may go through.
         """
-        if self._config.tracking.uri is None and not self._in_place:
+        if self._server is None and not self._in_place:
             return
         with self._session() as session:
             run = session.round_run(self._parent(session), index)
@@ -182,7 +193,7 @@ class Tracker:
     def _session(self) -> Iterator[Session]:
         with self._lock, _answering(self.uri), contextlib.ExitStack() as stack:
             save: Callable[[], None] = _nothing
-            uri = self._config.tracking.uri
+            uri = self._server
             if uri is None and self._in_place:
                 create(self._store)
                 uri = f"sqlite:///{self._store.url(MLFLOW_DATABASE)}"

@@ -182,7 +182,17 @@ def test_config_show_prints_what_loads_as_the_same(sisom: Sisom, tmp_path: Path)
 
 
 def test_config_check_says_good(sisom: Sisom, project: Project) -> None:
-    assert sisom("config", "check", project.config) == Said(0, f"{project.config}: good\n", "")
+    said = sisom("config", "check", project.config)
+    assert (said.status, said.err) == (0, "")
+    assert said.out.endswith(f"{project.config}: good\n") and "FAULT" not in said.out
+
+
+def test_config_check_tells_all_faults_and_fails(sisom: Sisom, project: Project) -> None:
+    (project.folder / "test.parquet").unlink()
+    said = sisom("config", "check", project.config, "--set", "model.layers=[layer9]")
+    assert said.status == 2
+    assert said.out.count("FAULT  ") == 2
+    assert said.err == f"sisom: {project.config}: 2 faults, see above\n"
 
 
 COMMANDS = [("run",), ("status",), ("report",), ("config", "check"), ("config", "show")]
@@ -210,7 +220,7 @@ def test_every_command_refuses_a_bad_config_alike(
         (["model.layers=[layer1, layr2]"], "model.layers: "),
         (["bank.subset_method=radiuss"], "did you mean radius"),
         (["pool.uri=/no/such/pool"], "pool.uri: /no/such/pool does not exist"),
-        (["pool.uri=gs://b/p"], "gs:// is not known here"),
+        (["pool.uri=gs://b/p"], "gs:// is reached as S3"),
         (["pool.id_column=idd"], "has no column 'idd'; did you mean id?"),
         (["pool.image_column=images"], "has no column 'images'; did you mean image?"),
         (["pool.image_column=id"], "is string, expected encoded bytes"),
@@ -220,7 +230,7 @@ def test_every_command_refuses_a_bad_config_alike(
         (["oracle.truth=/no/such/truth"], "/no/such/truth"),
         (["oracle.initial_per_class=5"], "oracle.initial_per_class: 5, but class 'cat' has only 4 truths"),
         (["oracle.initial=/no/such/file"], "/no/such/file: does not exist or holds no Parquet file"),
-        (["workspace=gs://b/w"], "gs:// is not known here"),
+        (["workspace=gs://b/w"], "gs:// is reached as S3"),
         (["demo=digits"], "taxonomy: the digits demo needs"),
     ],
 )  # fmt: skip

@@ -278,3 +278,40 @@ def test_sections_build_banks_by_the_library_s_named_sets() -> None:
     assert Space().spec == Variant().spec == STUDIES
     changed = Variant(subset=0.2, outer="anchor", neighbors=3)
     assert changed.spec == replace(STUDIES, subset=0.2, outer="anchor", neighbors=3)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "s3://b/batch #1",
+        "s3://b/a: b",
+        "[x]",
+        "{x}",
+        "*x",
+        "&x",
+        "@x",
+        "!x",
+        "no",
+        "1e3",
+        "2026-01-02",
+        "- x",
+        "x:",
+        "| y",
+    ],
+)
+def test_an_override_of_a_key_of_text_is_that_text(text: str) -> None:
+    assert parse(PLAIN, "c.yaml", [f"pool.id_column={text}"]).pool.id_column == text
+
+
+def test_an_override_in_quotes_is_what_they_hold_and_null_is_nothing() -> None:
+    assert parse(PLAIN, "c.yaml", ['pool.id_column=" x "']).pool.id_column == " x "
+    assert parse(PLAIN, "c.yaml", ["pool.id_column='null'"]).pool.id_column == "null"
+    assert parse(PLAIN, "c.yaml", ["test.uri=t", "test.uri=null"]).test.uri is None
+    assert parse(PLAIN, "c.yaml", ["query.size=7", "train.augment={pad: 2}"]).query.size == 7
+
+
+@pytest.mark.parametrize("word", ["no", "yes", "on", "12:30", "0", "1.5"])
+def test_a_class_that_yaml_takes_for_something_else_says_to_quote_it(word: str) -> None:
+    with pytest.raises(ConfigError, match="put the word in quotes"):
+        parse(PLAIN.replace("[cat, dog]", f"[cat, {word}]"), "c.yaml")
+    assert parse(PLAIN.replace("[cat, dog]", f"[cat, '{word}']"), "c.yaml").taxonomy == ("cat", word)

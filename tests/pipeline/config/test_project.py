@@ -53,6 +53,7 @@ def changed(value: Any) -> Any:
 
 
 OTHERS = {
+    ("tracking", "uri"): "http://mlflow.example:5000",
     ("pool", "include"): ["*.png"],
     ("pool", "exclude"): ["*.png"],
     ("oracle", "kind"): "people",
@@ -91,7 +92,7 @@ OTHERS = {
 }
 
 
-KEYS = ("access_key_env", "secret_key_env")
+KEYS = ("access_key_env", "secret_key_env", "session_token_env")
 
 
 TOGETHER = dict.fromkeys(KEYS, KEYS)  # one without the other is refused

@@ -20,7 +20,7 @@ from pipeline.config.sections import Storage
 from pipeline.errors import StorageError, StoreUnavailable
 from pipeline.store.base import Entry
 from pipeline.store.opening import Store, open_store
-from pipeline.store.s3_client import PATIENCE
+from pipeline.store.s3_client import PATIENCE, client, speaking
 
 pytestmark = pytest.mark.s3
 
@@ -276,3 +276,50 @@ def test_a_refusal_comes_out_of_parquet_as_it_is(line: Line, bad_store: Store) -
     for read in (pq.read_table, pq.ParquetFile):
         with pytest.raises(StorageError, match="AccessDenied"):
             read(bad_store.open(entry.key, etag=entry.etag, size=entry.size))
+
+
+@pytest.mark.parametrize(
+    ("code", "hint"),
+    [
+        ("AccessDenied", "storage.requester_pays"),
+        ("ExpiredToken", "get new temporary credentials"),
+        ("InvalidAccessKeyId", "check AWS_ACCESS_KEY_ID"),
+        ("SignatureDoesNotMatch", "check AWS_ACCESS_KEY_ID"),
+        ("NoSuchBucket", "check the bucket's name"),
+        ("PermanentRedirect", "set storage.region"),
+        ("AuthorizationHeaderMalformed", "set storage.region"),
+        ("RequestTimeTooSkewed", "set this machine's clock"),
+        ("InvalidObjectState", "restore it first"),
+    ],
+)
+def test_a_refusal_says_what_to_do(code: str, hint: str) -> None:
+    from botocore.exceptions import ClientError
+
+    answer: Any = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": 403}}
+    with pytest.raises(StorageError) as refused, speaking("s3://bucket/key"):
+        raise ClientError(answer, "GetObject")
+    assert str(refused.value).startswith(f"s3://bucket/key: S3 says {code}; ") and hint in str(refused.value)
+
+
+def test_requests_say_who_pays_and_carry_the_token(
+    s3_endpoint: str, s3_account: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OUR_KEY", "k")
+    monkeypatch.setenv("OUR_SECRET", "s")
+    monkeypatch.setenv("OUR_TOKEN", "canary-token")
+    names = {"access_key_env": "OUR_KEY", "secret_key_env": "OUR_SECRET", "session_token_env": "OUR_TOKEN"}
+    storage = Storage(endpoint=s3_endpoint, requester_pays=True, **names)
+    sent: list[Any] = []
+    made = client(storage)
+    made.meta.events.register("before-send.s3", lambda request, **_: sent.append(dict(request.headers)))
+    store = open_store("s3://bucket-who-pays/x", storage)
+    made.create_bucket(Bucket="bucket-who-pays")
+    store.put("k", b"1")
+    assert store.get("k") == b"1"
+    assert [entry.key for entry in store.list()] == ["k"]
+    asked = [{name.lower(): value for name, value in headers.items()} for headers in sent[1:]]
+    assert asked and all(headers["x-amz-request-payer"] in (b"requester", "requester") for headers in asked)
+    assert all(headers["x-amz-security-token"] in (b"canary-token", "canary-token") for headers in asked)
+    monkeypatch.delenv("OUR_TOKEN")
+    with pytest.raises(StorageError, match="the environment variable OUR_TOKEN is not set"):
+        client(storage)

@@ -13,6 +13,7 @@ from pipeline.track import database as tracking_database
 from pipeline.track import names as tracking_keys
 from pipeline.track import session as mlflow_session
 from pipeline.track import tracker as tracking
+from pipeline.track.database import TrackingUnavailable
 from pipeline.track.names import flat
 from pipeline.track.tracker import open_tracker
 from tests.support.mlflow_records import RECORD, config_at, history, live, look
@@ -91,3 +92,34 @@ def test_mlflow_is_imported_at_first_use_only() -> None:
         froms = {node.module for node in body if isinstance(node, ast.ImportFrom)}
         names = {alias.name for node in body if isinstance(node, ast.Import) for alias in node.names}
         assert not [name for name in froms | names if name and name.startswith(("mlflow", "sqlalchemy"))]
+
+
+def test_a_deleted_experiment_says_how_to_get_it_back(store: LocalStore) -> None:
+    tracker = open_tracker(config_at(store.uri), store)
+    tracker.log_round(RECORD)
+    client = mlflow_session.open_client(tracker.uri)
+    experiment = client.get_experiment_by_name(config_at(store.uri).tracking.experiment)
+    assert experiment is not None
+    client.delete_experiment(experiment.experiment_id)
+    again = open_tracker(config_at(store.uri), store)
+    with pytest.raises(
+        TrackingUnavailable, match=r"is deleted there; restore it by `mlflow experiments restore"
+    ):
+        again.log_round(replace(RECORD, index=1))
+
+
+def test_the_environments_server_is_taken_where_the_config_names_none(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{store.uri}/elsewhere.db")
+    tracker = open_tracker(config_at(store.uri), store)
+    assert tracker.uri == f"sqlite:///{store.uri}/elsewhere.db"
+    tracker.log_round(RECORD)
+    assert Path(store.uri, "elsewhere.db").is_file()
+    named = config_at(store.uri, uri=f"sqlite:///{store.uri}/named.db")
+    assert open_tracker(named, store).uri.endswith("/named.db"), "the config goes before"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "./mlruns")
+    assert (
+        "MLFLOW_TRACKING_URI names no server, and is passed over"
+        in open_tracker(config_at(store.uri), store).uri
+    )

@@ -1,0 +1,192 @@
+"""`sisom config check`: all faults that show before work starts."""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+import uuid
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline.config.load import load, read
+from pipeline.config.project import Config
+from pipeline.errors import LabelError, PipelineError, PoolError, StorageError, nearest
+from pipeline.labels import oracle
+from pipeline.pool.shards import check_pool, survey, units
+from pipeline.pool.source import PoolSource
+from pipeline.rounds.preflight import check_model, check_places, check_test
+from pipeline.store.local import LocalStore
+from pipeline.store.opening import open_store
+from pipeline.studies.kinds import KINDS, load_study
+from pipeline.workspace import keys
+from pipeline.workspace.artefacts import Workspace
+
+LOOKED_AT = 20_000  # objects of the pool
+COMPARED = 500_000  # rows whose ids are compared with labels
+MOST_NAMED = 3
+
+
+@dataclass
+class Findings:
+    """The good, and the faults that have to be mended first."""
+
+    good: list[str] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+
+    def look(self, look: Callable[[], str]) -> bool:
+        """Take in what a look says, or why it fails."""
+        try:
+            self.good.append(look())
+        except PipelineError as error:
+            self.faults.append(str(error))
+            return False
+        return True
+
+
+def check(path: str, overrides: Sequence[str] = ()) -> Findings:
+    """Look at everything that a config names.
+
+    Nothing is changed, but for a test file in the workspace's place that is removed again.
+
+    Args:
+        path: the config, of a project or a study.
+        overrides: `key.path=value` assignments.
+
+    Raises:
+        ConfigError: the config itself is none.
+    """
+    findings = Findings()
+    if read(path).get("study") in KINDS:
+        study = load_study(path, overrides)
+        findings.good.append(f"a study of {KINDS[study.study].title}")
+        return findings
+    config = load(path, overrides)
+    findings.look(lambda: _model(config))
+    if findings.look(lambda: _places(config)):
+        findings.look(lambda: _workspace(config))
+    seen = _Pool(config)
+    if config.demo is not None and not _is_there(config):
+        findings.good.append("pool: the demo's, which the first run makes")
+        return findings
+    whole = findings.look(seen.look)
+    if config.test_uri is not None:
+        findings.look(lambda: _test(config))
+    findings.look(lambda: _labels(config, seen if whole else None))
+    return findings
+
+
+def _model(config: Config) -> str:
+    check_model(config)
+    return f"model: {config.model.name} with layers {', '.join(config.model.layers)}, scored by {config.scoring.score}"
+
+
+def _places(config: Config) -> str:
+    check_places(config)
+    return "places: workspace and pool lie apart"
+
+
+def _workspace(config: Config) -> str:
+    """Write into the workspace's place, and remove what was written."""
+    store = open_store(config.workspace, config.storage)
+    begun = Workspace(store).exists(keys.PROJECT)
+    if isinstance(store, LocalStore):
+        place = next(folder for folder in (store.root, *store.root.parents) if folder.exists())
+        try:
+            with tempfile.TemporaryFile(dir=place):
+                pass
+        except OSError as error:
+            raise StorageError(
+                f"workspace: {config.workspace} may not be written: {error.strerror}"
+            ) from None
+    else:
+        name = f"check-{uuid.uuid4().hex}"
+        store.put(name, b"")
+        store.delete(name)
+    return f"workspace: {config.workspace} may be written" + (", and holds rounds" if begun else "")
+
+
+def _is_there(config: Config) -> bool:
+    return next(open_store(config.pool.uri, config.storage).list(), None) is not None
+
+
+class _Pool:
+    """A look at the first objects of the pool."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.ids: set[str] = set()
+        self.whole = True  # whether `ids` are all
+
+    def look(self) -> str:
+        """List the first objects, and look into some of them."""
+        source = PoolSource.of(self.config)
+        check_pool(source)
+        forms: Counter[str] = Counter()
+        skipped: Counter[str] = Counter()
+        listed = units(source)
+        shards = objects = 0
+        for unit in listed:
+            forms[unit.form] += len(unit.objects)
+            objects += len(unit.objects)
+            if len(self.ids) < COMPARED:
+                found = survey(unit, source)
+                skipped.update(found.skipped)
+                for group in found.groups:
+                    shards += 1
+                    if group.broken and self.config.pool.max_unreadable_files is not None:
+                        raise PoolError(
+                            f"pool: {group.listed[0].uri} can't be read to its end ({group.broken})"
+                        )
+                    self.ids.update(group.ids.to_pylist())
+            else:
+                self.whole = False
+            if objects >= LOOKED_AT:
+                self.whole = self.whole and next(listed, None) is None
+                break
+        names = {"parquet": "Parquet files", "tar": "tars", "image": "image files", "other": "other objects",
+                 "system": "objects of other programs", "excluded": "left out by include and exclude"}  # fmt: skip
+        told = ", ".join(f"{count} {names[form]}" for form, count in forms.items())
+        least = "" if self.whole else "at least "
+        left_out = "".join(
+            f"; left out: {count} {kind}" for kind, count in itertools.islice(skipped.items(), 5)
+        )
+        return f"pool: {told}; {least}{len(self.ids)} images in {least}{shards} shards{left_out}"
+
+
+def _test(config: Config) -> str:
+    rows = check_test(config)
+    return f"test: {rows} images at {config.test_uri}"
+
+
+def _labels(config: Config, pool: _Pool | None) -> str:
+    """Read truths or first labels, and compare their ids with the pool's."""
+    if config.truth_uri is not None:
+        wanted = oracle.read_truth(config).labels.keys()
+        name, uri = "oracle.truth", config.truth_uri
+    elif config.oracle.initial is not None:
+        wanted = oracle.initial(config)["id"].to_pylist()
+        name, uri = "oracle.initial", config.oracle.initial
+    else:
+        return "labels: none to begin with"
+    if pool is None or not pool.whole:
+        return f"labels: {len(wanted)} in {uri}, not compared with the pool"
+    missing = [each for each in wanted if each not in pool.ids]
+    if missing:
+        named = "; ".join(f"{each!r}, {_meant(each, pool.ids)}" for each in missing[:MOST_NAMED])
+        raise LabelError(
+            f"{name}: {len(missing)} of {len(wanted)} ids of {uri} are not in the pool, such as {named}"
+        )
+    return f"labels: {len(wanted)} in {uri}, all in the pool"
+
+
+def _meant(name: str, ids: set[str]) -> str:
+    """Guess the id that was meant, by its file name first."""
+    last = Path(name).name.casefold()
+    stem = Path(last).stem
+    same = [each for each in ids if Path(each).name.casefold() == last]
+    same = same or [each for each in ids if Path(each).stem.casefold() == stem]
+    if same:
+        return f"did you mean {min(same)!r}?"
+    return nearest(name, sorted(ids)[:: max(1, len(ids) // 2000)])
