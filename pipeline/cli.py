@@ -271,10 +271,20 @@ def labels_export(
 def labels_import(
     config: ConfigFile,
     files: Annotated[
-        list[str], typer.Argument(metavar="FILE...", help=".csv, .parquet, .jsonl, or .json of Label Studio.")
+        list[str],
+        typer.Argument(
+            metavar="FILE...", help=".csv, .parquet, .jsonl, .json of Label Studio, or a folder of these."
+        ),
     ],
     *,
     annotator: Annotated[str, typer.Option(help="Who answered, where a row doesn't say.")] = "",
+    id_column: Annotated[str | None, typer.Option(metavar="NAME", help="What the files call the id.")] = None,
+    label_column: Annotated[
+        str | None, typer.Option(metavar="NAME", help="What the files call the label.")
+    ] = None,
+    unasked: Annotated[
+        bool, typer.Option("--unasked", help="Also answers about images that no round has asked about.")
+    ] = False,
     partial: Annotated[
         bool, typer.Option("--partial", help="Take the good rows though others are refused.")
     ] = False,
@@ -288,8 +298,17 @@ def labels_import(
     """
     resolved = _load(config, set_)
     from pipeline.labels.import_answers import take_in
+    from pipeline.labels.tables import Columns
 
-    imported = take_in(resolved, files, annotator=annotator, partial=partial, dry_run=dry_run)
+    imported = take_in(
+        resolved,
+        files,
+        annotator=annotator,
+        columns=Columns(id_column, label_column),
+        unasked=unasked,
+        partial=partial,
+        dry_run=dry_run,
+    )
     if json_:
         typer.echo(json.dumps(imported, indent=1))
     else:
@@ -310,6 +329,10 @@ def _print_import(imported: dict[str, Any]) -> None:
             )
         if len(imported[kind]) > _SHOWN:
             typer.echo(f"{kind}: {len(imported[kind])} in all; --json tells them")
+    for row in imported["corrected"][:_SHOWN]:
+        typer.echo(printable(f"correction: {row['id']!r} was {row['was']} and is {row['now']}"))
+    if len(imported["corrected"]) > _SHOWN:
+        typer.echo(f"corrections: {len(imported['corrected'])} in all; --json tells them")
     for row in imported["disagree"][:_SHOWN]:
         said = ", ".join(f"{annotator} says {answer}" for annotator, answer in row["answers"].items())
         typer.echo(printable(f"disagreement: {row['id']!r}: {said}; it comes to {row['outcome']}"))

@@ -18,7 +18,7 @@ from pipeline.errors import UserError
 from pipeline.images.thumbnail import png_uri, thumbnail
 from pipeline.labels.files import LabelFiles
 from pipeline.labels.forms import QUESTIONS, WRITERS
-from pipeline.labels.label_studio import interface, to_tasks
+from pipeline.labels.label_studio_tasks import interface, to_tasks
 from pipeline.labels.tables import MAX_BYTES
 from pipeline.pool.lookup import look_at
 from pipeline.pool.pieces import Failure

@@ -19,6 +19,7 @@ from pipeline.labels.tally import Labels
 from pipeline.types import LABELS
 from pipeline.workspace import keys
 from pipeline.workspace.artefacts import Workspace
+from pipeline.workspace.folder import Folder
 from pipeline.workspace.plan import Plan
 
 
@@ -123,8 +124,21 @@ class LabelFiles:
         """
         classes = tuple(taxonomy)
         if classes not in self._checked:
-            self._checked[classes] = [check_batch(file.rows, file.place, classes) for file in self.files]
+            began = self._began_with or classes
+            self._checked[classes] = [
+                check_batch(file.rows, file.place, classes, began) for file in self.files
+            ]
         return self._checked[classes]
+
+    @cached_property
+    def _began_with(self) -> tuple[str, ...]:
+        """The classes of the first round.
+
+        They could be chosen from the start. A class that an answer proposed may have joined later; these can't be
+        meant by a proposal.
+        """
+        plan = Plan.find(Folder.of_round(self.workspace, 0)) if self.files else None
+        return () if plan is None else plan.taxonomy
 
     def labels(self, taxonomy: Sequence[str]) -> Labels:
         """Return the sum of all answers; see `tables` for what it raises."""

@@ -102,7 +102,9 @@ def initial(config: Config) -> pa.Table:
     """
     if config.oracle.initial is not None:
         table = read_tables(config.oracle.initial, config.storage)
-        checked = check_batch(table, f"oracle.initial: {config.oracle.initial}", config.taxonomy)
+        place = f"oracle.initial: {config.oracle.initial}"
+        checked = check_batch(table, place, config.taxonomy, config.taxonomy)
+        _check_agreement(checked, place)
         if not pc.any(pc.equal(checked["status"], "labeled")).as_py():
             raise LabelError(f"oracle.initial: {config.oracle.initial} holds no label to start from")
         classes = set(checked["label"].drop_null().to_pylist())
@@ -128,3 +130,16 @@ def initial(config: Config) -> pa.Table:
             )
         chosen += rng.permutation(names)[: config.oracle.initial_per_class].tolist()
     return simulated(truth, chosen)
+
+
+def _check_agreement(rows: pa.Table, place: str) -> None:
+    """Refuse first labels of one annotator that contradict each other."""
+    said: dict[tuple[str, str], tuple[str, str | None]] = {}
+    for row in rows.to_pylist():
+        answer = (row["status"], row["label"])
+        other = said.setdefault((row["id"], row["annotator"]), answer)
+        if other != answer:
+            ours, theirs = (repr(label or status) for status, label in (answer, other))
+            raise LabelError(
+                f"{place}: id {row['id']!r} stands twice, as {theirs} and as {ours}; keep one of them"
+            )

@@ -19,6 +19,7 @@ from pipeline.labels.tally import Labels
 from pipeline.store.opening import Store
 from pipeline.types import LABELS, Label
 from pipeline.workspace.artefacts import Workspace
+from pipeline.workspace.folder import Folder
 from pipeline.workspace.plan import Plan
 from tests.support.counting_store import READS, CountingStore, label_reads
 
@@ -40,12 +41,35 @@ def test_a_later_batch_overrules_an_earlier_one(store: Store) -> None:
         store,
         {"id": ["c", "a", "b"], "label": ["cat", "cat", "cat"]},
         {"id": ["b", "d"], "label": ["dog", None], "status": ["labeled", "out-of-world"]},
-        {"id": ["a"], "label": [None]},
+        {"id": ["a", "c"], "label": [None, None], "status": ["skipped", None]},
     )
     assert found.labeled() == (["b", "c"], ["dog", "cat"])
     assert found.answered() == {"a", "b", "c", "d"}
     assert found.counts() == {"cat": 1, "dog": 1}
     assert found.refused() == {"out-of-world": 1, "skipped": 1}
+
+
+def test_an_export_that_nobody_has_filled_in_is_no_answer(store: Store) -> None:
+    found = answers(store, {"id": ["a", "b"], "label": pa.nulls(2, pa.string()), "status": ["", None]})
+    assert (found.answered(), found.refused()) == (frozenset(), {})
+
+
+def test_a_class_that_could_be_chosen_is_no_proposal(store: Store) -> None:
+    """Of a class that has joined since, it is one, and has become a label."""
+    Plan(taxonomy=TAXONOMY).write(Folder.of_round(Workspace(store), 0))
+    Workspace(store).write_table(
+        "labels/001-x.parquet", pa.table({"id": ["a"], "label": ["owl"], "status": ["unknown-class"]})
+    )
+    files = LabelFiles.read(Workspace(store))
+    assert files.labels(TAXONOMY).proposed() == {"owl": 1}
+    assert files.labels((*TAXONOMY, "owl")).counts() == {"owl": 1}
+    Workspace(store).write_table(
+        "labels/002-x.parquet", pa.table({"id": ["a"], "label": ["dog"], "status": ["unknown-class"]})
+    )
+    with pytest.raises(
+        LabelError, match=r"002-x\.parquet, row 0: status 'unknown-class' and label 'dog' at once"
+    ):
+        files.refreshed().labels(TAXONOMY)
 
 
 def test_batches_are_read_in_the_order_of_their_names(store: Store) -> None:

@@ -154,7 +154,14 @@ def test_a_given_file_comes_before_the_truths(
     store: Store, with_truth: Callable[..., Config], kind: str
 ) -> None:
     Workspace(store).write_table(
-        "first.parquet", pa.table({"id": ["z", "y", "x"], "label": ["dog", None, "cat"]})
+        "first.parquet",
+        pa.table(
+            {
+                "id": [b"z", b"y", b"x", b"w"],
+                "label": ["dog", None, "cat", None],
+                "status": [None, "skipped", None, None],
+            }
+        ),
     )
     config = with_truth(many(5), oracle={"kind": kind, "initial": store.url("first.parquet")})
     assert [(row["id"], row["status"]) for row in initial(config).to_pylist()] == [
@@ -168,6 +175,11 @@ def test_a_given_file_comes_before_the_truths(
     ("columns", "message"),
     [
         ({"id": ["a"], "label": ["cta"]}, r"row 0: label 'cta' is not in the taxonomy; did you mean cat\?"),
+        (
+            {"id": ["a", "b", "a"], "label": ["cat", "dog", "dog"]},
+            "id 'a' stands twice, as 'cat' and as 'dog'",
+        ),
+        ({"id": ["a", "b"], "label": ["cat", "dog"], "status": [None, "unknown-class"]}, "row 1: .* at once"),
         ({"id": ["a", "b"], "label": ["cat", "cat"]}, "holds 'cat' alone; two classes are needed"),
         ({"id": ["a"], "label": pa.array([None], pa.string())}, "holds no label to start from"),
         (
