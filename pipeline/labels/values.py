@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from pipeline.errors import LabelError
 
-NOTHING: Final = frozenset({"nan", "NaN", "NaT", "<NA>", "None", "null", "NULL"})
+NOTHING: Final = frozenset({"nan", "NaN", "NaT", "<NA>"})  # as data frames write it into text
 _WHOLE: Final = re.compile(r"([+-]?\d+)\.0+")
 
 

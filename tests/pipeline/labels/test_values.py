@@ -57,10 +57,11 @@ def test_a_value_that_is_no_text_is_refused(value: Any, why: str) -> None:
 
 
 def test_words_for_nothing_are_nothing_unless_a_class_is_called_so() -> None:
-    for word in ("nan", "NaN", "NaT", "<NA>", "None", "null", "NULL", " nan ", math.nan):
+    for word in ("nan", "NaN", "NaT", "<NA>", " nan ", math.nan):
         row = tidy({"id": "a", "label": word, "status": word, "at": word}, ())
         assert is_open(row) and row["at"] is None
-    assert tidy({"label": "None"}, {"None"}) == {"label": "None"}
+    assert tidy({"label": "nan"}, {"nan"}) == {"label": "nan"}
+    assert tidy({"label": "None"}, ()) == {"label": "None"}
     assert tidy({"id": "nan"}, ()) == {"id": "nan"}, "an image may be called so"
 
 
