@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 # What releases before a key existed did, as its value by its dotted path, where that is not its default today.
-BEFORE: Final[Mapping[str, Any]] = {}
+BEFORE: Final[Mapping[str, Any]] = {"labels.sets": [], "labels.renamed": {}}
 
 ABSENT: Final = object()  # value of a key that one of two configs lacks; None is a value
 

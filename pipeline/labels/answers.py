@@ -125,7 +125,7 @@ def read_rows(
     """
     rows: list[Row] = []
     left_open = 0
-    known = Words(config.taxonomy)
+    known = Words(config.taxonomy, config.labels.renamed)
     hint = Hints()
     for place, answer in _all_answers(files, config, reading.columns):
         note = {"file": place, "where": answer.where, "id": _shown_id(answer)}

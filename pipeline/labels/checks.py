@@ -22,7 +22,12 @@ _NAME = TypeAdapter(Name)
 
 
 def check_batch(
-    table: pa.Table, place: str, taxonomy: Sequence[str], offered: Collection[str] = ()
+    table: pa.Table,
+    place: str,
+    taxonomy: Sequence[str],
+    *,
+    offered: Collection[str] = (),
+    renamed: Mapping[str, str] | None = None,
 ) -> pa.Table:
     """Check the rows of a label file; return the answers as `LABELS`.
 
@@ -36,6 +41,7 @@ def check_batch(
         taxonomy: the classes in force.
         offered: the classes that could be chosen when the rows were written; a row that names one of them and has
             the status `unknown-class` contradicts itself.
+        renamed: what former names of classes mean now.
 
     Raises:
         LabelError: a missing column, too many rows, an unknown status, a class outside the taxonomy, a label beside a
@@ -44,7 +50,7 @@ def check_batch(
     names = columns_of(table.column_names, place, LABELS.names)
     if table.num_rows > MAX_ROWS:
         raise LabelError(f"{place}: {table.num_rows} rows are too many for a label file ({MAX_ROWS})")
-    known = Words(taxonomy)
+    known = Words(taxonomy, renamed)
     rows: list[Label] = []
     times: list[Any] = []
     for number, values in enumerate(zip(*(cells(table.column(at)) for at in names.values()), strict=True)):
@@ -94,7 +100,7 @@ def check_row(
     if label is not None and (chosen or status in ("skipped", "out-of-world")):
         raise LabelError(f"status {status!r} and label {_short(label)} at once; leave one of them empty")
     if status == "unknown-class" and label is not None:
-        label = found or _name(label, "the proposed class")
+        label = found or known.now(_name(label, "the proposed class") or "")
         status = "labeled" if found is not None else status
     elif status == "labeled":
         if found is None:

@@ -112,7 +112,7 @@ def export(
     workspace.check(config)
     chosen = workspace.committed_round(index)
     config = latest(workspace, config)
-    answered = LabelFiles.read(workspace).labels(config.taxonomy).answered()
+    answered = LabelFiles.read(workspace, config.labels.renamed).labels(config.taxonomy).answered()
     query = Folder.of_round(workspace, chosen).read_table(keys.QUERY).to_pylist()
     rows = [row for row in query if everything or row["id"] not in answered]
     shown, gone = _look(rows, config, pictures.of(form, rows), sheet=form == "csv")

@@ -69,7 +69,7 @@ def take_in(
     workspace.check(config)
     workspace.committed_round(None)
     config = latest(workspace, config)
-    tables = LabelFiles.read(workspace).tables(config.taxonomy)
+    tables = LabelFiles.read(workspace, config.labels.renamed).tables(config.taxonomy)
     earlier = pa.concat_tables([LABELS.empty_table(), *tables])
     questions = Questions.read(workspace, config)
     notes = Notes()

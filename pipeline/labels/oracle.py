@@ -54,6 +54,7 @@ def read_truth(config: Config) -> Truth:
     if table["id"].null_count:
         raise LabelError(f"oracle.truth: {uri} has {table['id'].null_count} rows without an id")
     ids, labels, kinds = ([str(v) for v in table[name].to_pylist()] for name in ("id", "label", "kind"))
+    labels = [config.labels.renamed.get(label, label) for label in labels]
     joined = frozenset(config.taxonomy)
     now = ["known" if k == "unknown" and a in joined else k for a, k in zip(labels, kinds, strict=True)]
     truth = Truth(dict(zip(ids, labels, strict=True)), dict(zip(ids, now, strict=True)))
@@ -103,7 +104,9 @@ def initial(config: Config) -> pa.Table:
     if config.oracle.initial is not None:
         table = read_tables(config.oracle.initial, config.storage)
         place = f"oracle.initial: {config.oracle.initial}"
-        checked = check_batch(table, place, config.taxonomy, config.taxonomy)
+        checked = check_batch(
+            table, place, config.taxonomy, offered=config.taxonomy, renamed=config.labels.renamed
+        )
         _check_agreement(checked, place)
         if not pc.any(pc.equal(checked["status"], "labeled")).as_py():
             raise LabelError(f"oracle.initial: {config.oracle.initial} holds no label to start from")

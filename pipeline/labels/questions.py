@@ -80,7 +80,8 @@ class Questions:
     def _taxonomy(self, index: int) -> Collection[str]:
         if index not in self._taxonomies:
             plan = Plan.find(Folder.of_round(self.workspace, index))
-            self._taxonomies[index] = frozenset(self.config.taxonomy if plan is None else plan.taxonomy)
+            names = self.config.taxonomy if plan is None else plan.taxonomy
+            self._taxonomies[index] = frozenset(self.config.labels.renamed.get(name, name) for name in names)
         return self._taxonomies[index]
 
     @cached_property

@@ -102,10 +102,14 @@ def spellings(word: str) -> set[str]:
 
 
 class Words(Collection[str]):
-    """Known words, found also as spreadsheets write them."""
+    """Known words, found also as spreadsheets write them.
 
-    def __init__(self, words: Iterable[str]) -> None:
+    `renamed` says which known word is meant by a former one.
+    """
+
+    def __init__(self, words: Iterable[str], renamed: Mapping[str, str] | None = None) -> None:
         self._words = frozenset(words)
+        self._renamed = dict(renamed or {})
 
     def __contains__(self, word: object) -> bool:
         return word in self._words
@@ -119,7 +123,8 @@ class Words(Collection[str]):
     @cached_property
     def _by_fold(self) -> dict[str, str | None]:
         found: dict[str, str | None] = {}
-        for word in self._words:
+        former = {old for old, new in self._renamed.items() if new in self._words}
+        for word in self._words | former:
             key = folded(word)
             found[key] = None if key in found else word  # two that look alike: neither can be meant
         return found
@@ -131,6 +136,11 @@ class Words(Collection[str]):
     def find(self, word: str) -> str | None:
         """Return the one known word that was meant, or None.
 
-        A word that is known as it stands is always meant itself.
+        A word that is known as it stands is always meant itself, under its name of today.
         """
-        return word if word in self._words else self._by_fold.get(folded(word))
+        found = word if word in self._words else self._by_fold.get(folded(word))
+        return None if found is None else self.now(found)
+
+    def now(self, word: str) -> str:
+        """Return what a word is called today, known or not."""
+        return self._renamed.get(word, word)

@@ -51,8 +51,8 @@ def preflight(config: Config, voice: Voice) -> LabelFiles:
     workspace = open_workspace(config)
     if not workspace.exists(keys.INITIAL_LABELS):
         oracle.initial(config)
-        return LabelFiles(workspace)
-    files = LabelFiles.read(workspace)
+        return LabelFiles(workspace, renamed=config.labels.renamed)
+    files = LabelFiles.read(workspace, config.labels.renamed)
     files.labels(latest(workspace, config).taxonomy)
     return files
 

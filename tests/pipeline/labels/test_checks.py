@@ -37,12 +37,12 @@ def test_a_row_without_label_and_status_is_still_open() -> None:
 def test_a_class_beside_a_status_that_takes_none_is_refused_with_its_row(status: str) -> None:
     table = pa.table({"id": ["a", "b"], "label": ["cat", "dog"], "status": ["labeled", status]})
     with pytest.raises(LabelError, match=rf"x\.parquet, row 1: status '{status}' and label 'dog' at once"):
-        check_batch(table, "x.parquet", TAXONOMY, TAXONOMY)
+        check_batch(table, "x.parquet", TAXONOMY, offered=TAXONOMY)
 
 
 def test_a_proposed_class_that_has_joined_since_is_no_contradiction() -> None:
     table = pa.table({"id": ["a"], "label": ["owl"], "status": ["unknown-class"]})
-    (row,) = check_batch(table, "x.parquet", (*TAXONOMY, "owl"), TAXONOMY).to_pylist()
+    (row,) = check_batch(table, "x.parquet", (*TAXONOMY, "owl"), offered=TAXONOMY).to_pylist()
     assert (row["label"], row["status"]) == ("owl", "labeled")
 
 

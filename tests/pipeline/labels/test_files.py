@@ -224,3 +224,22 @@ def test_what_is_wrong_is_told_when_the_labels_are_wanted(workspace: Workspace) 
     workspace.store.put("labels/001-x.parquet", b"PAR1 or so")
     with pytest.raises(LabelError, match=r"001-x\.parquet: not a Parquet file"):
         files.refreshed().labels((*TAXONOMY, "zebra"))
+
+
+def test_a_class_is_called_by_its_name_of_today(workspace: Workspace) -> None:
+    """Labels and proposals alike; a plan's own labels by the names of its day."""
+    answer(workspace, "000-initial", ["a"], "hound")
+    answer(workspace, "001-answers", ["b"], "dog")
+    proposed = {"id": ["c"], "label": ["wolff"], "status": ["unknown-class"]}
+    workspace.write_table("labels/002-answers.parquet", pa.table(proposed))
+    files = LabelFiles.read(workspace, {"hound": "dog", "wolff": "wolf"})
+    found = files.labels(TAXONOMY)
+    assert (found.counts(), found.proposed()) == ({"dog": 2}, {"wolf": 1})
+    assert files.labels((*TAXONOMY, "hound")).counts() == {"dog": 2}, (
+        "merged: the old class keeps its place, empty"
+    )
+    plan = Plan(labels=tuple(files.keys[:1]), label_digests=files.digests, config={"labels": {"renamed": {}}})
+    assert files.as_planned(plan).labels(("hound", "cat")).counts() == {"hound": 1}
+    assert files.as_planned(plan.model_copy(update={"config": {}})).labels(("hound", "cat")).counts() == {
+        "hound": 1
+    }

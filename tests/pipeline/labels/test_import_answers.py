@@ -287,3 +287,18 @@ def test_tasks_of_others_are_told_and_left_out(project: Project) -> None:
     assert [(row["where"], row["why"]) for row in found["remarks"]] == [
         ("task 2", "no 'image_id': a task that `sisom labels export` has not made")
     ]
+
+
+def test_answers_by_a_former_name_are_taken_by_the_one_of_today(project: Project) -> None:
+    renamed = {"labels": project.config.labels.model_copy(update={"renamed": {"hound": "dog", "cat": "dog"}})}
+    project.config = project.config.model_copy(update=renamed)
+    place = project.write(
+        "x.csv",
+        {"id": "a", "label": "hound"},
+        {"id": "b", "label": "cat"},
+        {"id": "c", "label": "hound", "status": "unknown-class"},
+    )
+    found = project.take(place, partial=True)
+    assert why(found) == {"c": "status 'unknown-class' and label 'hound' at once; leave one of them empty"}
+    (batch,) = label_keys(project.workspace)
+    assert project.workspace.read_table(batch)["label"].to_pylist() == ["dog", "dog"]

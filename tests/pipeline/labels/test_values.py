@@ -91,3 +91,15 @@ def test_a_word_that_could_be_either_of_two_is_not_guessed() -> None:
 def test_a_known_word_always_means_itself(known: list[str]) -> None:
     words = Words(known)
     assert [words.find(word) for word in known] == known
+
+
+def test_a_former_word_means_the_one_of_today() -> None:
+    words = Words(["dog", "cat"], {"hound": "dog", "cat": "dog", "x": "gone"})
+    assert [words.find(w) for w in ("hound", " hound ", "cat", "dog", "x")] == [
+        "dog",
+        "dog",
+        "dog",
+        "dog",
+        None,
+    ]
+    assert words.now("x") == "gone"
