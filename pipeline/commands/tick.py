@@ -72,7 +72,8 @@ def reason_to_work(workspace: Workspace, config: Config, files: LabelFiles, *, n
         return None
     last = StoredRound(workspace, index - 1, config)
     hours = (now - _committed_at(last)) / 3600
-    if asked := last.asked:
+    gone = answers.withdrawn()
+    if asked := [name for name in last.asked if name not in gone]:
         heard = answers.heard()  # a tie is asked about anew by the next round
         silent = "" if heard.intersection(asked) else unheard(files, asked, last.plan.labels)
         return _reason_of_answers(last, _Query(asked, len(heard.intersection(asked)), hours, silent))

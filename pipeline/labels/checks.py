@@ -13,7 +13,7 @@ from pipeline.errors import LabelError, nearest
 from pipeline.labels.tables import MAX_ROWS, cells, columns_of
 from pipeline.labels.times import read_time
 from pipeline.labels.values import Words, is_open, tidy
-from pipeline.types import LABEL_STATUSES, LABELS, Label, LabelStatus
+from pipeline.types import LABEL_STATUSES, LABELS, WITHDRAWN, Label, LabelStatus
 
 MAX_ID = 65_536  # characters; pools may have long keys, but a label file is no place to store data
 
@@ -58,7 +58,7 @@ def check_batch(
             row = tidy(dict(zip(names, values, strict=True)), known)
             if is_open(row):
                 continue
-            rows.append(check_row(row, known, offered=offered))
+            rows.append(check_row(row, known, offered=offered, more=[WITHDRAWN]))
         except LabelError as error:
             raise LabelError(f"{place}, row {number}: {error}") from None
         try:
@@ -75,6 +75,7 @@ def check_row(
     hint: Callable[[str, Collection[str]], str] = nearest,
     *,
     offered: Collection[str] = (),
+    more: Sequence[LabelStatus] = (),
 ) -> Label:
     """Check an answer that is not open, without its time.
 
@@ -85,6 +86,7 @@ def check_row(
         known: the classes in force.
         hint: makes a hint for a word that is not known.
         offered: see `check_batch`.
+        more: statuses that are no answer, and may stand here.
 
     Raises:
         LabelError: says what is wrong, but not where.
@@ -94,10 +96,10 @@ def check_row(
         raise LabelError("no id")
     if len(name) > MAX_ID:
         raise LabelError(f"an id of {len(name)} characters; {MAX_ID} are the most")
-    status: LabelStatus = _status(row.get("status") or "labeled")
+    status: LabelStatus = _status(row.get("status") or "labeled", more)
     found = None if label is None else known.find(label)
     chosen = status == "unknown-class" and found in offered
-    if label is not None and (chosen or status in ("skipped", "out-of-world")):
+    if label is not None and (chosen or status not in ("labeled", "unknown-class")):
         raise LabelError(f"status {status!r} and label {_short(label)} at once; leave one of them empty")
     if status == "unknown-class" and label is not None:
         label = found or known.now(_name(label, "the proposed class") or "")
@@ -119,8 +121,8 @@ def _unknown(label: str | None, known: Words, hint: Callable[[str, Collection[st
     )
 
 
-def _status(word: Any) -> LabelStatus:
-    for status in LABEL_STATUSES:
+def _status(word: Any, more: Sequence[LabelStatus]) -> LabelStatus:
+    for status in (*LABEL_STATUSES, *more):
         if word == status:
             return status
     raise LabelError(f"status {_short(word)}; {nearest(str(word)[:100], LABEL_STATUSES)}")

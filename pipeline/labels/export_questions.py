@@ -108,14 +108,15 @@ def export(
     """
     workspace = open_workspace(config)
     store, names = _place(form, out, config)
-    _check_outside(store.url(names[0]), workspace)
+    check_outside(store.url(names[0]), workspace)
     workspace.check(config)
     chosen = workspace.committed_round(index)
     config = latest(workspace, config)
-    answered = LabelFiles.read(workspace, config.labels.renamed).labels(config.taxonomy).answered()
+    labels = LabelFiles.read(workspace, config.labels.renamed).labels(config.taxonomy)
+    answered, gone = labels.answered(), labels.withdrawn()
     query = Folder.of_round(workspace, chosen).read_table(keys.QUERY).to_pylist()
-    rows = [row for row in query if everything or row["id"] not in answered]
-    shown, gone = _look(rows, config, pictures.of(form, rows), sheet=form == "csv")
+    rows = [row for row in query if row["id"] not in gone and (everything or row["id"] not in answered)]
+    shown, unseen = _look(rows, config, pictures.of(form, rows), sheet=form == "csv")
     if sum(len(columns.get("picture") or "") for columns in shown.values()) > MAX_BYTES:
         raise UserError(
             f"{len(shown)} embedded images make a file too large to be read back; use --images uri"
@@ -130,7 +131,7 @@ def export(
         "questions": len(asked),
         "answered": sum(row["id"] in answered for row in query),
         "open_before": _open_before(workspace, chosen, answered.union(row["id"] for row in query)),
-        "without_image": gone,
+        "without_image": unseen,
         "files": [store.url(name) for name in names],
     }
 
@@ -178,12 +179,10 @@ def _place(form: str, out: str, config: Config) -> tuple[Store, list[str]]:
 
     Raises `UserError` for a name with a wrong end and for a file that exists.
     """
-    scheme, separator, path = out.rpartition("://")
-    folder, slash, name = path.rpartition("/")
+    store, name = store_of(out, config)
     stem = name.removesuffix(ENDS[form])
     if not stem or not name.endswith(ENDS[form]):
         raise UserError(f"{out}: name it *{ENDS[form]}; `sisom labels import` goes by the end")
-    store = open_store(f"{scheme}{separator}{folder}{slash}" or ".", config.storage)
     names = [name, f"{stem}{_BESIDE[form]}"] if form in _BESIDE else [name]
     for key in names:
         if store.exists(key):
@@ -191,7 +190,14 @@ def _place(form: str, out: str, config: Config) -> tuple[Store, list[str]]:
     return store, names
 
 
-def _check_outside(uri: str, workspace: Workspace) -> None:
+def store_of(out: str, config: Config) -> tuple[Store, str]:
+    """Return the store that holds a new file, and its key."""
+    scheme, separator, path = out.rpartition("://")
+    folder, slash, name = path.rpartition("/")
+    return open_store(f"{scheme}{separator}{folder}{slash}" or ".", config.storage), name
+
+
+def check_outside(uri: str, workspace: Workspace) -> None:
     """Refuse a place in the workspace, where answers lie."""
     place, root = (os.path.realpath(u) if "://" not in u else u for u in (uri, workspace.store.url("")))
     if place.startswith(root.rstrip("/") + "/"):

@@ -117,9 +117,13 @@ def _askable(
     strange = {row.id for row in rows} - set(uris)
     pool = questions.in_pool(strange) if strange else {}
     labeled = frozenset(earlier["id"].to_pylist()) if strange else frozenset()
+    gone = Labels.of([earlier]).withdrawn()
     hint = Hints()
     kept = []
     for row in rows:
+        if row.id in gone:
+            notes.refuse(row, "the image was withdrawn")
+            continue
         if row.id in questions.uris:
             kept.append(row)
             continue
@@ -238,7 +242,8 @@ def _next_key(workspace: Workspace, batch: pa.Table) -> str:
     rows = [[v.astimezone(UTC).isoformat() if isinstance(v, datetime) else v for v in row.values()]
             for row in batch.to_pylist()]  # fmt: skip
     digest = hashlib.sha256(canonical(rows)).hexdigest()[:16]
-    numbered = [key for key in label_keys(workspace) if batch_number(key) is not None]
+    batches = [key for key in label_keys(workspace) if not keys.is_tombstone(key)]
+    numbered = [key for key in batches if batch_number(key) is not None]
     last = max(numbered, default="")
     number = max(workspace.committed(), batch_number(last) or 0)
     turn = sum(key.startswith(keys.imports_prefix(number)) for key in numbered)

@@ -33,7 +33,7 @@ def _reasons(files: LabelFiles, asked: Collection[str], learned: Collection[str]
             yield f"{workspace.store.url(key)} is not read, since label files are Parquet: use `sisom labels import`"
     known = Words(asked)
     for file in files.files:
-        if file.key not in learned and file.rows.num_rows:
+        if file.key not in learned and file.rows.num_rows and not keys.is_tombstone(file.key):
             yield f"{file.place} is there, but {_why(file.rows, known)}"
 
 
