@@ -170,6 +170,15 @@ class Config(Section):
             now.append(old if new in taxonomy or new in now else new)
         return tuple(now)
 
+    def pool_of_set(self, number: int) -> Pool:
+        """Return the place and the columns of a labeled set's images."""
+        one = self.labels.sets[number]
+        columns = {
+            "id_column": one.id_column or self.pool.id_column,
+            "image_column": one.image_column or self.pool.image_column,
+        }
+        return self.pool.model_copy(update={"uri": one.uri, **columns})
+
     def slope_defaults(self) -> dict[str, float]:
         """Return the slope of each layer before any search."""
         default = self.slopes.default

@@ -93,7 +93,7 @@ def take_in(
         "open": left_open,
         "refused": notes.refused,
         "remarks": notes.remarks,
-        "corrected": _corrections(earlier, batch),
+        "corrected": _corrections(earlier, batch, questions.learned),
         "disagree": _disagreements(earlier, batch),
         "batch": None if key is None else workspace.store.url(key),
         "written": key is not None and not dry_run,
@@ -116,7 +116,7 @@ def _askable(
     uris: dict[str, str | None] = dict(questions.uris)
     strange = {row.id for row in rows} - set(uris)
     pool = questions.in_pool(strange) if strange else {}
-    labeled = frozenset(earlier["id"].to_pylist()) if strange else frozenset()
+    labeled = {*earlier["id"].to_pylist(), *questions.learned} if strange else set()
     gone = Labels.of([earlier]).withdrawn()
     hint = Hints()
     kept = []
@@ -251,11 +251,12 @@ def _next_key(workspace: Workspace, batch: pa.Table) -> str:
     return key if key > last else import_key(number + 1, 0, digest)
 
 
-def _corrections(earlier: pa.Table, batch: pa.Table) -> list[dict[str, str]]:
+def _corrections(earlier: pa.Table, batch: pa.Table, learned: Mapping[str, str]) -> list[dict[str, str]]:
     """List the ids whose answer a batch changes, with both answers."""
     ids = pc.unique(batch["id"])
     rows = earlier.filter(pc.is_in(earlier["id"], value_set=ids))
-    before, after = _outcomes(rows), _outcomes(pa.concat_tables([rows, batch]))
+    before = {name: repr(learned[name]) for name in ids.to_pylist() if name in learned} | _outcomes(rows)
+    after = _outcomes(pa.concat_tables([rows, batch]))
     return [
         {"id": name, "was": was, "now": after[name]}
         for name, was in sorted(before.items())

@@ -19,7 +19,7 @@ from pipeline.config.project import Config
 from pipeline.errors import ConfigError, LabelError, nearest
 from pipeline.labels.checks import check_batch
 from pipeline.labels.tables import label_table, read_tables
-from pipeline.types import Label, LabelStatus
+from pipeline.types import LABELS, Label, LabelStatus
 
 KINDS: Final = ("known", "unknown", "far")
 _STATUS: Final[Mapping[str, LabelStatus]] = {"unknown": "unknown-class", "far": "out-of-world"}
@@ -108,6 +108,8 @@ def initial(config: Config) -> pa.Table:
             table, place, config.taxonomy, offered=config.taxonomy, renamed=config.labels.renamed
         )
         _check_agreement(checked, place)
+        if config.labels.sets:
+            return checked.sort_by("id")
         if not pc.any(pc.equal(checked["status"], "labeled")).as_py():
             raise LabelError(f"oracle.initial: {config.oracle.initial} holds no label to start from")
         classes = set(checked["label"].drop_null().to_pylist())
@@ -116,6 +118,8 @@ def initial(config: Config) -> pa.Table:
                 f"oracle.initial: {config.oracle.initial} holds {min(classes)!r} alone; two classes are needed"
             )
         return checked.sort_by("id")
+    if config.labels.sets:
+        return LABELS.empty_table()  # the sets are enough to start from
     if config.oracle.kind == "people":
         raise ConfigError("oracle.initial: a table of id, label to start from is missing")
     truth = read_truth(config)

@@ -88,6 +88,24 @@ class Questions:
     def _taxonomies(self) -> dict[int, Collection[str]]:
         return {}
 
+    @cached_property
+    def learned(self) -> dict[str, str]:
+        """The classes that the last committed round has learned, by id.
+
+        Labeled sets outside the pool are among them.
+        """
+        folder = Folder.of_round(self.workspace, self.workspace.committed_round(None))
+        plan = Plan.find(folder)
+        if plan is None or not folder.exists(keys.LABELED):
+            return {}
+        rows = folder.read_table(keys.LABELED, ["id", "target"])
+        names = self.config.labels.renamed
+        classes = [names.get(name, name) for name in plan.taxonomy]
+        return {
+            name: classes[i]
+            for name, i in zip(rows["id"].to_pylist(), rows["target"].to_pylist(), strict=True)
+        }
+
     def in_pool(self, ids: Iterable[str]) -> dict[str, tuple[str, str | None]]:
         """Find ids that the last committed round has scored.
 

@@ -7,7 +7,7 @@ image or holds its features is deleted, and the deletion is on record.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,7 +80,7 @@ def _known(workspace: Workspace, config: Config, ids: Sequence[str], answers: La
     """Return the ids of a workspace that were meant, sorted."""
     heard = answers.heard()
     learned = {name for index in _planned(workspace) for name in _labeled(workspace, index)}
-    asked: Collection[str] = frozenset()
+    asked: frozenset[str] = frozenset()
     pool: dict[str, tuple[str, str | None]] = {}
     if workspace.committed():
         questions = Questions.read(workspace, config)

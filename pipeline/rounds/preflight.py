@@ -14,6 +14,7 @@ from pipeline.config.project import Config
 from pipeline.errors import ConfigError, LabelError, PoolError, UserError, nearest
 from pipeline.labels import oracle
 from pipeline.labels.files import LabelFiles
+from pipeline.labels.sets import read_sets
 from pipeline.model.detector import detector_for
 from pipeline.pool import demo as demo_data
 from pipeline.pool.parquet import groups
@@ -49,6 +50,7 @@ def preflight(config: Config, voice: Voice) -> LabelFiles:
     if config.truth_uri is not None:
         oracle.read_truth(config)
     workspace = open_workspace(config)
+    read_sets(config, latest(workspace, config).taxonomy)
     if not workspace.exists(keys.INITIAL_LABELS):
         oracle.initial(config)
         return LabelFiles(workspace, renamed=config.labels.renamed)

@@ -14,6 +14,7 @@
         pool/NNNNN.parquet                the listing of the pool, in parts
         shards.parquet                    one row for each shard of the listing
         duplicates.parquet                rows whose id appears earlier in the pool
+        sets/NNN/                         the listings of labeled sets outside the pool
         labeled.parquet                   the labeled rows, their places, and which are held out
         plan.json                         the frozen inputs
         model/member-NNN.safetensors      the other networks of a committee
@@ -136,6 +137,11 @@ ROUND: Final = "round.json"
 TRACKING: Final = "tracking.json"
 LISTING: Final = "listing.json"
 SUMMARY: Final = "summary.json"
+
+
+def set_key(number: int) -> str:
+    """Key of the folder that lists a labeled set."""
+    return f"sets/{number:03d}/"
 
 
 def listing_part_key(part: int) -> str:
