@@ -46,7 +46,10 @@ class Pool(Section):
 
 
 class Test(Section):
-    """The held-out labeled images that evaluation alone reads: Parquet with `label_column` added."""
+    """The held-out labeled images, which evaluation alone reads.
+
+    They have any form of a labeled set.
+    """
 
     uri: Uri | None = None
     label_column: Name = "label"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -50,23 +50,43 @@ def check_batch(
     names = columns_of(table.column_names, place, LABELS.names)
     if table.num_rows > MAX_ROWS:
         raise LabelError(f"{place}: {table.num_rows} rows are too many for a label file ({MAX_ROWS})")
+    columns = [cells(table.column(at)) for at in names.values()]
+    rows = (
+        (f"row {number}", dict(zip(names, values, strict=True)))
+        for number, values in enumerate(zip(*columns, strict=True))
+    )
+    return check_rows(rows, place, taxonomy, offered=offered, renamed=renamed)
+
+
+def check_rows(
+    rows: Iterable[tuple[str, Mapping[str, Any]]],
+    place: str,
+    taxonomy: Sequence[str],
+    *,
+    offered: Collection[str] = (),
+    renamed: Mapping[str, str] | None = None,
+) -> pa.Table:
+    """Check rows of a label file as `check_batch` does.
+
+    Each comes with its place in the file.
+    """
     known = Words(taxonomy, renamed)
-    rows: list[Label] = []
+    checked: list[Label] = []
     times: list[Any] = []
-    for number, values in enumerate(zip(*(cells(table.column(at)) for at in names.values()), strict=True)):
+    for where, values in rows:
         try:
-            row = tidy(dict(zip(names, values, strict=True)), known)
+            row = tidy(values, known)
             if is_open(row):
                 continue
-            rows.append(check_row(row, known, offered=offered, more=[WITHDRAWN]))
+            checked.append(check_row(row, known, offered=offered, more=[WITHDRAWN]))
         except LabelError as error:
-            raise LabelError(f"{place}, row {number}: {error}") from None
+            raise LabelError(f"{place}, {where}: {error}") from None
         try:
             times.append(read_time(row.get("at")))
         except LabelError as error:
-            raise LabelError(f"{place}: column 'at' does not hold times: row {number}: {error}") from None
-    checked: dict[str, Any] = {n: [getattr(row, n) for row in rows] for n in LABELS.names}
-    return pa.table(checked | {"at": times}, schema=LABELS)
+            raise LabelError(f"{place}: column 'at' does not hold times: {where}: {error}") from None
+    columns: dict[str, Any] = {n: [getattr(row, n) for row in checked] for n in LABELS.names}
+    return pa.table(columns | {"at": times}, schema=LABELS)
 
 
 def check_row(

@@ -260,6 +260,14 @@ READERS: Final[Mapping[str, Callable[..., Iterator[Answer]]]] = {
 }
 
 
+_TABLES: Final = {".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
+
+
+def table_form(uri: str) -> str | None:
+    """Return the form of a text table by its name."""
+    return next((form for end, form in _TABLES.items() if uri.lower().endswith(end)), None)
+
+
 def bounded(answers: Iterator[Answer], place: str) -> list[Answer]:
     """Return the answers of a file.
 

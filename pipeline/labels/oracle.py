@@ -17,8 +17,10 @@ import pyarrow.compute as pc
 
 from pipeline.config.project import Config
 from pipeline.errors import ConfigError, LabelError, nearest
-from pipeline.labels.checks import check_batch
+from pipeline.labels.checks import check_batch, check_rows
+from pipeline.labels.forms import READERS, bounded, table_form
 from pipeline.labels.tables import label_table, read_tables
+from pipeline.store.opening import open_store
 from pipeline.types import LABELS, Label, LabelStatus
 
 KINDS: Final = ("known", "unknown", "far")
@@ -102,11 +104,8 @@ def initial(config: Config) -> pa.Table:
         ConfigError: people answer, and no file is given.
     """
     if config.oracle.initial is not None:
-        table = read_tables(config.oracle.initial, config.storage)
         place = f"oracle.initial: {config.oracle.initial}"
-        checked = check_batch(
-            table, place, config.taxonomy, offered=config.taxonomy, renamed=config.labels.renamed
-        )
+        checked = _given(config.oracle.initial, place, config)
         _check_agreement(checked, place)
         if config.labels.sets:
             return checked.sort_by("id")
@@ -137,6 +136,21 @@ def initial(config: Config) -> pa.Table:
             )
         chosen += rng.permutation(names)[: config.oracle.initial_per_class].tolist()
     return simulated(truth, chosen)
+
+
+def _given(uri: str, place: str, config: Config) -> pa.Table:
+    """Read and check first labels, of Parquet or a text table."""
+    settings = {"offered": config.taxonomy, "renamed": config.labels.renamed}
+    form = table_form(uri)
+    if form is None:
+        return check_batch(read_tables(uri, config.storage), place, config.taxonomy, **settings)
+    data = open_store(uri, config.storage).get("")
+    answers = bounded(READERS[form](data, place), place)
+    for answer in answers:
+        if answer.problem is not None:
+            raise LabelError(f"{place}, {answer.where}: {answer.problem}")
+    rows = ((answer.where, answer.values) for answer in answers)
+    return check_rows(rows, place, config.taxonomy, **settings)
 
 
 def _check_agreement(rows: pa.Table, place: str) -> None:

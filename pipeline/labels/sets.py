@@ -8,21 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any
 
 import pyarrow.parquet as pq
 
 from pipeline.config.project import Config
 from pipeline.errors import LabelError, PoolError, nearest
-from pipeline.labels.forms import READERS
+from pipeline.labels.forms import READERS, table_form
 from pipeline.labels.tables import Columns, cells, check_size, not_parquet
 from pipeline.labels.values import Words, plain
 from pipeline.pool.pieces import key_below
 from pipeline.pool.shards import Group, Unit, survey, units
 from pipeline.pool.source import PoolSource
 from pipeline.types import Listed
-
-_TABLES: Final = {".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 
 
 @dataclass(frozen=True)
@@ -96,7 +94,7 @@ def read_set(where: str, source: PoolSource, label_column: str) -> SetListing:
         PoolError: no images, or a column is missing.
     """
     listed = list(units(source))
-    tables = [unit.objects[0] for unit in listed if unit.form == "other" and _form(unit.objects[0].uri)]
+    tables = [unit.objects[0] for unit in listed if unit.form == "other" and table_form(unit.objects[0].uri)]
     held = [unit for unit in listed if unit.form != "other"]
     if not held:
         raise PoolError(f"{where}: no .parquet, .tar or image is there")
@@ -114,10 +112,6 @@ def read_set(where: str, source: PoolSource, label_column: str) -> SetListing:
     else:
         labels = [[_folder(where, name) for name in group.ids.to_pylist()] for group in groups]
     return SetListing(where, groups, tuple(map(tuple, labels)))
-
-
-def _form(uri: str) -> str | None:
-    return next((form for end, form in _TABLES.items() if uri.lower().endswith(end)), None)
 
 
 def _of_parquet(where: str, held: Sequence[Unit], source: PoolSource, column: str) -> SetListing:
@@ -151,7 +145,7 @@ def _beside(
     data = source.store.get(key_below(source.store, table.uri))
     known = Words(name for group in groups for name in group.ids.to_pylist())
     said: dict[str, str | None] = {}
-    for answer in READERS[_form(table.uri) or ""](data, table.uri, columns):
+    for answer in READERS[table_form(table.uri) or ""](data, table.uri, columns):
         place = f"{table.uri}, {answer.where}"
         if answer.problem is not None:
             raise LabelError(f"{place}: {answer.problem}")

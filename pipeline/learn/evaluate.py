@@ -6,6 +6,8 @@ counted apart, since no classifier can name a class that it was never shown.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,11 +21,15 @@ from pipeline.config.project import Config
 from pipeline.errors import LabelError, PoolError, nearest
 from pipeline.images.decode import decode
 from pipeline.images.picture import BadImage
+from pipeline.labels.sets import read_set
+from pipeline.labels.values import Words, plain
 from pipeline.model.network import Network, normalise
 from pipeline.pool.parquet import groups
+from pipeline.pool.pieces import Failure, Reading
+from pipeline.pool.shards import pieces
 from pipeline.pool.source import PoolSource
 from pipeline.store.opening import open_store
-from pipeline.types import Listed
+from pipeline.types import Listed, Shard
 from pipeline.workspace.records import Evaluation
 
 
@@ -43,7 +49,7 @@ def test_accuracy(network: Network, config: Config, cluster: Cluster) -> Evaluat
     """
     if config.test_uri is None:
         return Evaluation()
-    found = list(groups(PoolSource.of(config).beside(config.test_uri)))
+    found = _parts(PoolSource.of(config).beside(config.test_uri), config)
     remote: Any = ray.remote(num_cpus=cluster.actor_cpus, num_gpus=cluster.actor_gpus)
     run = remote(_predict)
     shared = ray.put(network)
@@ -66,32 +72,73 @@ def test_accuracy(network: Network, config: Config, cluster: Cluster) -> Evaluat
     )
 
 
+@dataclass(frozen=True)
+class _LabeledShard:
+    """A shard of images and their classes.
+
+    These stand in a table beside the images, or in the names of folders.
+    """
+
+    shard: Shard
+    labels: tuple[str | None, ...]
+    source: PoolSource
+
+
+def _parts(source: PoolSource, config: Config) -> list[Listed | _LabeledShard]:
+    """Divide the test set into parts, each read by one task."""
+    row_groups: list[Listed | _LabeledShard] = list(groups(source))
+    if row_groups:
+        return row_groups
+    found = read_set(f"test.uri: {source.pool.uri}", source, config.test.label_column)
+    shards = enumerate(zip(found.groups, found.labels, strict=True))
+    return [_LabeledShard(Shard(n, group.listed), labels, source) for n, (group, labels) in shards]
+
+
+def _rows(part: Listed | _LabeledShard, config: Config) -> Iterator[tuple[Any, str, str]]:
+    """Read image, class and URI of each row.
+
+    Rows without a class beside them are left out.
+    """
+    if isinstance(part, _LabeledShard):
+        for piece in pieces(part.shard, Reading(part.source)):
+            for row, uri, data in zip(piece.rows, piece.uris, piece.images, strict=True):
+                label = part.labels[row]
+                if label is not None:
+                    yield None if isinstance(data, Failure) else data, label, uri
+        return
+    with open_store(part.uri, config.storage).open("") as file:
+        table = pq.ParquetFile(file).read_row_group(part.row_group)
+    if config.test.label_column not in table.column_names:
+        raise PoolError(
+            f"test.label_column: {part.uri} has no column {config.test.label_column!r}; "
+            f"{nearest(config.test.label_column, table.column_names)}"
+        )
+    images, labels = (
+        table[name].to_pylist() for name in (config.pool.image_column, config.test.label_column)
+    )
+    for data, label in zip(images, labels, strict=True):
+        yield data, plain(label) or "None", part.uri
+
+
 def _predict(
-    item: Listed, config: Config, network: Network, *, device: str
+    part: Listed | _LabeledShard, config: Config, network: Network, *, device: str
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return true and predicted classes; -1 means not joined yet."""
     torch.set_num_threads(config.resources.threads)
-    with open_store(item.uri, config.storage).open("") as file:
-        table = pq.ParquetFile(file).read_row_group(item.row_group)
-    if config.test.label_column not in table.column_names:
-        raise PoolError(
-            f"test.label_column: {item.uri} has no column {config.test.label_column!r}; "
-            f"{nearest(config.test.label_column, table.column_names)}"
-        )
     numbers = {name: i for i, name in enumerate(config.taxonomy)}
     transform = config.model.transform(config.scoring.max_pixels)
     pixels, truth = [], []
-    for data, label in zip(
-        table[config.pool.image_column].to_pylist(), table[config.test.label_column].to_pylist(), strict=True
-    ):
-        if str(label) not in numbers and config.open_world.promote_at is None:
+    known = Words(config.taxonomy, config.labels.renamed)
+    for data, label, uri in _rows(part, config):
+        name = known.find(label)
+        if name is None and config.open_world.promote_at is None:
             raise LabelError(
-                f"test.uri: {item.uri} has label {label!r}, which is not in the taxonomy; "
-                f"{nearest(str(label), config.taxonomy)}"
+                f"test.uri: {uri} has label {label!r}, which is not in the taxonomy; "
+                f"{nearest(label, config.taxonomy)}"
             )
         try:
             pixels.append(decode(data, transform))
-            truth.append(numbers.get(str(label), -1))
+            truth.append(-1 if name is None else numbers[name])
         except BadImage:
             continue
     predicted: list[int] = []

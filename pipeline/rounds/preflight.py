@@ -14,7 +14,8 @@ from pipeline.config.project import Config
 from pipeline.errors import ConfigError, LabelError, PoolError, UserError, nearest
 from pipeline.labels import oracle
 from pipeline.labels.files import LabelFiles
-from pipeline.labels.sets import read_sets
+from pipeline.labels.sets import read_set, read_sets
+from pipeline.labels.values import Words, plain
 from pipeline.model.detector import detector_for
 from pipeline.pool import demo as demo_data
 from pipeline.pool.parquet import groups
@@ -92,10 +93,14 @@ def _check_demo(config: Config) -> None:
 def _check_test(config: Config) -> None:
     if config.test_uri is None:
         return
-    known = frozenset(config.taxonomy)
+    known = Words(config.taxonomy, config.labels.renamed)
     name = config.test.label_column
     source = PoolSource.of(config).beside(config.test_uri)
     files = {item.uri for item in _listed(source, "test.uri")}
+    if not files:  # images with a table of classes beside them, or in folders
+        found = read_set(f"test.uri: {config.test_uri}", source, name)
+        if config.open_world.promote_at is None:
+            found.named(known)
     for uri in sorted(files):
         with _readable(uri), open_store(uri, config.storage).open("") as file:
             parquet = pq.ParquetFile(file)
@@ -103,8 +108,9 @@ def _check_test(config: Config) -> None:
                 hint = nearest(name, parquet.schema_arrow.names)
                 raise PoolError(f"test.label_column: {uri} has no column {name!r}; {hint}")
             for row, label in enumerate(parquet.read(columns=[name])[name].to_pylist()):
-                if str(label) not in known and config.open_world.promote_at is None:
-                    hint = nearest(str(label), known)
+                text = plain(label) or "None"
+                if known.find(text) is None and config.open_world.promote_at is None:
+                    hint = nearest(text, known)
                     raise LabelError(
                         f"test.uri: {uri}, row {row}: label {label!r} is not in the taxonomy; {hint}"
                     )
@@ -125,6 +131,4 @@ def _listed(source: PoolSource, path: str) -> list[Listed]:
             check_pool(source)  # its message says more, where there is nothing at all
     except UserError as error:
         raise type(error)(f"{path}: {error}".replace("pool.uri: ", "")) from None
-    if not listed:
-        raise PoolError(f"{path}: {source.pool.uri} holds no Parquet file with rows")
     return listed

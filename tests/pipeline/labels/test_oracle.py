@@ -197,6 +197,31 @@ def test_a_given_file_that_can_not_start_a_round_is_refused(
         initial(config)
 
 
+def test_first_labels_may_be_a_table_of_text(store: Store, make_config: MakeConfig) -> None:
+    def first(name: str, data: bytes) -> list[dict[str, Any]]:
+        store.put(name, data)
+        config = make_config(
+            oracle={"kind": "people", "initial": store.url(name)}, taxonomy=["cat", "dog", "3"]
+        )
+        return initial(config).select(["id", "label"]).to_pylist()
+
+    want = [{"id": "x", "label": "cat"}, {"id": "y", "label": "3"}]
+    assert first("a.csv", b"ID;Label\r\ny;3.0\r\nx;cat\r\nz;\r\n") == want
+    assert first("a.jsonl", b'{"id": "y", "label": 3.0}\n{"id": "x", "label": "cat"}\n') == want
+    with pytest.raises(LabelError, match=r"oracle\.initial: .*b\.csv, row 3: label 'owl' is not"):
+        first("b.csv", b"id,label\nx,cat\ny,owl\n")
+    with pytest.raises(LabelError, match=r"oracle\.initial: .*b\.csv, row 3: 1 cells under 2 names"):
+        first("b.csv", b"id,label\nx,cat\ny\n")
+
+
+def test_labeled_sets_are_enough_to_start_from(store: Store, make_config: MakeConfig) -> None:
+    sets = {"sets": [{"uri": store.url("set")}]}
+    assert initial(make_config(oracle={"kind": "people"}, labels=sets)).num_rows == 0
+    Workspace(store).write_table("first.parquet", pa.table({"id": ["a"], "label": ["cat"]}))
+    config = make_config(oracle={"kind": "people", "initial": store.url("first.parquet")}, labels=sets)
+    assert initial(config)["id"].to_pylist() == ["a"], "the other class may be in the set"
+
+
 def test_people_without_a_file_to_start_from(make_config: MakeConfig) -> None:
     with pytest.raises(ConfigError, match=r"oracle\.initial"):
         initial(make_config(demo="digits", oracle={"kind": "people"}))
