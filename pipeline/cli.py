@@ -142,6 +142,8 @@ def report(
     workspace.check(resolved)
     index = workspace.committed_round(round_)
     key = round_key(index, REPORT)
+    if not workspace.exists(key):
+        raise UserError(f"{workspace.store.url(key)} is gone: the page showed an image that was withdrawn")
     if out is not None:
         try:
             out.write_bytes(workspace.store.get(key))
@@ -280,10 +282,20 @@ def labels_export(
 def labels_import(
     config: ConfigFile,
     files: Annotated[
-        list[str], typer.Argument(metavar="FILE...", help=".csv, .parquet, .jsonl, or .json of Label Studio.")
+        list[str],
+        typer.Argument(
+            metavar="FILE...", help=".csv, .parquet, .jsonl, .json of Label Studio, or a folder of these."
+        ),
     ],
     *,
     annotator: Annotated[str, typer.Option(help="Who answered, where a row doesn't say.")] = "",
+    id_column: Annotated[str | None, typer.Option(metavar="NAME", help="What the files call the id.")] = None,
+    label_column: Annotated[
+        str | None, typer.Option(metavar="NAME", help="What the files call the label.")
+    ] = None,
+    unasked: Annotated[
+        bool, typer.Option("--unasked", help="Also answers about images that no round has asked about.")
+    ] = False,
     partial: Annotated[
         bool, typer.Option("--partial", help="Take the good rows though others are refused.")
     ] = False,
@@ -297,8 +309,17 @@ def labels_import(
     """
     resolved = _load(config, set_)
     from pipeline.labels.import_answers import take_in
+    from pipeline.labels.tables import Columns
 
-    imported = take_in(resolved, files, annotator=annotator, partial=partial, dry_run=dry_run)
+    imported = take_in(
+        resolved,
+        files,
+        annotator=annotator,
+        columns=Columns(id_column, label_column),
+        unasked=unasked,
+        partial=partial,
+        dry_run=dry_run,
+    )
     if json_:
         typer.echo(json.dumps(imported, indent=1))
     else:
@@ -307,6 +328,62 @@ def labels_import(
         raise LabelError(
             f"{len(imported['refused'])} rows are refused and none is taken; mend them, or take the others by --partial"
         )
+
+
+@labels_app.command("dump", epilog="Example: `sisom labels dump configs/quickstart.yaml --out answers.csv`")
+def labels_dump(
+    config: ConfigFile,
+    *,
+    out: Annotated[
+        str, typer.Option(metavar="PATH_OR_URI", help="A .csv, .parquet or .jsonl; it must not exist.")
+    ],
+    set_: Sets = None,
+) -> None:
+    """Write all answers to a table that another project can import."""
+    resolved = _load(config, set_)
+    from pipeline.labels.dump import dump
+
+    dumped = dump(resolved, out)
+    left_out = f" ({dumped['withdrawn']} withdrawn images are left out)" if dumped["withdrawn"] else ""
+    typer.echo(f"{dumped['answers']} answers to {dumped['images']} images{left_out}: {dumped['file']}")
+
+
+@labels_app.command("withdraw", epilog="Example: `sisom labels withdraw configs/quickstart.yaml pool-00042`")
+def labels_withdraw(
+    config: ConfigFile,
+    ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of images that must go.")],
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Look, and change nothing.")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="For programs: the whole report, as JSON.")] = False,
+    set_: Sets = None,
+) -> None:
+    """Take images out of all later rounds, and delete what shows them."""
+    resolved = _load(config, set_)
+    from pipeline.labels.withdraw import withdraw
+
+    found = withdraw(resolved, ids, dry_run=dry_run)
+    if json_:
+        typer.echo(json.dumps(found, indent=1))
+        return
+    for place in found["deleted"]:
+        typer.echo(printable(f"{'deleted' if found['written'] else 'would be deleted'}: {place}"))
+    typer.echo(printable(_said_of_withdrawal(found)))
+
+
+def _said_of_withdrawal(found: dict[str, Any]) -> str:
+    def rounds(indices: list[int]) -> str:
+        return ", ".join(f"{index:03d}" for index in indices) or "no round"
+
+    place = f" -> {found['batch']}" if found["batch"] and found["written"] else ""
+    done = "withdrawn" if found["written"] else "would be withdrawn (a dry run)"
+    now = found["under_way"]
+    under_way = "" if now is None else f" Round {now:03d} is under way and goes on with what it has seen."
+    return (
+        f"{len(found['withdrawn'])} images {done}{place}, {found['known']} of them before. The model and the bank of "
+        f"{rounds(found['learned'])} have seen one of them, and the report of {rounds(found['shown'])} has shown one; "
+        f"later rounds do neither.{under_way} The pool itself, exports and other copies outside the workspace are "
+        "yours to clear."
+    )
 
 
 def _print_import(imported: dict[str, Any]) -> None:
@@ -319,6 +396,10 @@ def _print_import(imported: dict[str, Any]) -> None:
             )
         if len(imported[kind]) > _SHOWN:
             typer.echo(f"{kind}: {len(imported[kind])} in all; --json tells them")
+    for row in imported["corrected"][:_SHOWN]:
+        typer.echo(printable(f"correction: {row['id']!r} was {row['was']} and is {row['now']}"))
+    if len(imported["corrected"]) > _SHOWN:
+        typer.echo(f"corrections: {len(imported['corrected'])} in all; --json tells them")
     for row in imported["disagree"][:_SHOWN]:
         said = ", ".join(f"{annotator} says {answer}" for annotator, answer in row["answers"].items())
         typer.echo(printable(f"disagreement: {row['id']!r}: {said}; it comes to {row['outcome']}"))

@@ -7,8 +7,14 @@ from typing import Literal
 
 import pyarrow as pa
 
-LabelStatus = Literal["labeled", "unknown-class", "out-of-world", "skipped"]
-LABEL_STATUSES: tuple[LabelStatus, ...] = ("labeled", "unknown-class", "out-of-world", "skipped")
+LabelStatus = Literal["labeled", "unknown-class", "out-of-world", "skipped", "withdrawn"]
+LABEL_STATUSES: tuple[LabelStatus, ...] = (
+    "labeled",
+    "unknown-class",
+    "out-of-world",
+    "skipped",
+)  # of an answer
+WITHDRAWN: LabelStatus = "withdrawn"  # of an image that must go: no answer, and none counts beside it
 
 # One row a listed thing: a row group (`row_group` is its number), a tar, or one image object.
 SNAPSHOT = pa.schema(

@@ -62,7 +62,8 @@ def _standing(stored: StoredRound, scored: Mapping[str, Any]) -> dict[str, Any]:
     """Tell why an id was asked about or not, and its rank."""
     plan, seed = stored.config.query, stored.plan.seed
     asked = stored.folder.read_table(keys.QUERY).to_pylist()
-    answers = LabelFiles(stored.workspace).only(stored.plan.labels).labels(stored.config.taxonomy)
+    files = LabelFiles(stored.workspace, renamed=stored.config.labels.renamed).only(stored.plan.labels)
+    answers = files.labels(stored.config.taxonomy)
     answered = pa.array(sorted(settled(stored.workspace, stored.index, answers)), pa.string())
     far_from = stored.far_from
     columns = [*COLUMNS, *stored.config.extra_columns]

@@ -43,7 +43,7 @@ def status(config: Config) -> dict[str, Any]:
             {"round": index, **{name: getattr(metrics, name) for name in SHOWN}, "changed": changed}
         )
     now = latest(workspace, config)
-    files = LabelFiles.read(workspace)
+    files = LabelFiles.read(workspace, config.labels.renamed)
     answers = files.labels(now.taxonomy)
     asked: list[str] = []
     if committed:

@@ -15,6 +15,7 @@ from pipeline.commands.drift import drift, growth
 from pipeline.config.project import Config
 from pipeline.errors import WaitingForLabels
 from pipeline.labels.files import LabelFiles
+from pipeline.labels.unheard import unheard
 from pipeline.rounds import steps
 from pipeline.rounds.loop import go_on, new_labels, opened
 from pipeline.rounds.stopping import reason_to_stop
@@ -71,9 +72,11 @@ def reason_to_work(workspace: Workspace, config: Config, files: LabelFiles, *, n
         return None
     last = StoredRound(workspace, index - 1, config)
     hours = (now - _committed_at(last)) / 3600
-    if asked := last.asked:
+    gone = answers.withdrawn()
+    if asked := [name for name in last.asked if name not in gone]:
         heard = answers.heard()  # a tie is asked about anew by the next round
-        return _reason_of_answers(last, _Query(asked, len(heard.intersection(asked)), hours))
+        silent = "" if heard.intersection(asked) else unheard(files, asked, last.plan.labels)
+        return _reason_of_answers(last, _Query(asked, len(heard.intersection(asked)), hours, silent))
     if new_labels(files, last.index):
         return f"labels came since round {last.index:03d}"
     grown = growth(last)
@@ -92,11 +95,15 @@ def reason_to_work(workspace: Workspace, config: Config, files: LabelFiles, *, n
 
 @dataclass(frozen=True)
 class _Query:
-    """An open query: its ids, the number answered, and its age."""
+    """An open query.
+
+    Its ids, the number answered, its age, and why label files say nothing about it, where some are there.
+    """
 
     asked: Sequence[str]
     answered: int
     hours: float
+    silent: str = ""
 
 
 def _reason_of_answers(last: StoredRound, query: _Query) -> str:
@@ -111,7 +118,7 @@ def _reason_of_answers(last: StoredRound, query: _Query) -> str:
     place = last.workspace.store.url(keys.people_answers_key(last.index))
     raise WaitingForLabels(
         f"{answered}, {needed} are needed (tick.answered); the query is {last.folder.url(keys.QUERY)}, "
-        f"answers go to {place}"
+        f"answers go to {place}{query.silent}"
     )
 
 

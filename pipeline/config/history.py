@@ -12,6 +12,8 @@ from typing import Any, Final
 
 # What releases before a key existed did, as its value by its dotted path, where that is not its default today.
 BEFORE: Final[Mapping[str, Any]] = {
+    "labels.sets": [],
+    "labels.renamed": {},
     "pool.max_unreadable_files": None,  # one row each, however many images it held
 }
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -15,6 +15,7 @@ from pydantic import Field, field_validator, model_validator
 from pipeline.config.choices import QueryPlan, Scoring
 from pipeline.config.sections import (
     Bank,
+    Labels,
     Model,
     Name,
     OpenWorld,
@@ -52,6 +53,7 @@ class Config(Section):
     pool: Pool
     test: Test = Test()
     oracle: Oracle = Oracle()
+    labels: Labels = Labels()
     model: Model = Model()
     train: Train = Train()
     slopes: Slopes = Slopes()
@@ -79,8 +81,15 @@ class Config(Section):
     def _whole(self) -> Config:
         if self.demo is None and self.oracle.kind == "simulated" and self.oracle.truth is None:
             raise ValueError("oracle.kind: simulated needs oracle.truth, a table of id, label, kind")
-        if self.demo is None and self.oracle.kind == "people" and self.oracle.initial is None:
-            raise ValueError("oracle.kind: people needs oracle.initial, a table of id, label to start from")
+        if (
+            self.demo is None
+            and self.oracle.kind == "people"
+            and not (self.oracle.initial or self.labels.sets)
+        ):
+            raise ValueError(
+                "oracle.kind: people needs oracle.initial, a table of id, label to start from, or labels.sets"
+            )
+        self._check_renamed()
         for where, table in (("slopes.default", self.slopes.default), ("slopes.grid", self.slopes.grid)):
             if isinstance(table, Mapping):
                 for layer in table:
@@ -100,6 +109,14 @@ class Config(Section):
         if self.slopes.search == "grid" and set(self.slopes.grid) != set(self.model.layers):
             raise ValueError("slopes.grid: needs a list for each of model.layers")
         return self
+
+    def _check_renamed(self) -> None:
+        for old, new in self.labels.renamed.items():
+            if old in self.taxonomy and new not in self.taxonomy:
+                raise ValueError(
+                    f"labels.renamed: {old!r} is called {new!r} now, but the taxonomy still has the old name; write "
+                    "the new one in its place"
+                )
 
     def _streams(self) -> bool:
         """Return whether the strategy is a selector or the pool's detector."""
@@ -140,6 +157,27 @@ class Config(Section):
         The demo's lie beside its pool unless the config says otherwise.
         """
         return self.oracle.truth or (_beside(self.pool.uri, "truth") if self.demo else None)
+
+    def called_now(self, taxonomy: Sequence[str]) -> tuple[str, ...]:
+        """Return classes of an earlier day by their names of today.
+
+        A class whose new name is another class's keeps its place under the old one: it was merged, and nothing is
+        called so any more.
+        """
+        now: list[str] = []
+        for old in taxonomy:
+            new = self.labels.renamed.get(old, old)
+            now.append(old if new in taxonomy or new in now else new)
+        return tuple(now)
+
+    def pool_of_set(self, number: int) -> Pool:
+        """Return the place and the columns of a labeled set's images."""
+        one = self.labels.sets[number]
+        columns = {
+            "id_column": one.id_column or self.pool.id_column,
+            "image_column": one.image_column or self.pool.image_column,
+        }
+        return self.pool.model_copy(update={"uri": one.uri, **columns})
 
     def slope_defaults(self) -> dict[str, float]:
         """Return the slope of each layer before any search."""

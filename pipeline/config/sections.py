@@ -1,9 +1,9 @@
 """The sections of the config; those with catalogue names are in `choices`.
 
 They are kept in one place because light workers read a config without torch or Ray. Their owners, which know what the
-values mean: `pool` (Pool), `learn` (Test, Train, Augment, Slopes), `labels.oracle` (Oracle), `model` (Model),
-`sisom.bank` (Bank), `rounds.planning` (OpenWorld), `rounds.stopping` (Stop), `cluster` (Resources), `commands.tick`
-(Tick), `track` (Tracking), `store` (Storage).
+values mean: `pool` (Pool), `learn` (Test, Train, Augment, Slopes), `labels.oracle` (Oracle), `labels` (Labels), `model`
+(Model), `sisom.bank` (Bank), `rounds.planning` (OpenWorld), `rounds.stopping` (Stop), `cluster` (Resources),
+`commands.tick` (Tick), `track` (Tracking), `store` (Storage).
 """
 
 from __future__ import annotations
@@ -63,7 +63,10 @@ class Pool(Section):
 
 
 class Test(Section):
-    """The held-out labeled images that evaluation alone reads: Parquet with `label_column` added."""
+    """The held-out labeled images, which evaluation alone reads.
+
+    They have any form of a labeled set.
+    """
 
     uri: Uri | None = None
     label_column: Name = "label"
@@ -79,6 +82,41 @@ class Oracle(Section):
     truth: Uri | None = None
     initial_per_class: Annotated[int, Field(ge=1)] = 10
     initial: Uri | None = None
+
+
+class LabeledSet(Section):
+    """Labeled images outside the pool, which every round learns from.
+
+    Parquet with the pool's columns and `label_column`; image files or tars beside one CSV of id and label; or image
+    files in folders that are named after their classes.
+    """
+
+    uri: Uri
+    id_column: Name | None = None
+    image_column: Name | None = None
+    label_column: Name = "label"
+
+
+class Labels(Section):
+    """Labels beside the answers, and classes that are called otherwise now.
+
+    `renamed` says what an earlier name of a class means today; two names with the same new one are merged.
+    """
+
+    sets: tuple[LabeledSet, ...] = ()
+    renamed: dict[Name, Name] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _once(self) -> Labels:
+        for old, new in self.renamed.items():
+            if new in self.renamed:
+                raise ValueError(
+                    f"renamed: {old!r} is called {new!r}, which is renamed itself; say what both are now"
+                )
+        places = [one.uri.rstrip("/") for one in self.sets]
+        if len(set(places)) < len(places):
+            raise ValueError("sets: name each place once")
+        return self
 
 
 class Model(Section):

@@ -6,22 +6,35 @@ A row says who says what about which image.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import islice
 from typing import Any, Final
 
 from pipeline.config.project import Config
 from pipeline.errors import LabelError, nearest
-from pipeline.labels.checks import check_row, read_time
+from pipeline.labels.checks import check_row
 from pipeline.labels.forms import READERS, Answer, bounded
-from pipeline.labels.label_studio import from_export
-from pipeline.labels.tables import check_size
-from pipeline.store.opening import open_store
+from pipeline.labels.label_studio import from_export, from_table
+from pipeline.labels.tables import MAX_ROWS, OURS, Columns, check_size
+from pipeline.labels.times import read_time
+from pipeline.labels.values import Words, is_open, tidy
+from pipeline.store.base import Entry
+from pipeline.store.opening import Store, open_store
 
 Note = dict[str, str]  # on a row: file, where, id, why
 
-_READERS: Final[Mapping[str, Callable[[bytes, str], Iterator[Answer]]]] = {**READERS, "json": from_export}
+_READERS: Final[Mapping[str, Callable[..., Iterator[Answer]]]] = {
+    **READERS,
+    "csv": from_table,
+    "json": from_export,
+}
+_ALSO: Final = {"tsv": "csv", "ndjson": "jsonl", "": "json"}  # what Label Studio stores by itself has no end
 _COMPARED: Final = 200_000  # names compared for hints, in all
+AN_ID: Final = (
+    "an id is an image's key below pool.uri, or what pool.id_column holds; --id-column and --label-column name the "
+    "columns of other tools"
+)
 
 
 @dataclass(frozen=True)
@@ -60,16 +73,48 @@ class Row:
         return {"file": self.file, "where": self.where, "id": self.id, "why": why}
 
 
+@dataclass(frozen=True)
+class Notes:
+    """Notes on rows: refusals, and remarks on those without effect."""
+
+    refused: list[Note] = field(default_factory=list)
+    remarks: list[Note] = field(default_factory=list)
+
+    def refuse(self, row: Row, why: str) -> None:
+        """Note a refused row."""
+        self.refused.append(row.note(why))
+
+    def remark(self, row: Row, why: str) -> None:
+        """Note a row without effect."""
+        self.remarks.append(row.note(why))
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Settings for reading answer files.
+
+    annotator  who answered, where a row doesn't say
+    columns    what tables call their ids and labels
+    meant      the id that was meant by a text, which may be the text itself
+    offered    the classes that could be chosen for an id
+    """
+
+    annotator: str = ""
+    columns: Columns = OURS
+    meant: Callable[[str], str] = str
+    offered: Callable[[str], Collection[str]] = lambda _: ()
+
+
 def read_rows(
-    files: Sequence[str], config: Config, *, annotator: str, refused: list[Note]
+    files: Sequence[str], config: Config, *, reading: Reading, notes: Notes
 ) -> tuple[list[Row], int]:
     """Read the answered rows of files; count those left open.
 
     Args:
-        files: paths or URIs; the end of a name says the form.
+        files: paths or URIs; the end of a name says the form. A folder stands for all files in it.
         config: with the taxonomy in force.
-        annotator: who answered, where a row doesn't say.
-        refused: gets a note on each row that can't be read as an answer.
+        reading: who is meant by what.
+        notes: gets a refusal for each row that can't be read as an answer, and a remark on each that is none.
 
     Returns:
         The rows with a label or a status, and the number of rows with neither.
@@ -80,55 +125,84 @@ def read_rows(
     """
     rows: list[Row] = []
     left_open = 0
-    classes = frozenset(config.taxonomy)
+    known = Words(config.taxonomy, config.labels.renamed)
     hint = Hints()
-    for file in files:
-        for answer in _answers(file, config):
-            values = {name: _tidy(name, value, classes) for name, value in answer.values.items()}
-            if answer.problem is None and values.get("label") is None and values.get("status") is None:
+    for place, answer in _all_answers(files, config, reading.columns):
+        note = {"file": place, "where": answer.where, "id": _shown_id(answer)}
+        if answer.foreign is not None:
+            notes.remarks.append({**note, "why": answer.foreign})
+            continue
+        try:
+            if answer.problem is not None:
+                raise LabelError(answer.problem)
+            values = tidy(answer.values, known)
+            if is_open(values):
                 left_open += 1
-                continue
-            values["annotator"] = values.get("annotator") or annotator
-            try:
-                rows.append(_row(file, answer, values, classes=classes, hint=hint))
-            except LabelError as error:
-                name = "" if values.get("id") is None else str(values["id"])
-                refused.append({"file": file, "where": answer.where, "id": name, "why": str(error)})
+            else:
+                rows.append(_row(place, answer, values, known=known, hint=hint, reading=reading))
+        except LabelError as error:
+            notes.refused.append({**note, "why": str(error)})
     return rows, left_open
 
 
-def _answers(file: str, config: Config) -> list[Answer]:
-    end = file.rpartition("/")[2].rpartition(".")[2].lower()
-    if end not in _READERS:
-        raise LabelError(f"{file}: its name should end in one of .{', .'.join(sorted(_READERS))}")
-    store = open_store(file, config.storage)
-    entry = next(store.list(), None)
-    if entry is None or entry.key:
+def _all_answers(files: Sequence[str], config: Config, columns: Columns) -> Iterator[tuple[str, Answer]]:
+    for file in files:
+        store = open_store(file, config.storage)
+        for entry in _entries(store, file):
+            place = store.url(entry.key) if entry.key else file
+            for answer in _answers(store, entry, place, columns=columns):
+                yield place, answer
+
+
+def _entries(store: Store, file: str) -> list[Entry]:
+    """Return an object, or those of a folder with answers."""
+    listed = store.list()
+    first = next(listed, None)
+    if first is None or (first.key and _ending(file)):
         raise LabelError(f"{file}: no such file")
-    check_size(entry.size, file)
-    return bounded(_READERS[end](store.get(""), file), file)
+    if first.key:
+        return [entry for entry in (first, *islice(listed, MAX_ROWS)) if _end(entry.key) is not None]
+    if _end(file) is None:
+        raise LabelError(
+            f"{file}: its name should end in one of .{', .'.join(sorted(_READERS))}; other tools' answers go through "
+            f"such a table: {AN_ID}"
+        )
+    return [first]
 
 
-def _tidy(name: str, value: Any, classes: Collection[str]) -> Any:
-    """Remove what tools and hands add to a value.
+def _end(name: str) -> str | None:
+    """Return the form of a file by its name, if known."""
+    end = _ALSO.get(_ending(name), _ending(name))
+    return end if end in _READERS else None
 
-    Empty text and not-a-number become None; white space around a word is cut off. Ids and classes stay as they are.
-    """
-    if isinstance(value, str) and name != "id" and value not in classes:
-        value = value.strip()
-    return None if value == "" or value != value else value
+
+def _ending(name: str) -> str:
+    _, dot, end = name.rstrip("/").rpartition("/")[2].rpartition(".")
+    return end.lower() if dot else ""
+
+
+def _answers(store: Store, entry: Entry, place: str, *, columns: Columns) -> list[Answer]:
+    check_size(entry.size, place)
+    try:
+        return bounded(_READERS[_end(entry.key or place) or ""](store.get(entry.key), place, columns), place)
+    except LabelError as error:
+        if "no column" in str(error) and "did you mean" not in str(error):
+            raise LabelError(f"{error}; {AN_ID}") from None
+        raise
+
+
+def _shown_id(answer: Answer) -> str:
+    value = answer.values.get("id")
+    return "" if value is None else str(value)
 
 
 def _row(
-    file: str, answer: Answer, values: Mapping[str, Any], *, classes: Collection[str], hint: Hints
+    file: str, answer: Answer, values: Mapping[str, Any], *, known: Words, hint: Hints, reading: Reading
 ) -> Row:
-    if answer.problem is not None:
-        raise LabelError(answer.problem)
-    status, label = values.get("status"), values.get("label")
-    if status in ("skipped", "out-of-world") and label is not None:
-        raise LabelError(f"status {status!r} and label {label!r} at once; leave one of them empty")
-    label = check_row(values, classes, hint)
-    seen = values.get("fingerprint")
+    values = {**values, "annotator": values.get("annotator") or reading.annotator or None}
+    if values.get("id") is not None:
+        values["id"] = reading.meant(values["id"])
+    label = check_row(values, known, hint, offered=reading.offered(values["id"] or ""))
     return Row(
         file=file,
         where=answer.where,
@@ -137,7 +211,7 @@ def _row(
         status=label.status,
         annotator=label.annotator,
         at=read_time(values.get("at")),
-        fingerprint=None if seen is None else str(seen),
+        fingerprint=values.get("fingerprint"),
     )
 
 

@@ -7,18 +7,21 @@ somebody's work.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
+from urllib.parse import quote
 
 import pyarrow as pa
 
 from pipeline.config.project import Config
 from pipeline.errors import UserError
 from pipeline.images.thumbnail import png_uri, thumbnail
+from pipeline.labels.contact_sheet import anchor, contact_sheet
 from pipeline.labels.files import LabelFiles
 from pipeline.labels.forms import QUESTIONS, WRITERS
-from pipeline.labels.label_studio import interface, to_tasks
+from pipeline.labels.label_studio_tasks import interface, to_tasks
 from pipeline.labels.tables import MAX_BYTES
 from pipeline.pool.lookup import look_at
 from pipeline.pool.pieces import Failure
@@ -36,6 +39,7 @@ ENDS: Final[Mapping[str, str]] = {
     "jsonl": ".jsonl",
     "label-studio": ".json",
 }
+_BESIDE: Final = {"label-studio": ".xml", "csv": ".html"}  # ends of the second file
 MAX_HOURS: Final = 168  # S3's limit for a signed link
 _SIDE: Final = 256  # pixels of an embedded image, for people to tell classes apart
 
@@ -51,6 +55,8 @@ def fingerprint(image: bytes) -> str:
 @dataclass(frozen=True)
 class Pictures:
     """The form in which images are shown.
+
+    A cell of CSV is too small for a picture: there `embedded` is a link to the page beside the table.
 
     Args:
         images: `uri`, `presigned` or `embedded`; by default `uri` for a table about image objects, else `embedded`.
@@ -100,24 +106,23 @@ def export(
         UserError: no such round, a file that exists, a wrong end, images that can't be shown in this way.
         StoreUnavailable: storage does not answer.
     """
-    store, names = _place(form, out, config)
     workspace = open_workspace(config)
+    store, names = _place(form, out, config)
+    check_outside(store.url(names[0]), workspace)
     workspace.check(config)
     chosen = workspace.committed_round(index)
     config = latest(workspace, config)
-    answered = LabelFiles.read(workspace).labels(config.taxonomy).answered()
+    labels = LabelFiles.read(workspace, config.labels.renamed).labels(config.taxonomy)
+    answered, gone = labels.answered(), labels.withdrawn()
     query = Folder.of_round(workspace, chosen).read_table(keys.QUERY).to_pylist()
-    rows = [row for row in query if everything or row["id"] not in answered]
-    shown, gone = _look(rows, config, pictures.of(form, rows))
-    if sum(len(columns["image"]) for columns in shown.values()) > MAX_BYTES:
+    rows = [row for row in query if row["id"] not in gone and (everything or row["id"] not in answered)]
+    shown, unseen = _look(rows, config, pictures.of(form, rows), sheet=form == "csv")
+    if sum(len(columns.get("picture") or "") for columns in shown.values()) > MAX_BYTES:
         raise UserError(
             f"{len(shown)} embedded images make a file too large to be read back; use --images uri"
         )
     asked = [{**row, "round": chosen, **shown[row["id"]]} for row in rows if row["id"] in shown]
-    table = pa.Table.from_pylist(asked, schema=QUESTIONS)
-    contents = (
-        [to_tasks(table), interface(config.taxonomy)] if form == "label-studio" else [WRITERS[form](table)]
-    )
+    contents = _contents(form, names, asked, config)
     for name, data in zip(names, contents, strict=True):
         if not store.put_if_absent(name, data):
             raise _exists(store.url(name))
@@ -126,9 +131,34 @@ def export(
         "questions": len(asked),
         "answered": sum(row["id"] in answered for row in query),
         "open_before": _open_before(workspace, chosen, answered.union(row["id"] for row in query)),
-        "without_image": gone,
+        "without_image": unseen,
         "files": [store.url(name) for name in names],
     }
+
+
+def _contents(
+    form: str, names: Sequence[str], asked: Sequence[Mapping[str, Any]], config: Config
+) -> list[bytes]:
+    """Write questions as the files of a form."""
+    pictures = {row["id"]: row["picture"] for row in asked if row.get("picture") is not None}
+    for_sheet = form == "csv"
+    linked = [
+        {
+            **row,
+            "image": row.get("image")
+            or (f"{quote(names[1])}#{anchor(row)}" if for_sheet else row["picture"]),
+        }
+        for row in asked
+    ]
+    table = pa.Table.from_pylist(
+        [{name: row.get(name) for name in QUESTIONS.names} for row in linked], QUESTIONS
+    )
+    if form == "label-studio":
+        return [to_tasks(table), interface(config.taxonomy)]
+    if for_sheet:
+        title = f"{len(asked)} questions of {names[0]}"
+        return [WRITERS[form](table), contact_sheet(asked, pictures, title)]
+    return [WRITERS[form](table)]
 
 
 def _open_before(workspace: Workspace, index: int, others: frozenset[str]) -> dict[int, int]:
@@ -149,17 +179,31 @@ def _place(form: str, out: str, config: Config) -> tuple[Store, list[str]]:
 
     Raises `UserError` for a name with a wrong end and for a file that exists.
     """
-    scheme, separator, path = out.rpartition("://")
-    folder, slash, name = path.rpartition("/")
+    store, name = store_of(out, config)
     stem = name.removesuffix(ENDS[form])
     if not stem or not name.endswith(ENDS[form]):
         raise UserError(f"{out}: name it *{ENDS[form]}; `sisom labels import` goes by the end")
-    store = open_store(f"{scheme}{separator}{folder}{slash}" or ".", config.storage)
-    names = [name, f"{stem}.xml"] if form == "label-studio" else [name]
+    names = [name, f"{stem}{_BESIDE[form]}"] if form in _BESIDE else [name]
     for key in names:
         if store.exists(key):
             raise _exists(store.url(key))
     return store, names
+
+
+def store_of(out: str, config: Config) -> tuple[Store, str]:
+    """Return the store that holds a new file, and its key."""
+    scheme, separator, path = out.rpartition("://")
+    folder, slash, name = path.rpartition("/")
+    return open_store(f"{scheme}{separator}{folder}{slash}" or ".", config.storage), name
+
+
+def check_outside(uri: str, workspace: Workspace) -> None:
+    """Refuse a place in the workspace, where answers lie."""
+    place, root = (os.path.realpath(u) if "://" not in u else u for u in (uri, workspace.store.url("")))
+    if place.startswith(root.rstrip("/") + "/"):
+        raise UserError(
+            f"{uri} lies in the workspace, whose files are the project's own; write it somewhere else"
+        )
 
 
 def _exists(uri: str) -> UserError:
@@ -173,31 +217,31 @@ def _sensible(form: str, rows: Sequence[Mapping[str, Any]]) -> str:
 
 @dataclass(frozen=True)
 class _Look:
-    """Maker of an image's columns `fingerprint` and `image`.
+    """Maker of an image's columns `fingerprint` and `picture`.
 
-    `image`, made only with `embed`, is a thumbnail as a data URI. An image that can't be drawn is a `Failure`.
+    `picture`, made only with `embed`, is a thumbnail as a data URI. An image that can't be drawn is a `Failure` if it
+    `must` be.
     """
 
     embed: bool
+    must: bool
     max_pixels: int
 
     def __call__(self, data: bytes) -> dict[str, str] | Failure:
         columns = {"fingerprint": fingerprint(data)}
-        if self.embed:
-            png = thumbnail(data, side=_SIDE, max_pixels=self.max_pixels)
-            if png is None:
-                return Failure("cannot be drawn")
-            columns["image"] = png_uri(png)
-        return columns
+        png = thumbnail(data, side=_SIDE, max_pixels=self.max_pixels) if self.embed else None
+        if png is not None:
+            columns["picture"] = png_uri(png)
+        return Failure("cannot be drawn") if self.must and png is None else columns
 
 
 def _look(
-    rows: Sequence[Mapping[str, Any]], config: Config, pictures: Pictures
+    rows: Sequence[Mapping[str, Any]], config: Config, pictures: Pictures, *, sheet: bool
 ) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
-    """Look at the images of questions.
+    """Look at the images of questions; with `sheet`, links get pictures too.
 
     Returns:
-        The columns `image` and `fingerprint` by id, and the reasons of images that can't be shown, by id.
+        The columns `image`, `picture` and `fingerprint` by id, and the reasons of images that can't be shown, by id.
     """
     link = _link(pictures, config)
     wanted: dict[str, list[str]] = {}
@@ -208,8 +252,9 @@ def _look(
             )
         wanted.setdefault(row["uri"], []).append(row["id"])
     uris = {row["id"]: row["uri"] for row in rows}
+    look = _Look(link is None or sheet, link is None, config.scoring.max_pixels)
     shown, gone = {}, {}
-    for name, columns in look_at(wanted, config, _Look(link is None, config.scoring.max_pixels)):
+    for name, columns in look_at(wanted, config, look):
         if isinstance(columns, Failure):
             gone[name] = columns.reason
         else:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import pyarrow as pa
 
+from pipeline.config.history import as_of_its_day
 from pipeline.errors import LabelError
 from pipeline.labels.checks import check_batch
 from pipeline.labels.tables import check_size, not_parquet, read_foreign
@@ -19,6 +20,7 @@ from pipeline.labels.tally import Labels
 from pipeline.types import LABELS
 from pipeline.workspace import keys
 from pipeline.workspace.artefacts import Workspace
+from pipeline.workspace.folder import Folder
 from pipeline.workspace.plan import Plan
 
 
@@ -72,13 +74,17 @@ class LabelFiles:
 
     workspace: Workspace
     files: tuple[LabelFile, ...] = ()
+    renamed: Mapping[str, str] = field(default_factory=dict)  # what former names of classes mean
     _checked: dict[tuple[str, ...], list[pa.Table]] = field(default_factory=dict, repr=False)
     _labels: dict[tuple[str, ...], Labels] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def read(cls, workspace: Workspace) -> LabelFiles:
-        """Read all label files that are there."""
-        return cls(workspace).refreshed()
+    def read(cls, workspace: Workspace, renamed: Mapping[str, str] | None = None) -> LabelFiles:
+        """Read all label files that are there.
+
+        `renamed` says what former names of classes mean.
+        """
+        return cls(workspace, renamed=renamed or {}).refreshed()
 
     def refreshed(self) -> LabelFiles:
         """Return the present label files; known ones are not read again."""
@@ -89,7 +95,7 @@ class LabelFiles:
         """Return the label files of some keys, in that order."""
         known = {file.key: file for file in self.files}
         chosen = (known.get(key) or LabelFile.read(self.workspace, key) for key in names)
-        return LabelFiles(self.workspace, tuple(chosen))
+        return LabelFiles(self.workspace, tuple(chosen), self.renamed)
 
     def as_planned(self, plan: Plan) -> LabelFiles:
         """Return the label files that a round learns from.
@@ -97,7 +103,8 @@ class LabelFiles:
         Raises:
             LabelError: one of them has changed since the round was planned.
         """
-        planned = self.only(plan.labels)
+        renamed = as_of_its_day(plan.config)["labels"]["renamed"]
+        planned = replace(self.only(plan.labels), renamed=renamed, _checked={}, _labels={})
         for file in planned.files:
             if file.digest != plan.label_digests.get(file.key, file.digest):
                 raise LabelError(
@@ -123,8 +130,22 @@ class LabelFiles:
         """
         classes = tuple(taxonomy)
         if classes not in self._checked:
-            self._checked[classes] = [check_batch(file.rows, file.place, classes) for file in self.files]
+            began = self._began_with or classes
+            self._checked[classes] = [
+                check_batch(file.rows, file.place, classes, offered=began, renamed=self.renamed)
+                for file in self.files
+            ]
         return self._checked[classes]
+
+    @cached_property
+    def _began_with(self) -> tuple[str, ...]:
+        """The classes of the first round.
+
+        They could be chosen from the start. A class that an answer proposed may have joined later; these can't be
+        meant by a proposal.
+        """
+        plan = Plan.find(Folder.of_round(self.workspace, 0)) if self.files else None
+        return () if plan is None else tuple(self.renamed.get(name, name) for name in plan.taxonomy)
 
     def labels(self, taxonomy: Sequence[str]) -> Labels:
         """Return the sum of all answers; see `tables` for what it raises."""

@@ -7,8 +7,8 @@ never changed, and a running round has frozen which batches it learns from.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,22 +17,30 @@ import pyarrow.compute as pc
 
 from pipeline.config.project import Config
 from pipeline.encoding import canonical, to_parquet
-from pipeline.labels.answers import Hints, Note, Row, read_rows
+from pipeline.labels.answers import Hints, Notes, Reading, Row, read_rows
 from pipeline.labels.export_questions import fingerprint
 from pipeline.labels.files import LabelFiles, label_keys
+from pipeline.labels.questions import Questions
+from pipeline.labels.tables import OURS, Columns
 from pipeline.labels.tally import Labels, last_answers
 from pipeline.pool.lookup import look_at
 from pipeline.pool.pieces import Failure
 from pipeline.types import LABELS
 from pipeline.workspace import keys
 from pipeline.workspace.artefacts import Workspace, open_workspace
-from pipeline.workspace.folder import Folder
 from pipeline.workspace.frozen import latest
 from pipeline.workspace.keys import batch_number, import_key
 
 
 def take_in(
-    config: Config, files: Sequence[str], *, annotator: str = "", partial: bool = False, dry_run: bool = False
+    config: Config,
+    files: Sequence[str],
+    *,
+    annotator: str = "",
+    columns: Columns = OURS,
+    unasked: bool = False,
+    partial: bool = False,
+    dry_run: bool = False,
 ) -> dict[str, Any]:
     """Import answered files into the workspace as one batch.
 
@@ -42,12 +50,15 @@ def take_in(
         config: of the project.
         files: paths or URIs; the end of a name says the form: .csv, .parquet, .jsonl, or .json of Label Studio.
         annotator: who answered, where a row doesn't say.
+        columns: what the files call their ids and labels.
+        unasked: take answers about images of the pool that no round has asked about, too.
         partial: take the good rows even if others are refused; without it, one refused row stops the import.
         dry_run: only look, write nothing.
 
     Returns:
         The numbers of rows taken, known already and left open; `refused` rows and why; `remarks` on rows without
-        effect; where annotators `disagree`, and the outcome; the `batch` and whether it was `written`.
+        effect; answers that are `corrected`; where annotators `disagree`, and the outcome; the `batch` and whether it
+        was `written`.
 
     Raises:
         LabelError: a file that can't be read at all.
@@ -58,15 +69,16 @@ def take_in(
     workspace.check(config)
     workspace.committed_round(None)
     config = latest(workspace, config)
-    tables = LabelFiles.read(workspace).tables(config.taxonomy)
+    tables = LabelFiles.read(workspace, config.labels.renamed).tables(config.taxonomy)
     earlier = pa.concat_tables([LABELS.empty_table(), *tables])
-    questions = _Questions(workspace, config, _asked(workspace))
-    notes = _Notes()
+    questions = Questions.read(workspace, config)
+    notes = Notes()
 
-    rows, left_open = read_rows(files, config, annotator=annotator, refused=notes.refused)
-    rows = _asked_about(rows, questions, notes)
+    reading = Reading(annotator, columns, questions.meant, questions.offered)
+    rows, left_open = read_rows(files, config, reading=reading, notes=notes)
+    rows, uris = _askable(rows, questions, earlier, notes=notes, unasked=unasked)
     rows, known = _new(rows, earlier, notes)
-    rows = _of_this_image(rows, questions, notes)
+    rows = _of_this_image(rows, uris, config, notes=notes)
 
     good = partial or not notes.refused
     taken = sorted(rows, key=lambda row: (row.id, row.annotator)) if good else []
@@ -81,77 +93,58 @@ def take_in(
         "open": left_open,
         "refused": notes.refused,
         "remarks": notes.remarks,
+        "corrected": _corrections(earlier, batch, questions.learned),
         "disagree": _disagreements(earlier, batch),
         "batch": None if key is None else workspace.store.url(key),
         "written": key is not None and not dry_run,
     }
 
 
-@dataclass(frozen=True)
-class _Questions:
-    """The questions asked so far: each id's URI, and the project."""
-
-    workspace: Workspace
-    config: Config
-    uris: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class _Notes:
-    """Notes on rows: refusals, and remarks on those without effect."""
-
-    refused: list[Note] = field(default_factory=list)
-    remarks: list[Note] = field(default_factory=list)
-
-    def refuse(self, row: Row, why: str) -> None:
-        """Note a refused row."""
-        self.refused.append(row.note(why))
-
-    def remark(self, row: Row, why: str) -> None:
-        """Note a row without effect."""
-        self.remarks.append(row.note(why))
-
-
-def _asked(workspace: Workspace) -> dict[str, str]:
-    """Return the URI of each id that committed rounds asked about."""
-    uris: dict[str, str] = {}
-    for index in range(workspace.committed()):
-        query = Folder.of_round(workspace, index).read_table(keys.QUERY, ["id", "uri"])
-        uris |= dict(zip(query["id"].to_pylist(), query["uri"].to_pylist(), strict=True))
-    return uris
-
-
 # ---------------------------------------------------------------------------------------------- the checks
 
 
-def _asked_about(rows: Sequence[Row], questions: _Questions, notes: _Notes) -> list[Row]:
-    uris = questions.uris
-    strange = {row.id for row in rows} - set(uris)
-    pool = _in_pool(questions.workspace, strange) if strange else frozenset()
-    hint = Hints()
-    for row in rows:
-        if row.id in pool:
-            notes.refuse(row, "no committed round has asked about it")
-        elif row.id in strange:
-            notes.refuse(row, f"unknown id; {hint(row.id[:200], uris)}")
-    return [row for row in rows if row.id in uris]
+def _askable(
+    rows: Sequence[Row], questions: Questions, earlier: pa.Table, *, notes: Notes, unasked: bool
+) -> tuple[list[Row], dict[str, str | None]]:
+    """Select the rows about images that may be answered.
 
+    These are the images that were asked about or have a label, such as a first one; with `unasked`, all of the pool.
 
-def _in_pool(workspace: Workspace, ids: Collection[str]) -> frozenset[str]:
-    """Return those of the ids that the last committed round has scored.
-
-    Needs the memory of one row group.
+    Returns:
+        The rows, and the URI of each image as far as it is known.
     """
-    wanted = pa.array(sorted(ids), pa.string())
-    last = Folder.of_round(workspace, workspace.committed_round(None))
-    scored: set[str] = set()
-    for name in last.names(keys.SCORES):
-        for part in last.row_groups(name, ["id"]):
-            scored.update(part["id"].filter(pc.is_in(part["id"], value_set=wanted)).to_pylist())
-    return frozenset(scored)
+    uris: dict[str, str | None] = dict(questions.uris)
+    strange = {row.id for row in rows} - set(uris)
+    pool = questions.in_pool(strange) if strange else {}
+    labeled = {*earlier["id"].to_pylist(), *questions.learned} if strange else set()
+    gone = Labels.of([earlier]).withdrawn()
+    hint = Hints()
+    kept = []
+    for row in rows:
+        if row.id in gone:
+            notes.refuse(row, "the image was withdrawn")
+            continue
+        if row.id in questions.uris:
+            kept.append(row)
+            continue
+        name, uri = pool.get(row.id, (row.id, None))
+        if name in labeled or (row.id in pool and unasked):
+            uris[name] = uri
+            kept.append(replace(row, id=name))
+        elif row.id in pool:
+            notes.refuse(row, "no committed round has asked about it; --unasked takes it all the same")
+        else:
+            notes.refuse(row, f"unknown id; {hint(row.id[:200], questions.uris)}; {_what_ids_are(questions)}")
+    return kept, uris
 
 
-def _new(rows: Sequence[Row], earlier: pa.Table, notes: _Notes) -> tuple[list[Row], int]:
+def _what_ids_are(questions: Questions) -> str:
+    if questions.of_images:
+        return f"an id is an image's key below pool.uri, such as {questions.example!r}"
+    return f"ids look like {questions.example!r}"
+
+
+def _new(rows: Sequence[Row], earlier: pa.Table, notes: Notes) -> tuple[list[Row], int]:
     """Select the new rows and count the known ones.
 
     At most one row is kept for each annotator and id.
@@ -182,7 +175,7 @@ def _new(rows: Sequence[Row], earlier: pa.Table, notes: _Notes) -> tuple[list[Ro
     return kept, known
 
 
-def _late(row: Row, newest: datetime | None, notes: _Notes) -> bool:
+def _late(row: Row, newest: datetime | None, notes: Notes) -> bool:
     """Tell whether the annotator has answered later.
 
     A row without a time is never late: it counts as said now.
@@ -193,7 +186,7 @@ def _late(row: Row, newest: datetime | None, notes: _Notes) -> bool:
     return late
 
 
-def _agreed(rows: Sequence[Row], notes: _Notes) -> list[Row]:
+def _agreed(rows: Sequence[Row], notes: Notes) -> list[Row]:
     """Return an annotator's first row about an id.
 
     If the rows disagree, none is kept.
@@ -213,19 +206,23 @@ def _agreed(rows: Sequence[Row], notes: _Notes) -> list[Row]:
     return list(rows[:1])
 
 
-def _of_this_image(rows: Sequence[Row], questions: _Questions, notes: _Notes) -> list[Row]:
+def _of_this_image(
+    rows: Sequence[Row], uris: Mapping[str, str | None], config: Config, *, notes: Notes
+) -> list[Row]:
     """Select the rows whose image is the one that was shown.
 
     Rows without a fingerprint cannot be checked and are kept.
     """
     wanted: dict[str, list[str]] = {}
     for name in {row.id: None for row in rows if row.fingerprint is not None}:
-        wanted.setdefault(questions.uris[name], []).append(name)
-    now = dict(look_at(wanted, questions.config, fingerprint))
+        uri = uris[name]
+        if uri is not None:
+            wanted.setdefault(uri, []).append(name)
+    now = dict(look_at(wanted, config, fingerprint))
     kept = []
     for row in rows:
         print_now = now.get(row.id)
-        if row.fingerprint is None or print_now == row.fingerprint:
+        if row.fingerprint is None or uris[row.id] is None or print_now == row.fingerprint:
             kept.append(row)
         elif isinstance(print_now, Failure):
             notes.refuse(row, f"its image is not as it was shown: {print_now.reason}")
@@ -245,12 +242,33 @@ def _next_key(workspace: Workspace, batch: pa.Table) -> str:
     rows = [[v.astimezone(UTC).isoformat() if isinstance(v, datetime) else v for v in row.values()]
             for row in batch.to_pylist()]  # fmt: skip
     digest = hashlib.sha256(canonical(rows)).hexdigest()[:16]
-    numbered = [key for key in label_keys(workspace) if batch_number(key) is not None]
+    batches = [key for key in label_keys(workspace) if not keys.is_tombstone(key)]
+    numbered = [key for key in batches if batch_number(key) is not None]
     last = max(numbered, default="")
     number = max(workspace.committed(), batch_number(last) or 0)
     turn = sum(key.startswith(keys.imports_prefix(number)) for key in numbered)
     key = import_key(number, turn, digest)
     return key if key > last else import_key(number + 1, 0, digest)
+
+
+def _corrections(earlier: pa.Table, batch: pa.Table, learned: Mapping[str, str]) -> list[dict[str, str]]:
+    """List the ids whose answer a batch changes, with both answers."""
+    ids = pc.unique(batch["id"])
+    rows = earlier.filter(pc.is_in(earlier["id"], value_set=ids))
+    before = {name: repr(learned[name]) for name in ids.to_pylist() if name in learned} | _outcomes(rows)
+    after = _outcomes(pa.concat_tables([rows, batch]))
+    return [
+        {"id": name, "was": was, "now": after[name]}
+        for name, was in sorted(before.items())
+        if name in after and after[name] != was
+    ]
+
+
+def _outcomes(rows: pa.Table) -> dict[str, str]:
+    """Return the outcome of the answers to each id, without ties."""
+    stand = Labels.of([rows]).table
+    names = (stand[name].to_pylist() for name in ("id", "status", "label"))
+    return {name: _said(status, label) for name, status, label in zip(*names, strict=True)}
 
 
 def _disagreements(earlier: pa.Table, batch: pa.Table) -> list[dict[str, Any]]:
@@ -261,9 +279,7 @@ def _disagreements(earlier: pa.Table, batch: pa.Table) -> list[dict[str, Any]]:
     ids = pc.unique(batch["id"])
     rows = pa.concat_tables([earlier.filter(pc.is_in(earlier["id"], value_set=ids)), batch])
     said = [_said(*pair) for pair in zip(rows["status"].to_pylist(), rows["label"].to_pylist(), strict=True)]
-    stand = Labels.of([rows])
-    names = (stand.table[name].to_pylist() for name in ("id", "status", "label"))
-    outcome = {name: _said(status, label) for name, status, label in zip(*names, strict=True)}
+    outcome = _outcomes(rows)
     disagreements = []
     for name, votes in sorted(last_answers(rows).items()):
         answers = {annotator: said[place] for annotator, place in sorted(votes.items())}

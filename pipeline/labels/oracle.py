@@ -17,9 +17,11 @@ import pyarrow.compute as pc
 
 from pipeline.config.project import Config
 from pipeline.errors import ConfigError, LabelError, nearest
-from pipeline.labels.checks import check_batch
+from pipeline.labels.checks import check_batch, check_rows
+from pipeline.labels.forms import READERS, bounded, table_form
 from pipeline.labels.tables import label_table, read_tables
-from pipeline.types import Label, LabelStatus
+from pipeline.store.opening import open_store
+from pipeline.types import LABELS, Label, LabelStatus
 
 KINDS: Final = ("known", "unknown", "far")
 _STATUS: Final[Mapping[str, LabelStatus]] = {"unknown": "unknown-class", "far": "out-of-world"}
@@ -54,6 +56,7 @@ def read_truth(config: Config) -> Truth:
     if table["id"].null_count:
         raise LabelError(f"oracle.truth: {uri} has {table['id'].null_count} rows without an id")
     ids, labels, kinds = ([str(v) for v in table[name].to_pylist()] for name in ("id", "label", "kind"))
+    labels = [config.labels.renamed.get(label, label) for label in labels]
     joined = frozenset(config.taxonomy)
     now = ["known" if k == "unknown" and a in joined else k for a, k in zip(labels, kinds, strict=True)]
     truth = Truth(dict(zip(ids, labels, strict=True)), dict(zip(ids, now, strict=True)))
@@ -101,8 +104,11 @@ def initial(config: Config) -> pa.Table:
         ConfigError: people answer, and no file is given.
     """
     if config.oracle.initial is not None:
-        table = read_tables(config.oracle.initial, config.storage)
-        checked = check_batch(table, f"oracle.initial: {config.oracle.initial}", config.taxonomy)
+        place = f"oracle.initial: {config.oracle.initial}"
+        checked = _given(config.oracle.initial, place, config)
+        _check_agreement(checked, place)
+        if config.labels.sets:
+            return checked.sort_by("id")
         if not pc.any(pc.equal(checked["status"], "labeled")).as_py():
             raise LabelError(f"oracle.initial: {config.oracle.initial} holds no label to start from")
         classes = set(checked["label"].drop_null().to_pylist())
@@ -111,6 +117,8 @@ def initial(config: Config) -> pa.Table:
                 f"oracle.initial: {config.oracle.initial} holds {min(classes)!r} alone; two classes are needed"
             )
         return checked.sort_by("id")
+    if config.labels.sets:
+        return LABELS.empty_table()  # the sets are enough to start from
     if config.oracle.kind == "people":
         raise ConfigError("oracle.initial: a table of id, label to start from is missing")
     truth = read_truth(config)
@@ -128,3 +136,32 @@ def initial(config: Config) -> pa.Table:
             )
         chosen += rng.permutation(names)[: config.oracle.initial_per_class].tolist()
     return simulated(truth, chosen)
+
+
+def _given(uri: str, place: str, config: Config) -> pa.Table:
+    """Read and check first labels, of Parquet or a text table."""
+    known, renamed = config.taxonomy, config.labels.renamed
+    form = table_form(uri)
+    if form is None:
+        table = read_tables(uri, config.storage)
+        return check_batch(table, place, known, offered=known, renamed=renamed)
+    data = open_store(uri, config.storage).get("")
+    answers = bounded(READERS[form](data, place), place)
+    for answer in answers:
+        if answer.problem is not None:
+            raise LabelError(f"{place}, {answer.where}: {answer.problem}")
+    rows = ((answer.where, answer.values) for answer in answers)
+    return check_rows(rows, place, known, offered=known, renamed=renamed)
+
+
+def _check_agreement(rows: pa.Table, place: str) -> None:
+    """Refuse first labels of one annotator that contradict each other."""
+    said: dict[tuple[str, str], tuple[str, str | None]] = {}
+    for row in rows.to_pylist():
+        answer = (row["status"], row["label"])
+        other = said.setdefault((row["id"], row["annotator"]), answer)
+        if other != answer:
+            ours, theirs = (repr(label or status) for status, label in (answer, other))
+            raise LabelError(
+                f"{place}: id {row['id']!r} stands twice, as {theirs} and as {ours}; keep one of them"
+            )

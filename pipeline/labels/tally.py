@@ -2,7 +2,7 @@
 
 The last answer of each annotator to an id counts. An answer without an annotator overrules all that came before it, and
 any later answer overrules it. Among several annotators the majority decides; a skipped answer is no vote. A tie is no
-answer: the id may be asked about again.
+answer: the id may be asked about again. An image that was withdrawn has no answer, whatever was said before or since.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.types import LABEL_STATUSES, LABELS
+from pipeline.types import LABEL_STATUSES, LABELS, WITHDRAWN
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,8 @@ class Labels:
         votes = last_answers(rows)
         said = list(zip(rows["status"].to_pylist(), rows["label"].to_pylist(), strict=True))
         chosen = {name: _majority(list(places.values()), said) for name, places in votes.items()}
+        gone = [place for place, (status, _) in enumerate(said) if status == WITHDRAWN]
+        chosen |= {rows["id"][place].as_py(): place for place in reversed(gone)}
         kept = sorted(place for place in chosen.values() if place is not None)
         ties = frozenset(name for name, place in chosen.items() if place is None)
         return cls(rows.take(pa.array(kept, pa.int64())).sort_by("id"), ties)
@@ -49,9 +51,14 @@ class Labels:
     def answered(self) -> frozenset[str]:
         """Return the ids that have an answer of any status.
 
-        They need not be asked about again.
+        They need not be asked about again, and neither need those that were withdrawn.
         """
         return frozenset(self.table["id"].to_pylist())
+
+    def withdrawn(self) -> frozenset[str]:
+        """Return the ids of images that must go."""
+        rows = self.table.filter(pc.equal(self.table["status"], WITHDRAWN))
+        return frozenset(rows["id"].to_pylist())
 
     def tied(self) -> frozenset[str]:
         """Return the ids whose annotators disagree without a majority.

@@ -7,6 +7,7 @@ right nor wrong: they are counted and named beside the accuracy.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -21,11 +22,16 @@ from pipeline.config.project import Config
 from pipeline.errors import LabelError, PoolError, nearest, printable
 from pipeline.images.bad import BadImage
 from pipeline.images.decode import decode
+from pipeline.labels.sets import read_set
+from pipeline.labels.values import Words, plain
 from pipeline.model.network import Network, normalise
+from pipeline.pool.columns import as_bytes, as_text, columns_of, select
 from pipeline.pool.parquet import groups
+from pipeline.pool.pieces import Failure, Reading
+from pipeline.pool.shards import pieces
 from pipeline.pool.source import PoolSource
 from pipeline.store.opening import open_store
-from pipeline.types import Listed
+from pipeline.types import Listed, Shard
 from pipeline.workspace.records import Evaluation, Unreadable
 
 MOST_NAMED: Final = 1000  # unreadable images whose names are kept
@@ -60,7 +66,7 @@ def test_accuracy(network: Network, config: Config, cluster: Cluster) -> Evaluat
     """
     if config.test_uri is None:
         return Evaluation()
-    found = list(groups(PoolSource.of(config).beside(config.test_uri)))
+    found = _parts(PoolSource.of(config).beside(config.test_uri), config)
     remote: Any = ray.remote(num_cpus=cluster.actor_cpus, num_gpus=cluster.actor_gpus)
     run = remote(_predict)
     shared = ray.put(network)
@@ -99,37 +105,90 @@ def _why(unreadable: int, named: tuple[Unreadable, ...]) -> str:
     )
 
 
-def _predict(item: Listed, config: Config, network: Network, *, device: str) -> _Judged:
-    torch.set_num_threads(config.resources.threads)
-    with open_store(item.uri, config.storage).open("") as file:
-        table = pq.ParquetFile(file).read_row_group(item.row_group)
+@dataclass(frozen=True)
+class _LabeledShard:
+    """A shard of images and their classes.
+
+    These stand in a table beside the images, or in the names of folders.
+    """
+
+    shard: Shard
+    labels: tuple[str | None, ...]
+    source: PoolSource
+
+
+def _parts(source: PoolSource, config: Config) -> list[Listed | _LabeledShard]:
+    """Divide the test set into parts, each read by one task."""
+    row_groups: list[Listed | _LabeledShard] = list(groups(source))
+    if row_groups:
+        return row_groups
+    found = read_set(f"test.uri: {source.pool.uri}", source, config.test.label_column)
+    shards = enumerate(zip(found.groups, found.labels, strict=True))
+    return [_LabeledShard(Shard(n, group.listed), labels, source) for n, (group, labels) in shards]
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A test image, or its failure, and its class as written."""
+
+    id: str
+    uri: str
+    image: bytes | Failure | None
+    label: str | None
+
+
+def _rows(part: Listed | _LabeledShard, config: Config) -> Iterator[_Row]:
+    """Read a part's rows.
+
+    Images that no table beside them names are left out: they belong to no test set.
+    """
+    if isinstance(part, _LabeledShard):
+        for piece in pieces(part.shard, Reading(part.source)):
+            for row, name, uri, image in zip(piece.rows, piece.ids, piece.uris, piece.images, strict=True):
+                if part.labels[row] is not None:
+                    yield _Row(name, uri, image, part.labels[row])
+        return
+    with open_store(part.uri, config.storage).open("") as file:
+        table = pq.ParquetFile(file).read_row_group(part.row_group)
     if config.test.label_column not in table.column_names:
         raise PoolError(
-            f"test.label_column: {item.uri} has no column {config.test.label_column!r}; "
+            f"test.label_column: {part.uri} has no column {config.test.label_column!r}; "
             f"{nearest(config.test.label_column, table.column_names)}"
         )
+    columns = columns_of(table.schema, config.pool, part.uri)
+    images, labels = as_bytes(select(table, columns.image)), table[config.test.label_column].to_pylist()
+    ids = [None] * len(images) if columns.id is None else as_text(select(table, columns.id)).to_pylist()
+    for row, (name, image, label) in enumerate(zip(ids, images, labels, strict=True)):
+        place = f"row {row} of row group {part.row_group}"
+        yield _Row(name or place, part.uri, image, None if label is None else plain(label))
+
+
+def _predict(part: Listed | _LabeledShard, config: Config, network: Network, *, device: str) -> _Judged:
+    torch.set_num_threads(config.resources.threads)
     numbers = {name: i for i, name in enumerate(config.taxonomy)}
+    known = Words(config.taxonomy, config.labels.renamed)
     transform = config.model.transform(config.scoring.max_pixels)
     pixels, truth = [], []
     unreadable: list[Unreadable] = []
-    columns = (config.pool.id_column, config.pool.image_column, config.test.label_column)
-    rows = zip(*(table[column].to_pylist() for column in columns), strict=True)
-    for row, (found, data, label) in enumerate(rows):
-        name = f"row {row} of row group {item.row_group}" if found is None else str(found)
-        if label is None:
+    for row in _rows(part, config):
+        if row.label is None:
             raise LabelError(
-                f"test.uri: {item.uri} has no label for {printable(name)!r}; give it one, or leave it out"
+                f"test.uri: {row.uri} has no label for {printable(row.id)!r}; give it one, or leave it out"
             )
-        if str(label) not in numbers and config.open_world.promote_at is None:
+        name = known.find(row.label)
+        if name is None and config.open_world.promote_at is None:
             raise LabelError(
-                f"test.uri: {item.uri} has label {label!r}, which is not in the taxonomy; "
-                f"{nearest(str(label), config.taxonomy)}"
+                f"test.uri: {row.uri} has label {row.label!r}, which is not in the taxonomy; "
+                f"{nearest(row.label, config.taxonomy)}"
             )
+        if isinstance(row.image, Failure):
+            unreadable.append(Unreadable(id=row.id, uri=row.uri, reason=row.image.reason))
+            continue
         try:
-            pixels.append(decode(data, transform))
-            truth.append(numbers.get(str(label), -1))
+            pixels.append(decode(row.image, transform))
+            truth.append(-1 if name is None else numbers[name])
         except BadImage as error:
-            unreadable.append(Unreadable(id=name, uri=item.uri, reason=str(error)))
+            unreadable.append(Unreadable(id=row.id, uri=row.uri, reason=str(error)))
     predicted: list[int] = []
     net = network.build(device)
     size = config.scoring.batch_size

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
@@ -27,6 +27,9 @@ from pipeline.pool.listing import Listing
 from pipeline.pool.reading import BROKEN, DECODED
 from pipeline.pool.snapshot import Snapshot
 from pipeline.types import LABELED
+from pipeline.workspace import keys
+
+IN_POOL: Final = -1  # in place of a set's number
 
 # ----------------------------------------------------------------------------------------------- locating
 
@@ -79,13 +82,21 @@ class LabeledSet:
 def read_labeled(labeled: pa.Table, snapshot: Snapshot, config: Config, *, cluster: Cluster) -> LabeledSet:
     """Start to read and decode labeled rows into the object store.
 
-    `labeled` is a `LABELED` table. Only the shards that hold such rows are read, by one task each. Returns at once.
+    `labeled` is a `LABELED` table, with a column `set` if rows of labeled sets are in it. Only the shards that hold
+    such rows are read, by one task each. Returns at once.
     """
-    by_shard: dict[int, list[dict[str, Any]]] = {}
+    by_shard: dict[tuple[int, int], list[dict[str, Any]]] = {}
     for row in labeled.to_pylist():
-        by_shard.setdefault(row["shard"], []).append(row)
+        by_shard.setdefault((row.pop("set", IN_POOL), row["shard"]), []).append(row)
     read: Any = ray.remote(num_cpus=cluster.task_cpus, num_returns=2)(read_tasks.read_rows)
-    pairs = [read.remote(snapshot.take([number]), rows, config) for number, rows in sorted(by_shard.items())]
+    places = {IN_POOL: (snapshot, config)}
+    for number in sorted({number for number, _ in by_shard} - {IN_POOL}):
+        listed = Snapshot.read(snapshot.folder.below(keys.set_key(number)))
+        places[number] = (listed, config.model_copy(update={"pool": config.pool_of_set(number)}))
+    pairs = []
+    for (number, shard), rows in sorted(by_shard.items()):
+        listed, read_as = places[number]
+        pairs.append(read.remote(listed.take([shard]), rows, read_as))
     return LabeledSet(tuple(pair[0] for pair in pairs), tuple(pair[1] for pair in pairs), labeled.num_rows)
 
 
@@ -156,7 +167,12 @@ def _view(chunk: pa.LargeBinaryArray, size: int) -> NDArray[np.uint8]:
 
 
 def labeled_table(
-    labels: Sequence[tuple[str, int]], places: Mapping[str, tuple[int, int]], *, share: float, seed: int
+    labels: Sequence[tuple[str, int]],
+    places: Mapping[str, tuple[int, int]],
+    *,
+    share: float,
+    seed: int,
+    sets: Mapping[str, int] | None = None,
 ) -> pa.Table:
     """Make the `LABELED` table of a round, a frozen input.
 
@@ -165,6 +181,7 @@ def labeled_table(
         places: (shard, row) by id.
         share: of each class that is held out for validation.
         seed: of the validation split.
+        sets: the numbers of the labeled sets that hold some of the rows, by id; the pool holds the others.
 
     Returns:
         One row for each label, sorted by id.
@@ -178,4 +195,7 @@ def labeled_table(
         "shard": [places[name][0] for name in names],
         "row": [places[name][1] for name in names],
     }
-    return pa.table(columns, schema=LABELED)
+    table = pa.table(columns, schema=LABELED)
+    if not sets:
+        return table
+    return table.append_column("set", pa.array([sets.get(name, IN_POOL) for name in names], pa.int32()))

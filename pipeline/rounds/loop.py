@@ -12,6 +12,7 @@ from pipeline.config.project import Config
 from pipeline.errors import WaitingForLabels
 from pipeline.labels import oracle
 from pipeline.labels.files import LabelFiles
+from pipeline.labels.unheard import unheard
 from pipeline.rounds import steps
 from pipeline.rounds.preflight import preflight
 from pipeline.rounds.round import run_round
@@ -117,12 +118,13 @@ def require_answers(project: Project, index: int) -> None:
     workspace = project.workspace
     last = Folder.of_round(workspace, index - 1)
     asked = last.read_table(keys.QUERY, ["id"])["id"].to_pylist()
-    heard = project.label_files.labels(latest(workspace, project.config).taxonomy).heard()
-    if asked and heard.isdisjoint(asked):
+    answers = project.label_files.labels(latest(workspace, project.config).taxonomy)
+    asked = [name for name in asked if name not in answers.withdrawn()]
+    if asked and answers.heard().isdisjoint(asked):
         raise WaitingForLabels(
             f"round {index - 1:03d} asks about {len(asked)} images ({last.url(keys.QUERY)}) and none is "
             f"answered; write the answers to {workspace.store.url(keys.people_answers_key(index - 1))} "
-            f"(id, label, status) and run again"
+            f"(id, label, status) and run again{unheard(project.label_files, asked, Plan.read(last).labels)}"
         )
 
 

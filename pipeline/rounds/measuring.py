@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.labels.tally import Labels
@@ -29,8 +30,9 @@ def measure(stored: StoredRound, labels: Labels, view: ScoreSummary) -> Metrics:
     folder, bank, taxonomy = stored.folder, stored.bank, stored.config.taxonomy
     evaluation, account = Evaluation.read(folder), Account.read(folder)
     timings = _timings(folder)
-    counts = labels.counts()
-    held = np.asarray(folder.read_table(keys.LABELED, ["held_out"])["held_out"].to_pylist())
+    labeled = folder.read_table(keys.LABELED)
+    counts = Counter(labels.counts()) + _outside(labeled, labels, taxonomy)
+    held = np.asarray(labeled["held_out"].to_pylist())
     judges = threshold_rows(held)
     began_with = len(stored.plan.config["taxonomy"])
     joined = taxonomy[began_with:]
@@ -69,6 +71,18 @@ def measure(stored: StoredRound, labels: Labels, view: ScoreSummary) -> Metrics:
         seconds={name: timing.seconds for name, timing in timings.items()},
         images_per_s={name: t.images / t.seconds for name, t in timings.items() if t.images},
     )
+
+
+def _outside(labeled: pa.Table, labels: Labels, taxonomy: Sequence[str]) -> Counter[str]:
+    """Count the rows of labeled sets by class.
+
+    Those that were answered again count among the answers.
+    """
+    if "set" not in labeled.column_names:
+        return Counter()
+    answered = labels.answered()
+    rows = zip(*(labeled[name].to_pylist() for name in ("id", "target", "set")), strict=True)
+    return Counter(taxonomy[target] for name, target, number in rows if number >= 0 and name not in answered)
 
 
 def _timings(folder: Folder) -> dict[str, Timing]:

@@ -8,10 +8,12 @@ from pipeline.ask.whole_pool import check_memory
 from pipeline.config.history import Change, as_of_its_day, changes
 from pipeline.config.project import Config
 from pipeline.errors import ConfigError, LabelError, printable
+from pipeline.labels.sets import read_sets
 from pipeline.learn.rows import labeled_table, places_of
 from pipeline.learn.seeds import round_seed
 from pipeline.pool.listing import Listing, freeze
 from pipeline.rounds import steps
+from pipeline.rounds.outside import Outside
 from pipeline.rounds.work import Work
 from pipeline.score.memory import foresee
 from pipeline.workspace import keys
@@ -47,22 +49,36 @@ def plan(work: Work) -> None:
             voice.say(f"  classes   {printable(name)!r} joins: {proposed[name]} answers name it")
         answers = files.labels(taxonomy)
         ids, names = answers.labeled()
-        if len(set(names)) < 2:
+        outside = Outside.of(read_sets(config, taxonomy), answers)
+        if len({*names, *outside.labels.values()}) < 2:
             raise LabelError(
                 f"{workspace.store.url(keys.LABELS)}: labels of fewer than two classes can't train anything"
             )
         earlier = Folder.of_round(workspace, work.index - 1) if work.index else None
-        listing = freeze(work.folder, config, cluster=work.cluster, wanted=ids, earlier=earlier)
+        listing = freeze(
+            work.folder, config, cluster=work.cluster, wanted=[*ids, *outside.all_ids], earlier=earlier
+        )
         voice.say(f"  pool      {listing.told()}")
-        places = places_of(ids, listing, config, strict=work.index == 0)
+        outside.check(listing.found)
+        of_pool = {i: label for i, label in zip(ids, names, strict=True) if i not in outside.all_ids}
+        places = places_of(list(of_pool), listing, config, strict=work.index == 0)
         numbers = {name: i for i, name in enumerate(taxonomy)}
-        here = [(name, numbers[label]) for name, label in zip(ids, names, strict=True) if name in places]
-        rows = labeled_table(here, places, share=config.train.held_out, seed=config.seed)
+        here = {name: numbers[label] for name, label in of_pool.items() if name in places}
+        there = {name: numbers[label] for name, label in outside.labels.items()}
+        rows = labeled_table(
+            [*here.items(), *there.items()],
+            {**places, **outside.places},
+            share=config.train.held_out,
+            seed=config.seed,
+            sets=outside.sets,
+        )
+        if outside.listings:
+            voice.say(f"  sets      {outside.told()}")
         foreseen = foresee(config, work.cluster, rows=listing.snapshot.rows, labeled=rows.num_rows)
         voice.say(f"  {foreseen.told()}")  # before training: a pool that can't be scored needs none
         check_memory(config, work.cluster, rows=listing.snapshot.rows)
         work.folder.write_table(keys.LABELED, rows)
-        Plan(
+        planned = Plan(
             index=work.index,
             seed=round_seed(config.seed, work.index),
             config=config.frozen(),
@@ -70,12 +86,15 @@ def plan(work: Work) -> None:
             taxonomy=taxonomy,
             labels=tuple(files.keys),
             label_digests=files.digests,
-            labels_without_image=len(ids) - len(here),
+            labels_without_image=len(of_pool) - len(here),
             query_size=_affordable(config, len(answers.answered())),
             pool=_in_numbers(listing),
             threads=max(1, (work.cluster.node_cpus - 1) // config.train.num_workers),
             scoring=PlannedScoring(device=work.cluster.device, threads=config.resources.threads),
-        ).write(work.folder)
+        )
+        if outside.listings:
+            planned = planned.model_copy(update={"sets": outside.freeze(work.folder, config)})
+        planned.write(work.folder)
     _say_changes(work, changed_since(workspace, work.index), "{}")
 
 

@@ -14,6 +14,8 @@ from pipeline.config.project import Config
 from pipeline.errors import ConfigError, LabelError, PoolError, UserError, nearest
 from pipeline.labels import oracle
 from pipeline.labels.files import LabelFiles
+from pipeline.labels.sets import read_set, read_sets
+from pipeline.labels.values import Words, plain
 from pipeline.model.detector import detector_for
 from pipeline.pool import demo as demo_data
 from pipeline.pool.parquet import groups
@@ -51,10 +53,11 @@ def preflight(config: Config, voice: Voice) -> LabelFiles:
     check_test(config)
     if config.truth_uri is not None:
         oracle.read_truth(config)
+    read_sets(config, latest(workspace, config).taxonomy)
     if not workspace.exists(keys.INITIAL_LABELS):
         oracle.initial(config)
-        return LabelFiles(workspace)
-    files = LabelFiles.read(workspace)
+        return LabelFiles(workspace, renamed=config.labels.renamed)
+    files = LabelFiles.read(workspace, config.labels.renamed)
     files.labels(latest(workspace, config).taxonomy)
     return files
 
@@ -122,11 +125,16 @@ def check_test(config: Config) -> int:
     """
     if config.test_uri is None:
         return 0
-    known = frozenset(config.taxonomy)
+    known = Words(config.taxonomy, config.labels.renamed)
     name = config.test.label_column
     source = PoolSource.of(config).beside(config.test_uri)
     listed = _listed(source, "test.uri")
     files = {item.uri for item in listed}
+    if not files:  # images with a table of classes beside them, or in folders
+        found = read_set(f"test.uri: {config.test_uri}", source, name)
+        if config.open_world.promote_at is None:
+            found.named(known)
+        return sum(label is not None for _, label, _, _ in found.rows())
     for uri in sorted(files):
         with _readable(uri), open_store(uri, config.storage).open("") as file:
             parquet = pq.ParquetFile(file)
@@ -134,8 +142,9 @@ def check_test(config: Config) -> int:
                 hint = nearest(name, parquet.schema_arrow.names)
                 raise PoolError(f"test.label_column: {uri} has no column {name!r}; {hint}")
             for row, label in enumerate(parquet.read(columns=[name])[name].to_pylist()):
-                if str(label) not in known and config.open_world.promote_at is None:
-                    hint = nearest(str(label), known)
+                text = plain(label) or "None"
+                if known.find(text) is None and config.open_world.promote_at is None:
+                    hint = nearest(text, known)
                     raise LabelError(
                         f"test.uri: {uri}, row {row}: label {label!r} is not in the taxonomy; {hint}"
                     )
@@ -157,6 +166,4 @@ def _listed(source: PoolSource, path: str) -> list[Listed]:
             check_pool(source)  # its message says more, where there is nothing at all
     except UserError as error:
         raise type(error)(f"{path}: {error}".replace("pool.uri: ", "")) from None
-    if not listed:
-        raise PoolError(f"{path}: {source.pool.uri} holds no Parquet file with rows")
     return listed

@@ -17,6 +17,7 @@ from torch import Tensor
 
 import sisom
 from pipeline.config.project import Config
+from pipeline.errors import UserError
 from pipeline.model.detector import FittedDetector, fit
 from pipeline.model.extractor import Extractor
 from pipeline.model.network import Network
@@ -189,6 +190,11 @@ def stored_detector(folder: Folder, network: Network, config: Config) -> FittedD
     """Fit a round's detector again; None if the bank's own scores judge."""
     if config.scoring.from_bank:
         return None
+    if not folder.exists(keys.LABELED_FEATURES):
+        raise UserError(
+            f"{folder.url(keys.LABELED_FEATURES)} is not there, as after `sisom labels withdraw`, and this round "
+            "scores nothing without it; go on with a later round"
+        )
     tensors = load_tensors(folder.get(keys.LABELED_FEATURES))
     layers = [(key.split("/", 2)[2], tensors[key]) for key in sorted(tensors) if key.startswith("saliency/")]
     features = sisom.Features(

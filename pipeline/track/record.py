@@ -78,6 +78,7 @@ def _record(folder: Folder, index: int, config: Config) -> RoundRecord:
         artefacts={
             name: folder.get(name)
             for name in (keys.QUERY, keys.SLOPES, keys.EVALUATION, keys.REPORT, *folder.names(keys.PLOTS))
+            if name != keys.REPORT or folder.exists(name)  # a report that showed a withdrawn image is gone
         },
         model={name.rpartition("/")[2]: folder.get(name) for name in model},
         best=all(metrics.goodness > other.goodness for other in earlier),

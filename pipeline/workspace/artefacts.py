@@ -145,6 +145,7 @@ class Workspace:
         if not self.exists(PROJECT):
             return
         ours, theirs = config.pinned(), self._pinned()
+        theirs["taxonomy"] = list(config.called_now(theirs["taxonomy"]))
         classes = len(theirs["taxonomy"])
         if ours["taxonomy"][:classes] == theirs["taxonomy"]:  # classes may join behind those that are there
             ours["taxonomy"] = theirs["taxonomy"]

@@ -30,6 +30,10 @@ class Folder:
         """Return the folder of a round."""
         return cls(workspace, round_key(index, ""))
 
+    def below(self, name: str) -> Folder:
+        """Return a folder in this one; its name ends in a slash."""
+        return Folder(self.workspace, self.prefix + name)
+
     def key(self, name: str) -> str:
         """Key of an artefact in the workspace."""
         return self.prefix + name

@@ -84,10 +84,12 @@ def changed_since(workspace: Workspace, index: int) -> list[Change]:
 def latest(workspace: Workspace, config: Config) -> Config:
     """Return the config with the taxonomy that label files must fit now.
 
-    It has the classes of the last round that is planned, and behind them those that joined the config since.
+    It has the classes of the last round that is planned, by their names of today, and behind them those that joined
+    the config since.
     """
     for index in (workspace.committed(), workspace.committed() - 1):
         if index >= 0 and (plan := Plan.find(Folder.of_round(workspace, index))) is not None:
-            joining = (name for name in config.taxonomy if name not in plan.taxonomy)
-            return config.model_copy(update={"taxonomy": (*plan.taxonomy, *joining)})
+            known = config.called_now(plan.taxonomy)
+            joining = (name for name in config.taxonomy if name not in known)
+            return config.model_copy(update={"taxonomy": (*known, *joining)})
     return config

@@ -6,12 +6,15 @@
     labels/NNN-round-MMM.parquet          the simulated oracle's answers to the query of round MMM, NNN = MMM + 1
     labels/NNN-answers.parquet            people's answers, as messages name it; any other name will do
     labels/NNN-import-*.parquet           what `sisom labels import` took in
+    labels/NNN-withdrawn-*.parquet        tombstones of images that were withdrawn
+    withdrawn/NNN-*.json                  what was deleted with them, and which rounds have seen them
     mlflow/                               MLflow's database and artefacts, where `tracking.uri` names no other place
     train/, tune/                         what Ray Train and the search for slopes may resume from
     rounds/NNN/                           a round, in the order in which its steps write:
         pool/NNNNN.parquet                the listing of the pool, in parts
         shards.parquet                    one row for each shard of the listing
         duplicates.parquet                rows whose id appears earlier in the pool
+        sets/NNN/                         the listings of labeled sets outside the pool
         labeled.parquet                   the labeled rows, their places, and which are held out
         plan.json                         the frozen inputs
         model/member-NNN.safetensors      the other networks of a committee
@@ -48,12 +51,14 @@ from typing import Final
 PROJECT: Final = "project.json"
 LEASE: Final = "lease.json"
 LABELS: Final = "labels/"
+WITHDRAWALS: Final = "withdrawn/"
 INITIAL_LABELS: Final = f"{LABELS}000-initial.parquet"
 MLFLOW_DATABASE: Final = "mlflow/mlflow.db"
 MLFLOW_ARTEFACTS: Final = "mlflow/artifacts"
 TRAIN: Final = "train"
 TUNE: Final = "tune"
 
+_TOMBSTONE: Final = "-withdrawn-"
 _NUMBERED: Final = re.compile(rf"{LABELS}(\d{{3}})-")
 
 
@@ -75,6 +80,21 @@ def people_answers_key(index: int) -> str:
 def import_key(number: int, turn: int, digest: str) -> str:
     """Key of an imported batch: sorted by number, then by turn."""
     return f"{LABELS}{number:03d}-import-{turn:04d}-{digest}.parquet"
+
+
+def tombstone_key(number: int, digest: str) -> str:
+    """Key of a batch of images withdrawn after so many rounds."""
+    return f"{LABELS}{number:03d}{_TOMBSTONE}{digest}.parquet"
+
+
+def is_tombstone(key: str) -> bool:
+    """Return whether a batch holds images that were withdrawn."""
+    return _TOMBSTONE in key
+
+
+def withdrawal_key(number: int, digest: str) -> str:
+    """Key of the record of a withdrawal."""
+    return f"{WITHDRAWALS}{number:03d}-{digest}.json"
 
 
 def imports_prefix(number: int) -> str:
@@ -117,6 +137,11 @@ ROUND: Final = "round.json"
 TRACKING: Final = "tracking.json"
 LISTING: Final = "listing.json"
 SUMMARY: Final = "summary.json"
+
+
+def set_key(number: int) -> str:
+    """Key of the folder that lists a labeled set."""
+    return f"sets/{number:03d}/"
 
 
 def listing_part_key(part: int) -> str:

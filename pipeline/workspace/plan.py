@@ -47,6 +47,7 @@ class Plan(VersionedRecord):
         labels: keys of the label files that it learns from.
         label_digests: SHA-256 of each of them.
         labels_without_image: labeled ids that the pool does not have.
+        sets: digests of the listings of labeled sets, by their URIs.
         query_size: the most images that it may ask about.
         pool: the listing in numbers.
         threads: of each training worker on a CPU.
@@ -63,6 +64,7 @@ class Plan(VersionedRecord):
     labels: tuple[str, ...] = ()
     label_digests: Mapping[str, str] = {}
     labels_without_image: int = 0
+    sets: Mapping[str, str] = {}
     query_size: int = 0
     pool: PlannedPool = PlannedPool()
     threads: int = 1

@@ -16,7 +16,7 @@ import yaml
 
 from pipeline import cli
 from pipeline.config.load import load
-from pipeline.types import QUERY
+from pipeline.types import QUERY, SCORES
 from pipeline.workspace.artefacts import open_workspace
 from pipeline.workspace.keys import round_key
 from tests.support.pools import png
@@ -61,6 +61,8 @@ def labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
         for i, name in enumerate(ids[:2])
     ]
     workspace.write_table(round_key(0, "query.parquet"), pa.Table.from_pylist(query, schema=QUERY))
+    scored = pa.Table.from_pylist([{"id": name} for name in ids], schema=SCORES)
+    workspace.write_table(round_key(0, "scores/00000.parquet"), scored)
     workspace.write_json(round_key(0, "round.json"), {})
 
     def run(command: str, *arguments: str) -> Said:
@@ -143,3 +145,32 @@ def test_a_wrong_command_line_is_the_users_mistake(labels: Labels, arguments: tu
     said = labels(*arguments)
     assert (said.status, said.out) == (2, "")
     assert "Traceback" not in said.err
+
+
+def test_out_again_and_away(labels: Labels, tmp_path: Path) -> None:
+    Path("x.csv").write_text("Key,class\na,cat\nc,dog\n")
+    said = labels("import", "x.csv", "--id-column", "key", "--label-column", "class", "--unasked")
+    assert (said.status, said.out.startswith("2 taken -> ")) == (0, True)
+    Path("y.csv").write_text("id,label\na,dog\n")
+    assert "correction: 'a' was 'cat' and is 'dog'\n" in labels("import", "y.csv").out
+    said = labels("dump", "--out", "all.csv")
+    assert said.out == f"2 answers to 2 images: {tmp_path}/all.csv\n"
+    (tmp_path / "work/rounds/000/report.html").write_text("x")
+    said = labels("withdraw", "a", "--dry-run")
+    report = tmp_path / "work/rounds/000/report.html"
+    assert said.out.startswith(
+        f"would be deleted: {report}\n1 images would be withdrawn (a dry run), 0 of them before."
+    )
+    said = labels("withdraw", "a")
+    assert said.out.startswith(
+        f"deleted: {report}\n1 images withdrawn -> {tmp_path}/work/labels/001-withdrawn-"
+    )
+    assert (
+        "of no round have seen one of them, and the report of 000 has shown one; later rounds do neither."
+        in said.out
+    )
+    assert json.loads(labels("withdraw", "a", "--json").out)["known"] == 1
+    assert labels("dump", "--out", "b.csv").out.startswith(
+        "1 answers to 1 images (1 withdrawn images are left out)"
+    )
+    assert labels("withdraw", "nobody").status == 2

@@ -70,7 +70,7 @@ def test_a_workspace_that_is_not_there_has_nothing_and_stays_so(config: Config, 
 def test_rounds_labels_and_open_questions(config: Config, workspace: Workspace) -> None:
     answer(workspace, 0, id=["a", "b"], label=["cat", "cat"])
     commit(workspace, 0, ["c", "d"])
-    answer(workspace, 1, id=["c", "d"], label=["dog", None])
+    answer(workspace, 1, id=["c", "d"], label=["dog", None], status=[None, "skipped"])
     commit(workspace, 1, ["e", "f", "g"], epochs=5)
     answer(workspace, 2, id=["f"], label=[None], status=["out-of-world"])
     found = status(config)

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from pipeline.config.load import parse
 from pipeline.config.project import Config
+from pipeline.errors import ConfigError
 
 PLAIN = "workspace: w\ntaxonomy: [cat, dog]\npool: {uri: p}\noracle: {kind: simulated, truth: t}\n"
 
@@ -81,6 +82,8 @@ OTHERS = {
     ("stop", "hours"): 8.0,
     ("tick", "wait_h"): 2.0,
     ("tick", "max_age_h"): 2.0,
+    ("labels", "sets"): [{"uri": "x"}],
+    ("labels", "renamed"): {"kitten": "cat"},
     ("demo",): "digits",
     ("taxonomy",): ["dog", "cat"],
     ("model", "mean"): [0.5, 0.5, 0.4],
@@ -133,3 +136,31 @@ def test_the_digest_does_not_depend_on_how_the_file_is_written() -> None:
     two = parse("train:\n  epochs: 3\n  lr: 5e-1\n" + PLAIN + "seed: 0 # the default\n", "y.yaml")
     assert one == two
     assert one.digest() == two.digest()
+
+
+@pytest.mark.parametrize(
+    ("renamed", "message"),
+    [
+        ("{hound: dog, dog: cat}", "'hound' is called 'dog', which is renamed itself"),
+        ("{dog: wolf}", "'dog' is called 'wolf' now, but the taxonomy still has the old name"),
+    ],
+)
+def test_a_name_that_leads_nowhere_is_refused(renamed: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse(f"{PLAIN}labels: {{renamed: {renamed}}}\n", "x.yaml")
+
+
+def test_classes_of_an_earlier_day_have_their_names_of_today() -> None:
+    config = parse(f"{PLAIN}labels: {{renamed: {{hound: dog, puppy: dog, tom: cat}}}}\n", "x.yaml")
+    assert config.called_now(("tom", "hound")) == ("cat", "dog")
+    assert config.called_now(("cat", "dog", "puppy")) == ("cat", "dog", "puppy"), "merged: its place stays"
+    assert config.called_now(("hound", "puppy", "owl")) == ("dog", "puppy", "owl")
+
+
+def test_a_labeled_set_is_enough_to_start_from() -> None:
+    people = "workspace: w\ntaxonomy: [cat, dog]\npool: {uri: p}\n"
+    assert parse(f"{people}labels: {{sets: [{{uri: s}}]}}\n", "x.yaml").labels.sets[0].label_column == "label"
+    with pytest.raises(ConfigError, match=r"oracle\.initial, .* or labels\.sets"):
+        parse(people, "x.yaml")
+    with pytest.raises(ConfigError, match="name each place once"):
+        parse(f"{people}labels: {{sets: [{{uri: s}}, {{uri: s/}}]}}\n", "x.yaml")

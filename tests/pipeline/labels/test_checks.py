@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta, timezone
+from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
@@ -22,9 +23,70 @@ def checked(**columns: Any) -> list[dict[str, Any]]:
 def test_only_id_and_label_must_be_there() -> None:
     assert checked(label=["cat", None, "3"], id=["a", "b", "c"], extra=[1, 2, 3]) == [
         {"id": "a", "label": "cat", "status": "labeled", "annotator": "", "at": None},
-        {"id": "b", "label": None, "status": "skipped", "annotator": "", "at": None},
         {"id": "c", "label": "3", "status": "labeled", "annotator": "", "at": None},
     ]
+
+
+def test_a_row_without_label_and_status_is_still_open() -> None:
+    assert checked(id=["a", "b"], label=[None, ""], status=[None, " "]) == []
+    (row,) = checked(id=["a", "b"], label=[None, None], status=["skipped", None])
+    assert (row["id"], row["status"]) == ("a", "skipped")
+
+
+@pytest.mark.parametrize("status", ["unknown-class", "out-of-world", "skipped"])
+def test_a_class_beside_a_status_that_takes_none_is_refused_with_its_row(status: str) -> None:
+    table = pa.table({"id": ["a", "b"], "label": ["cat", "dog"], "status": ["labeled", status]})
+    with pytest.raises(LabelError, match=rf"x\.parquet, row 1: status '{status}' and label 'dog' at once"):
+        check_batch(table, "x.parquet", TAXONOMY, offered=TAXONOMY)
+
+
+def test_a_proposed_class_that_has_joined_since_is_no_contradiction() -> None:
+    table = pa.table({"id": ["a"], "label": ["owl"], "status": ["unknown-class"]})
+    (row,) = check_batch(table, "x.parquet", (*TAXONOMY, "owl"), offered=TAXONOMY).to_pylist()
+    assert (row["label"], row["status"]) == ("owl", "labeled")
+
+
+def test_a_class_that_is_unknown_says_how_one_is_proposed() -> None:
+    with pytest.raises(
+        LabelError, match=r"'airplane' is not in the taxonomy; .*status unknown-class beside its name"
+    ):
+        checked(id=["a"], label=["airplane"])
+
+
+ACCENTED = "cafe\N{COMBINING ACUTE ACCENT}"
+
+
+@pytest.mark.parametrize(
+    ("column", "label"),
+    [
+        (pa.array([3.0]), "3"),
+        (pa.array(["3.0"]), "3"),
+        (pa.array([Decimal("3.00")]), "3"),
+        (pa.array([b"3"]), "3"),
+        (pa.array(["3"]).dictionary_encode(), "3"),
+        (pa.array(["3 "]), "3"),
+        (pa.array([ACCENTED]), "caf\N{LATIN SMALL LETTER E WITH ACUTE}"),
+        (pa.array([True]), "true"),
+        (pa.array(["TRUE"]), "true"),
+    ],
+)
+def test_a_class_is_known_as_spreadsheets_and_data_frames_write_it(column: pa.Array, label: str) -> None:
+    taxonomy = (*TAXONOMY, "caf\N{LATIN SMALL LETTER E WITH ACUTE}", "true")
+    (row,) = check_batch(pa.table({"id": ["a"], "label": column}), "x", taxonomy).to_pylist()
+    assert (row["label"], row["status"]) == (label, "labeled")
+
+
+def test_values_that_are_none_are_refused_with_file_and_row() -> None:
+    no_text = pa.Array.from_buffers(pa.string(), 1, pa.array([b"\xff"]).buffers())
+    late = pa.array([9 * 10**15], pa.timestamp("ms", tz="UTC"))
+    for columns, message in (
+        ({"id": no_text, "label": ["cat"]}, "row 0: id: no value of type string"),
+        ({"id": ["a"], "label": [b"\xff"]}, "row 0: label: bytes that are no UTF-8"),
+        ({"id": ["a"], "label": ["cat"], "at": late}, "row 0: at: no value of type timestamp"),
+        ({"id": ["a"], "label": ["cat"], "at": ["0001-01-01T00:00:00+14:00"]}, "row 0: .* years 1 to 9999"),
+    ):
+        with pytest.raises(LabelError, match=rf"x\.parquet.*{message}"):
+            check_batch(pa.table(columns), "x.parquet", TAXONOMY)
 
 
 def test_numbers_are_read_as_names() -> None:
@@ -60,9 +122,9 @@ def test_times_of_any_kind_are_one_time(at: object) -> None:
         ({"id": ["a", ""], "label": ["cat", "cat"]}, r"a\.parquet, row 1: no id"),
         ({"id": ["a", "b"], "label": ["cat", "dgo"]}, r"row 1: label 'dgo' is not in the taxonomy; did you mean dog\?"),
         ({"id": ["a"], "label": [None], "status": ["labeled"]}, r"row 0: label None is not in the taxonomy"),
-        ({"id": ["a"], "label": [3.0]}, r"row 0: label '3\.0' is not in the taxonomy; did you mean 3\?"),
+        ({"id": ["a"], "label": [3.5]}, r"row 0: label '3\.5' is not in the taxonomy; did you mean 3\?"),
         ({"id": ["a"], "label": [None], "status": ["skiped"]}, r"row 0: status 'skiped'; did you mean skipped\?"),
-        ({"id": ["a"], "label": [None], "status": [7]}, r"row 0: status 7; known: "),
+        ({"id": ["a"], "label": [None], "status": [7]}, r"row 0: status '7'; known: "),
         ({"id": ["a"], "label": ["cat"], "at": ["yesterday"]}, r"a\.parquet: column 'at' does not hold times"),
         ({"id": ["a"], "label": ["cat"], "at": [5]}, r"a\.parquet: column 'at' does not hold times"),
         ({"id": ["a"], "label": ["cat"], "at": [date(2024, 5, 11)]}, r"a\.parquet: column 'at' does not hold times"),

@@ -111,6 +111,8 @@ def test_images_are_embedded_where_an_object_holds_many(project: Project) -> Non
     for form in ENDS:
         place = project.out(form)
         data = project.store.get(place.rpartition("/")[2])
+        if form == "csv":
+            continue
         images = [task["data"]["image"] for task in json.loads(data)] if form == "label-studio" else []
         images = images or [data.decode() if form != "parquet" else pq.read_table(place)["image"][0].as_py()]
         assert all("data:image/png;base64,iVBOR" in image for image in images)
@@ -141,6 +143,29 @@ def test_an_export_leaves_out_what_the_model_refuses(project: Project) -> None:
     found = export(project.config, "label-studio", f"{project.base}/q.json")
     assert found["questions"] == 1
     assert found["without_image"] == dict.fromkeys(refused, "cannot be drawn")
+
+
+def test_a_table_has_links_to_the_page_beside_it(project: Project) -> None:
+    place = project.out("csv", "my questions")
+    with pytest.raises(UserError, match="holds many; use --images embedded"):
+        project.out("csv", "uri", pictures=Pictures("uri"))
+    rows = list(csv.DictReader(io.StringIO(Path(place).read_bytes().decode("utf-8-sig"))))
+    assert [row["image"] for row in rows] == [f"my%20questions.html#q{i}" for i in range(5)]
+    assert max(len(cell) for row in rows for cell in row.values()) < 200
+    page = Path(place).with_suffix(".html").read_text()
+    assert page.count('src="data:image/png;base64,iVBOR') == 5
+    for row in rows:
+        assert f'id="{row["image"].partition("#")[2]}"' in page and f"<bdi>{row['id']}</bdi>" in page
+    with pytest.raises(UserError, match=r"my questions\.csv exists already"):
+        project.out("csv", "my questions")
+
+
+def test_a_place_in_the_workspace_is_refused(project: Project) -> None:
+    """An open question there would be read as an answer."""
+    for form, end in ENDS.items():
+        with pytest.raises(UserError, match=r"lies in the workspace"):
+            export(project.config, form, f"{project.base}/work/labels/001-answers{end}")
+    assert project.workspace.keys("labels") == []
 
 
 def test_an_image_that_is_gone_is_not_asked_about(project: Project) -> None:

@@ -19,6 +19,7 @@ from pipeline.labels.tally import Labels
 from pipeline.store.opening import Store
 from pipeline.types import LABELS, Label
 from pipeline.workspace.artefacts import Workspace
+from pipeline.workspace.folder import Folder
 from pipeline.workspace.plan import Plan
 from tests.support.counting_store import READS, CountingStore, label_reads
 
@@ -40,12 +41,35 @@ def test_a_later_batch_overrules_an_earlier_one(store: Store) -> None:
         store,
         {"id": ["c", "a", "b"], "label": ["cat", "cat", "cat"]},
         {"id": ["b", "d"], "label": ["dog", None], "status": ["labeled", "out-of-world"]},
-        {"id": ["a"], "label": [None]},
+        {"id": ["a", "c"], "label": [None, None], "status": ["skipped", None]},
     )
     assert found.labeled() == (["b", "c"], ["dog", "cat"])
     assert found.answered() == {"a", "b", "c", "d"}
     assert found.counts() == {"cat": 1, "dog": 1}
     assert found.refused() == {"out-of-world": 1, "skipped": 1}
+
+
+def test_an_export_that_nobody_has_filled_in_is_no_answer(store: Store) -> None:
+    found = answers(store, {"id": ["a", "b"], "label": pa.nulls(2, pa.string()), "status": ["", None]})
+    assert (found.answered(), found.refused()) == (frozenset(), {})
+
+
+def test_a_class_that_could_be_chosen_is_no_proposal(store: Store) -> None:
+    """Of a class that has joined since, it is one, and has become a label."""
+    Plan(taxonomy=TAXONOMY).write(Folder.of_round(Workspace(store), 0))
+    Workspace(store).write_table(
+        "labels/001-x.parquet", pa.table({"id": ["a"], "label": ["owl"], "status": ["unknown-class"]})
+    )
+    files = LabelFiles.read(Workspace(store))
+    assert files.labels(TAXONOMY).proposed() == {"owl": 1}
+    assert files.labels((*TAXONOMY, "owl")).counts() == {"owl": 1}
+    Workspace(store).write_table(
+        "labels/002-x.parquet", pa.table({"id": ["a"], "label": ["dog"], "status": ["unknown-class"]})
+    )
+    with pytest.raises(
+        LabelError, match=r"002-x\.parquet, row 0: status 'unknown-class' and label 'dog' at once"
+    ):
+        files.refreshed().labels(TAXONOMY)
 
 
 def test_batches_are_read_in_the_order_of_their_names(store: Store) -> None:
@@ -200,3 +224,22 @@ def test_what_is_wrong_is_told_when_the_labels_are_wanted(workspace: Workspace) 
     workspace.store.put("labels/001-x.parquet", b"PAR1 or so")
     with pytest.raises(LabelError, match=r"001-x\.parquet: not a Parquet file"):
         files.refreshed().labels((*TAXONOMY, "zebra"))
+
+
+def test_a_class_is_called_by_its_name_of_today(workspace: Workspace) -> None:
+    """Labels and proposals alike; a plan's own labels by the names of its day."""
+    answer(workspace, "000-initial", ["a"], "hound")
+    answer(workspace, "001-answers", ["b"], "dog")
+    proposed = {"id": ["c"], "label": ["wolff"], "status": ["unknown-class"]}
+    workspace.write_table("labels/002-answers.parquet", pa.table(proposed))
+    files = LabelFiles.read(workspace, {"hound": "dog", "wolff": "wolf"})
+    found = files.labels(TAXONOMY)
+    assert (found.counts(), found.proposed()) == ({"dog": 2}, {"wolf": 1})
+    assert files.labels((*TAXONOMY, "hound")).counts() == {"dog": 2}, (
+        "merged: the old class keeps its place, empty"
+    )
+    plan = Plan(labels=tuple(files.keys[:1]), label_digests=files.digests, config={"labels": {"renamed": {}}})
+    assert files.as_planned(plan).labels(("hound", "cat")).counts() == {"hound": 1}
+    assert files.as_planned(plan.model_copy(update={"config": {}})).labels(("hound", "cat")).counts() == {
+        "hound": 1
+    }

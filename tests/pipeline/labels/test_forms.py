@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from pipeline.errors import LabelError
 from pipeline.labels.forms import QUESTIONS, READERS, TAKEN, WRITERS, Answer, to_csv
 from pipeline.labels.label_studio import from_export
+from pipeline.labels.tables import Columns
 from tests.support.questions import one, questions
 
 ODD = [
@@ -82,11 +83,51 @@ def test_no_cell_of_csv_is_a_formula(given_rows: list[dict[str, Any]]) -> None:
 
 def test_csv_as_spreadsheets_save_it() -> None:
     for data in (
+        b"sep=;\r\nid;label\r\na;cat\r\n",
+        b"\xef\xbb\xbfSEP=|\nid|label\na|cat\n",
+        b" ID , Label \na,cat\n",
+        b"id,label\na,cat,,\n",
+        "id\tlabel\r\na\tcat\r\n".encode("utf-16"),
         b"\xef\xbb\xbfid;label;note\r\na;cat;x\r\n",
         b'"id"\t"label"\n"a"\t"cat"\n\n',
         b"label,id\ncat,a",
     ):
         assert list(READERS["csv"](data, "f")) == [Answer("row 2", {"id": "a", "label": "cat"})]
+
+
+def test_a_row_of_another_length_is_refused_alone() -> None:
+    first, second, third = READERS["csv"](b"id,label\na\nb,cat\nc,cat,x\n", "f")
+    assert (first.where, first.problem) == ("row 2", "1 cells under 2 names")
+    assert second == Answer("row 3", {"id": "b", "label": "cat"})
+    assert (third.where, third.problem) == ("row 4", "3 cells under 2 names")
+
+
+def test_a_column_of_the_very_name_comes_before_one_that_looks_alike() -> None:
+    (answer,) = READERS["csv"](b"ID,id,Label\nx,a,cat\n", "f")
+    assert answer.values == {"id": "a", "label": "cat"}
+    with pytest.raises(LabelError, match="f: 2 columns 'id'"):
+        list(READERS["csv"](b"ID,Id,label\nx,a,cat\n", "f"))
+
+
+def test_columns_of_other_tools_are_read_by_name() -> None:
+    columns = Columns("FilePath", "ground_truth")
+    table = pa.table({"filepath": ["a"], "ground_truth": ["cat"], "id": [7]})
+    for form, data in (
+        ("csv", b"filepath,ground_truth,id\na,cat,7\n"),
+        ("jsonl", b'{"filepath": "a", "ground_truth": "cat", "id": 7}'),
+        ("parquet", parquet(table)),
+    ):
+        (answer,) = READERS[form](data, "f", columns)
+        assert answer.values == {"id": "a", "label": "cat"}
+    with pytest.raises(LabelError, match="f: no column 'FilePath'"):
+        list(READERS["csv"](b"id,ground_truth\na,cat\n", "f", columns))
+
+
+def test_a_line_may_lack_the_label_where_another_has_one_or_a_status() -> None:
+    lines = b'\xef\xbb\xbf{"id": "a", "status": "skipped"}\n{"id": "b"}\n{"id": "c", "label": NaN}\n'
+    first, second, third = READERS["jsonl"](lines, "f")
+    assert (first.values, second.values) == ({"id": "a", "status": "skipped"}, {"id": "b"})
+    assert third.values["label"] != third.values["label"], "nothing, as data frames write it"
 
 
 def test_rows_are_counted_as_the_tool_shows_them() -> None:
@@ -112,7 +153,6 @@ def parquet(table: pa.Table) -> bytes:
         ("csv", b"idd,label\n", "f: no column 'id'; did you mean idd?"),
         ("csv", b"id\na\n", "f: no column 'label'"),
         ("csv", b"id,label,label\na,b,c\n", "f: 2 columns 'label'"),
-        ("csv", b"id,label\na\n", "f, row 2: 1 cells under 2 names"),
         ("csv", b'id,label\n"a"b,c\n', "f: not CSV: "),
         ("csv", b'id,label\n"a,c\n', "f: not CSV: "),
         ("csv", "id,label\né,cat\n".encode("latin-1"), "f: not UTF-8; save it as CSV UTF-8"),
@@ -120,7 +160,7 @@ def parquet(table: pa.Table) -> bytes:
         ("jsonl", b"{", "f, line 1: not JSON"),
         ("jsonl", b'{"id": "a", "label": null}\n[]', "f, line 2: not a JSON object"),
         ("jsonl", b'{"id": "a", "id": "b", "label": "c"}', "f, line 1: not JSON: a name stands twice"),
-        ("jsonl", b'{"id": "a", "label": NaN}', "f, line 1: not JSON: NaN is no number"),
+        ("jsonl", b'{"id": "a", "label": Infinity}', "f, line 1: not JSON: Infinity is no number"),
         ("jsonl", b'{"id": "a"}', "f, line 1: no column 'label'"),
         ("jsonl", b"[" * 100_000, "f, line 1: not JSON"),
         ("jsonl", b'{"id": "\xff", "label": "c"}', "f, line 1: not JSON"),
@@ -141,7 +181,7 @@ def test_a_file_that_is_none_of_ours_is_named(form: str, data: bytes, message: s
     assert message in str(raised.value)
 
 
-@pytest.mark.parametrize("value", [["cat"], {"a": 1}, True])
+@pytest.mark.parametrize("value", [["cat"], {"a": 1}])
 def test_a_row_that_holds_no_text_is_refused_alone(value: Any) -> None:
     lines = [json.dumps({"id": "a", "label": value}), json.dumps({"id": "b", "label": "cat"})]
     first, second = READERS["jsonl"]("\n".join(lines).encode(), "f")

@@ -15,6 +15,7 @@ from pipeline.config.project import Config
 from pipeline.errors import UserError
 from pipeline.labels.export_questions import ENDS, export
 from pipeline.labels.import_answers import take_in
+from pipeline.labels.values import NOTHING
 from tests.support.hand_off import TAXONOMY, Project, Said, filled
 
 MakeConfig = Callable[..., Config]
@@ -25,7 +26,9 @@ names = st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp", "Zs"])
 
 opinions = st.one_of(
     st.tuples(st.just("labeled"), st.sampled_from(TAXONOMY)),
-    st.tuples(st.just("unknown-class"), st.none() | names.filter(lambda name: name not in TAXONOMY)),
+    st.tuples(
+        st.just("unknown-class"), st.none() | names.filter(lambda name: name not in {*TAXONOMY, *NOTHING})
+    ),
     st.tuples(st.sampled_from(["out-of-world", "skipped"]), st.none()),
 )
 

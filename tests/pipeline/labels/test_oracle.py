@@ -154,7 +154,14 @@ def test_a_given_file_comes_before_the_truths(
     store: Store, with_truth: Callable[..., Config], kind: str
 ) -> None:
     Workspace(store).write_table(
-        "first.parquet", pa.table({"id": ["z", "y", "x"], "label": ["dog", None, "cat"]})
+        "first.parquet",
+        pa.table(
+            {
+                "id": [b"z", b"y", b"x", b"w"],
+                "label": ["dog", None, "cat", None],
+                "status": [None, "skipped", None, None],
+            }
+        ),
     )
     config = with_truth(many(5), oracle={"kind": kind, "initial": store.url("first.parquet")})
     assert [(row["id"], row["status"]) for row in initial(config).to_pylist()] == [
@@ -168,6 +175,11 @@ def test_a_given_file_comes_before_the_truths(
     ("columns", "message"),
     [
         ({"id": ["a"], "label": ["cta"]}, r"row 0: label 'cta' is not in the taxonomy; did you mean cat\?"),
+        (
+            {"id": ["a", "b", "a"], "label": ["cat", "dog", "dog"]},
+            "id 'a' stands twice, as 'cat' and as 'dog'",
+        ),
+        ({"id": ["a", "b"], "label": ["cat", "dog"], "status": [None, "unknown-class"]}, "row 1: .* at once"),
         ({"id": ["a", "b"], "label": ["cat", "cat"]}, "holds 'cat' alone; two classes are needed"),
         ({"id": ["a"], "label": pa.array([None], pa.string())}, "holds no label to start from"),
         (
@@ -183,6 +195,31 @@ def test_a_given_file_that_can_not_start_a_round_is_refused(
     config = make_config(oracle={"kind": "people", "initial": store.url("first.parquet")})
     with pytest.raises(LabelError, match=rf"oracle\.initial: .*{message}"):
         initial(config)
+
+
+def test_first_labels_may_be_a_table_of_text(store: Store, make_config: MakeConfig) -> None:
+    def first(name: str, data: bytes) -> list[dict[str, Any]]:
+        store.put(name, data)
+        config = make_config(
+            oracle={"kind": "people", "initial": store.url(name)}, taxonomy=["cat", "dog", "3"]
+        )
+        return initial(config).select(["id", "label"]).to_pylist()
+
+    want = [{"id": "x", "label": "cat"}, {"id": "y", "label": "3"}]
+    assert first("a.csv", b"ID;Label\r\ny;3.0\r\nx;cat\r\nz;\r\n") == want
+    assert first("a.jsonl", b'{"id": "y", "label": 3.0}\n{"id": "x", "label": "cat"}\n') == want
+    with pytest.raises(LabelError, match=r"oracle\.initial: .*b\.csv, row 3: label 'owl' is not"):
+        first("b.csv", b"id,label\nx,cat\ny,owl\n")
+    with pytest.raises(LabelError, match=r"oracle\.initial: .*b\.csv, row 3: 1 cells under 2 names"):
+        first("b.csv", b"id,label\nx,cat\ny\n")
+
+
+def test_labeled_sets_are_enough_to_start_from(store: Store, make_config: MakeConfig) -> None:
+    sets = {"sets": [{"uri": store.url("set")}]}
+    assert initial(make_config(oracle={"kind": "people"}, labels=sets)).num_rows == 0
+    Workspace(store).write_table("first.parquet", pa.table({"id": ["a"], "label": ["cat"]}))
+    config = make_config(oracle={"kind": "people", "initial": store.url("first.parquet")}, labels=sets)
+    assert initial(config)["id"].to_pylist() == ["a"], "the other class may be in the set"
 
 
 def test_people_without_a_file_to_start_from(make_config: MakeConfig) -> None:

@@ -35,6 +35,7 @@ def test_the_last_answer_to_each_id_stands(files: list[list[tuple[str, str | Non
                     {
                         "id": pa.array([r[0] for r in rows], pa.string()),
                         "label": pa.array([r[1] for r in rows], pa.string()),
+                        "status": pa.array([None if r[1] else "skipped" for r in rows], pa.string()),
                     }
                 ),
                 "x",
@@ -94,8 +95,8 @@ def outcome(found: Labels) -> tuple[Any, ...] | str:
         ([("ann", "cat", None), ("ann", "", "skipped")], ("skipped", None, "ann")),
         ([("ann", "bird", "unknown-class"), ("bob", "", "unknown-class")], "tie"),
         ([("ann", "bird", "unknown-class"), ("bob", "bird ", "unknown-class")], ("unknown-class", "bird", "bob")),
-        # What else stands beside a refusal is no part of it.
-        ([("ann", "cat", "out-of-world"), ("bob", "dog", "out-of-world")], ("out-of-world", None, "bob")),
+        # Neither label nor status is no answer.
+        ([("ann", "cat", None), ("ann", "", None)], ("labeled", "cat", "ann")),
     ],
 )  # fmt: skip
 def test_the_majority_decides_and_a_tie_is_no_answer(
@@ -134,7 +135,13 @@ def test_votes_against_counting_by_hand(rows: list[tuple[str, str, str]], cuts: 
     tables = []
     for start, stop in itertools.pairwise(edges):
         ids, annotators, labels = ([row[i] for row in rows[start:stop]] for i in range(3))
-        columns = {"id": ids, "label": [name or None for name in labels], "annotator": annotators}
+        statuses = ["labeled" if name else "skipped" for name in labels]
+        columns = {
+            "id": ids,
+            "label": [n or None for n in labels],
+            "status": statuses,
+            "annotator": annotators,
+        }
         tables.append(
             check_batch(pa.table({k: pa.array(v, pa.string()) for k, v in columns.items()}), "x", TAXONOMY)
         )

@@ -122,3 +122,24 @@ def test_an_image_without_a_label_is_refused(
     config = set_of(tmp_path, ["dog", None], **world)
     with pytest.raises(LabelError, match=r"test\.parquet has no label for '1'"):
         evaluate.test_accuracy(network, config, cluster)
+
+
+def test_images_in_folders_or_beside_a_table_are_a_test_set_too(
+    tmp_path: Path, cluster: Cluster, network: Network
+) -> None:
+    sink = io.BytesIO()
+    Image.new("RGB", (SIZE, SIZE)).save(sink, "PNG")
+    for name in ("dog/1.png", "dog/2.png", "cat/1.png", "hound/9.png"):
+        (tmp_path / "folders" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "folders" / name).write_bytes(sink.getvalue())
+    (tmp_path / "table").mkdir()
+    for name in ("a.png", "b.png", "c.png", "d.png"):
+        (tmp_path / "table" / name).write_bytes(sink.getvalue() if name != "c.png" else b"no image")
+    (tmp_path / "table/truth.csv").write_text("id,label\na.png,dog\nb.png,cat\nc.png,dog\n")
+    renamed = {"labels": {"renamed": {"hound": "dog"}}}
+    for place, accuracy, images in (("folders", 0.75, 4), ("table", 0.5, 2)):
+        config = config_of("unused", test={"uri": str(tmp_path / place)}, **renamed)
+        found = evaluate.test_accuracy(network, config, cluster)
+        assert (found.accuracy, found.images) == (accuracy, images)
+    with pytest.raises(LabelError, match="'hound'"):
+        evaluate.test_accuracy(network, config_of("unused", test={"uri": str(tmp_path / "folders")}), cluster)

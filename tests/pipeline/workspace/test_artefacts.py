@@ -66,6 +66,8 @@ def test_the_first_config_makes_the_workspace_its_own(workspace: Workspace, make
         {"query": {"size": 3, "strategy": "random"}, "bank": {"subset": 1.0}, "slopes": {"search": "none"}},
         {"scoring": {"score": "knn"}, "open_world": {"promote_at": 3}},
         {"taxonomy": ["cat", "dog", "owl"]},
+        {"taxonomy": ["cat", "hound"], "labels": {"renamed": {"dog": "hound"}}},
+        {"labels": {"renamed": {"dog": "cat"}}},
         {"pool": {"uri": "unused", "images_per_shard": 7}},
     ],
 )

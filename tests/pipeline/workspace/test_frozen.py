@@ -119,6 +119,13 @@ def test_classes_that_the_config_has_at_its_end_join_behind_those_that_are_there
     assert latest(workspace, config).taxonomy == ("cat", "dog", "bat", "owl")
 
 
+def test_a_renamed_class_keeps_its_place_in_the_head(store: Store, make_config: MakeConfig) -> None:
+    workspace = Workspace(store)
+    workspace.write_json(round_key(0, "plan.json"), {"taxonomy": ["cat", "dog", "bat"]})
+    config = make_config(taxonomy=["cat", "hound"], labels={"renamed": {"dog": "hound", "bat": "flying fox"}})
+    assert latest(workspace, config).taxonomy == ("cat", "hound", "flying fox")
+
+
 def test_label_files_must_fit_the_last_planned_round(store: Store, make_config: MakeConfig) -> None:
     workspace, config = Workspace(store), make_config()
     assert latest(workspace, config) == config
