@@ -140,17 +140,18 @@ def initial(config: Config) -> pa.Table:
 
 def _given(uri: str, place: str, config: Config) -> pa.Table:
     """Read and check first labels, of Parquet or a text table."""
-    settings = {"offered": config.taxonomy, "renamed": config.labels.renamed}
     form = table_form(uri)
     if form is None:
-        return check_batch(read_tables(uri, config.storage), place, config.taxonomy, **settings)
-    data = open_store(uri, config.storage).get("")
-    answers = bounded(READERS[form](data, place), place)
+        table = read_tables(uri, config.storage)
+        return check_batch(
+            table, place, config.taxonomy, offered=config.taxonomy, renamed=config.labels.renamed
+        )
+    answers = bounded(READERS[form](open_store(uri, config.storage).get(""), place), place)
     for answer in answers:
         if answer.problem is not None:
             raise LabelError(f"{place}, {answer.where}: {answer.problem}")
     rows = ((answer.where, answer.values) for answer in answers)
-    return check_rows(rows, place, config.taxonomy, **settings)
+    return check_rows(rows, place, config.taxonomy, offered=config.taxonomy, renamed=config.labels.renamed)
 
 
 def _check_agreement(rows: pa.Table, place: str) -> None:
