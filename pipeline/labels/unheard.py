@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from pipeline.errors import nearest
 from pipeline.labels.files import LabelFiles
-from pipeline.labels.values import Words, plain
+from pipeline.labels.forms.values import Words, plain
 from pipeline.workspace import keys
 
 

@@ -21,8 +21,8 @@ from pipeline.config.project import Config
 from pipeline.errors import LabelError, PoolError, nearest
 from pipeline.images.decode import decode
 from pipeline.images.picture import BadImage
+from pipeline.labels.forms.values import Words, plain
 from pipeline.labels.sets import read_set
-from pipeline.labels.values import Words, plain
 from pipeline.model.network import Network, normalise
 from pipeline.pool.parquet import groups
 from pipeline.pool.pieces import Failure, Reading

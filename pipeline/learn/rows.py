@@ -21,7 +21,7 @@ from pipeline.cluster.faults import working
 from pipeline.cluster.layout import Cluster
 from pipeline.config.project import Config
 from pipeline.errors import LabelError
-from pipeline.labels.values import spellings
+from pipeline.labels.forms.values import spellings
 from pipeline.learn.split import held_out
 from pipeline.pool import read_tasks
 from pipeline.pool.listing import Listing

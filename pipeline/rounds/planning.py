@@ -8,8 +8,8 @@ from pipeline.ask.whole_pool import check_memory
 from pipeline.config.history import Change, as_of_its_day, changes
 from pipeline.config.project import Config
 from pipeline.errors import ConfigError, LabelError, printable
+from pipeline.labels.forms.values import spellings
 from pipeline.labels.sets import read_sets
-from pipeline.labels.values import spellings
 from pipeline.learn.rows import labeled_table, places_of, spelled
 from pipeline.learn.seeds import round_seed
 from pipeline.pool.listing import Listing, freeze

@@ -17,7 +17,7 @@ import pytest
 from pipeline.config.project import Config
 from pipeline.errors import LabelError
 from pipeline.labels.files import label_keys
-from pipeline.labels.tables import Columns
+from pipeline.labels.forms.tables import Columns
 from tests.support.hand_off import TAXONOMY, Project, Said, annotated, filled, png, why
 
 MakeConfig = Callable[..., Config]

@@ -13,7 +13,7 @@ import torch
 import sisom
 from pipeline.config.project import Config
 from pipeline.errors import ArtefactMissing, UserError
-from pipeline.labels.tables import label_table
+from pipeline.labels.forms.tables import label_table
 from pipeline.labels.tally import Labels
 from pipeline.model.detector import fit
 from pipeline.pool.shards import survey, units

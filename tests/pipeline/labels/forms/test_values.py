@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import LabelError
-from pipeline.labels.values import Unreadable, Words, is_open, plain, spellings, tidy
+from pipeline.labels.forms.values import Unreadable, Words, is_open, plain, spellings, tidy
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from pipeline.config.sections import Storage
 from pipeline.errors import LabelError, nearest
-from pipeline.labels.values import Unreadable
+from pipeline.labels.forms.values import Unreadable
 from pipeline.store.opening import open_store
 from pipeline.types import LABELS, Label
 
