@@ -213,3 +213,11 @@ def test_metrics_are_taken_from_what_the_steps_have_left(stored: StoredRound, la
 def test_the_first_round_has_no_query_before_it(stored: StoredRound) -> None:
     first = StoredRound(stored.workspace, 0, stored.current)
     assert measure(first, answers(), ScoreSummary((), {}, None, None, 0)).query_precision is None
+
+
+def test_a_round_without_its_features_says_what_took_them(tmp_path: Path, lab: Lab) -> None:
+    folder = Folder.of_round(Workspace(LocalStore(str(tmp_path))), 0)
+    with pytest.raises(
+        UserError, match=r"labeled-features\.safetensors is not there, as after `sisom labels withdraw`"
+    ):
+        stored_detector(folder, lab.network, judged_by("knn"))
