@@ -308,8 +308,8 @@ def labels_import(
     Importing a file again changes nothing.
     """
     resolved = _load(config, set_)
+    from pipeline.labels.forms.tables import Columns
     from pipeline.labels.import_answers import take_in
-    from pipeline.labels.tables import Columns
 
     imported = take_in(
         resolved,

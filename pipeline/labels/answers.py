@@ -14,11 +14,11 @@ from typing import Any, Final
 from pipeline.config.project import Config
 from pipeline.errors import LabelError, nearest
 from pipeline.labels.checks import check_row
-from pipeline.labels.forms import READERS, Answer, bounded
-from pipeline.labels.label_studio import from_export, from_table
-from pipeline.labels.tables import MAX_ROWS, OURS, Columns, check_size
-from pipeline.labels.times import read_time
-from pipeline.labels.values import Words, is_open, tidy
+from pipeline.labels.forms.label_studio import from_export, from_table
+from pipeline.labels.forms.rows import READERS, Answer, bounded
+from pipeline.labels.forms.tables import MAX_ROWS, OURS, Columns, check_size
+from pipeline.labels.forms.times import read_time
+from pipeline.labels.forms.values import Words, is_open, tidy
 from pipeline.store.base import Entry
 from pipeline.store.opening import Store, open_store
 

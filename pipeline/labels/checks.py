@@ -10,9 +10,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from pipeline.config.sections import Name
 from pipeline.errors import LabelError, nearest
-from pipeline.labels.tables import MAX_ROWS, cells, columns_of
-from pipeline.labels.times import read_time
-from pipeline.labels.values import Words, is_open, tidy
+from pipeline.labels.forms.tables import MAX_ROWS, cells, columns_of
+from pipeline.labels.forms.times import read_time
+from pipeline.labels.forms.values import Words, is_open, tidy
 from pipeline.types import LABEL_STATUSES, LABELS, WITHDRAWN, Label, LabelStatus
 
 MAX_ID = 65_536  # characters; pools may have long keys, but a label file is no place to store data

@@ -11,7 +11,7 @@ from pipeline.config.project import Config
 from pipeline.errors import UserError
 from pipeline.labels.export_questions import check_outside, store_of
 from pipeline.labels.files import LabelFiles
-from pipeline.labels.forms import WRITERS
+from pipeline.labels.forms.rows import WRITERS
 from pipeline.labels.tally import Labels, last_answers
 from pipeline.types import LABELS
 from pipeline.workspace.artefacts import open_workspace

@@ -18,11 +18,11 @@ import pyarrow as pa
 from pipeline.config.project import Config
 from pipeline.errors import UserError
 from pipeline.images.thumbnail import png_uri, thumbnail
-from pipeline.labels.contact_sheet import anchor, contact_sheet
 from pipeline.labels.files import LabelFiles
-from pipeline.labels.forms import QUESTIONS, WRITERS
-from pipeline.labels.label_studio_tasks import interface, to_tasks
-from pipeline.labels.tables import MAX_BYTES
+from pipeline.labels.forms.contact_sheet import anchor, contact_sheet
+from pipeline.labels.forms.label_studio_tasks import interface, to_tasks
+from pipeline.labels.forms.rows import QUESTIONS, WRITERS
+from pipeline.labels.forms.tables import MAX_BYTES
 from pipeline.pool.lookup import look_at
 from pipeline.pool.pieces import Failure
 from pipeline.pool.shards import form_of

@@ -15,7 +15,7 @@ import pyarrow as pa
 from pipeline.config.history import as_of_its_day
 from pipeline.errors import LabelError
 from pipeline.labels.checks import check_batch
-from pipeline.labels.tables import check_size, not_parquet, read_foreign
+from pipeline.labels.forms.tables import check_size, not_parquet, read_foreign
 from pipeline.labels.tally import Labels
 from pipeline.types import LABELS
 from pipeline.workspace import keys

@@ -20,8 +20,8 @@ from pipeline.encoding import canonical, to_parquet
 from pipeline.labels.answers import Hints, Notes, Reading, Row, read_rows
 from pipeline.labels.export_questions import fingerprint
 from pipeline.labels.files import LabelFiles, label_keys
+from pipeline.labels.forms.tables import OURS, Columns
 from pipeline.labels.questions import Questions
-from pipeline.labels.tables import OURS, Columns
 from pipeline.labels.tally import Labels, last_answers
 from pipeline.pool.lookup import look_at
 from pipeline.pool.pieces import Failure

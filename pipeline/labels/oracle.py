@@ -18,8 +18,8 @@ import pyarrow.compute as pc
 from pipeline.config.project import Config
 from pipeline.errors import ConfigError, LabelError, nearest
 from pipeline.labels.checks import check_batch, check_rows
-from pipeline.labels.forms import READERS, bounded, table_form
-from pipeline.labels.tables import label_table, read_tables
+from pipeline.labels.forms.rows import READERS, bounded, table_form
+from pipeline.labels.forms.tables import label_table, read_tables
 from pipeline.store.opening import open_store
 from pipeline.types import LABELS, Label, LabelStatus
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pipeline.config.project import Config
-from pipeline.labels.values import Words, spellings
+from pipeline.labels.forms.values import Words, spellings
 from pipeline.pool.shards import form_of
 from pipeline.store.opening import open_store
 from pipeline.workspace import keys

@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 
 from pipeline.config.project import Config
 from pipeline.errors import LabelError, PoolError, nearest
-from pipeline.labels.forms import READERS, table_form
-from pipeline.labels.tables import Columns, cells, check_size, not_parquet
-from pipeline.labels.values import Words, plain
+from pipeline.labels.forms.rows import READERS, table_form
+from pipeline.labels.forms.tables import Columns, cells, check_size, not_parquet
+from pipeline.labels.forms.values import Words, plain
 from pipeline.pool.pieces import key_below
 from pipeline.pool.shards import Group, Unit, survey, units
 from pipeline.pool.source import PoolSource

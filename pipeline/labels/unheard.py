@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from pipeline.errors import nearest
 from pipeline.labels.files import LabelFiles
-from pipeline.labels.values import Words, plain
+from pipeline.labels.forms.values import Words, plain
 from pipeline.workspace import keys
 
 
@@ -42,6 +42,8 @@ def _why(rows: pa.Table, known: Words) -> str:
     if not known.isdisjoint(names):
         return "its rows have neither a label nor a status"
     meant = next((name for name in names if known.find(name) is not None), names[0])
-    hint = known.find(meant) or nearest(meant[:200], sorted(known)[:10_000])
-    said = hint if known.find(meant) is None else f"did you mean {hint}?"
+    found = known.find(meant) or min(
+        (name for name in known if name.rpartition(".")[0] == meant), default=None
+    )
+    said = nearest(meant[:200], sorted(known)[:10_000]) if found is None else f"did you mean {found}?"
     return f"none of its {len(names)} ids was asked about, such as {meant[:200]!r}; {said}"

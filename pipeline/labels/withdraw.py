@@ -15,8 +15,8 @@ from pipeline.config.project import Config
 from pipeline.encoding import canonical, to_json, to_parquet
 from pipeline.errors import LabelError, nearest
 from pipeline.labels.files import LabelFiles
+from pipeline.labels.forms.tables import label_table
 from pipeline.labels.questions import Questions
-from pipeline.labels.tables import label_table
 from pipeline.labels.tally import Labels
 from pipeline.types import WITHDRAWN, Label
 from pipeline.workspace import keys

@@ -22,8 +22,8 @@ from pipeline.config.project import Config
 from pipeline.errors import LabelError, PoolError, nearest, printable
 from pipeline.images.bad import BadImage
 from pipeline.images.decode import decode
+from pipeline.labels.forms.values import Words, plain
 from pipeline.labels.sets import read_set
-from pipeline.labels.values import Words, plain
 from pipeline.model.network import Network, normalise
 from pipeline.pool.columns import as_bytes, as_text, columns_of, select
 from pipeline.pool.parquet import groups

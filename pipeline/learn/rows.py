@@ -21,6 +21,7 @@ from pipeline.cluster.faults import working
 from pipeline.cluster.layout import Cluster
 from pipeline.config.project import Config
 from pipeline.errors import LabelError
+from pipeline.labels.forms.values import spellings
 from pipeline.learn.split import held_out
 from pipeline.pool import read_tasks
 from pipeline.pool.listing import Listing
@@ -46,8 +47,17 @@ def places_of(
     if missing and (strict or len(missing) == len(set(ids))):
         raise LabelError(
             f"{len(missing)} labeled ids are not in the pool {config.pool.uri}, the first is {missing[0]!r}"
+            f"{spelled(missing, listing)}"
         )
     return listing.found
+
+
+def spelled(missing: Sequence[str], listing: Listing) -> str:
+    """Say how the pool spells one of the missing ids."""
+    for name in missing:
+        for other in sorted(spellings(name) & listing.found.keys()):
+            return f"; it has {other!a} for {name!a}, so write ids as the pool has them"
+    return ""
 
 
 # ------------------------------------------------------------------------------------------------ reading

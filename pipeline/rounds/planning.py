@@ -8,8 +8,9 @@ from pipeline.ask.whole_pool import check_memory
 from pipeline.config.history import Change, as_of_its_day, changes
 from pipeline.config.project import Config
 from pipeline.errors import ConfigError, LabelError, printable
+from pipeline.labels.forms.values import spellings
 from pipeline.labels.sets import read_sets
-from pipeline.learn.rows import labeled_table, places_of
+from pipeline.learn.rows import labeled_table, places_of, spelled
 from pipeline.learn.seeds import round_seed
 from pipeline.pool.listing import Listing, freeze
 from pipeline.rounds import steps
@@ -55,9 +56,8 @@ def plan(work: Work) -> None:
                 f"{workspace.store.url(keys.LABELS)}: labels of fewer than two classes can't train anything"
             )
         earlier = Folder.of_round(workspace, work.index - 1) if work.index else None
-        listing = freeze(
-            work.folder, config, cluster=work.cluster, wanted=[*ids, *outside.all_ids], earlier=earlier
-        )
+        wanted = [*(other for name in ids for other in spellings(name)), *outside.all_ids]
+        listing = freeze(work.folder, config, cluster=work.cluster, wanted=wanted, earlier=earlier)
         voice.say(f"  pool      {listing.told()}")
         outside.check(listing.found)
         of_pool = {i: label for i, label in zip(ids, names, strict=True) if i not in outside.all_ids}
@@ -72,6 +72,11 @@ def plan(work: Work) -> None:
             seed=config.seed,
             sets=outside.sets,
         )
+        if missing := [name for name in of_pool if name not in places]:
+            voice.say(
+                f"  labels    {len(missing)} are of images that the pool does not have, such as "
+                f"{printable(repr(missing[0]))}{spelled(missing, listing)}"
+            )
         if outside.listings:
             voice.say(f"  sets      {outside.told()}")
         foreseen = foresee(config, work.cluster, rows=listing.snapshot.rows, labeled=rows.num_rows)

@@ -14,8 +14,8 @@ from pipeline.config.project import Config
 from pipeline.errors import ConfigError, LabelError, PoolError, UserError, nearest
 from pipeline.labels import oracle
 from pipeline.labels.files import LabelFiles
+from pipeline.labels.forms.values import Words, plain
 from pipeline.labels.sets import read_set, read_sets
-from pipeline.labels.values import Words, plain
 from pipeline.model.detector import detector_for
 from pipeline.pool import demo as demo_data
 from pipeline.pool.parquet import groups

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from pipeline.labels.contact_sheet import anchor
+from pipeline.labels.forms.contact_sheet import anchor
 from tests.e2e.conftest import Terminal
 from tests.support.pools import png
 

@@ -17,7 +17,7 @@ from PIL import Image
 from pipeline.config.project import Config
 from pipeline.labels.export_questions import ENDS, export
 from pipeline.labels.files import LabelFiles
-from pipeline.labels.forms import QUESTIONS, READERS, WRITERS
+from pipeline.labels.forms.rows import QUESTIONS, READERS, WRITERS
 from pipeline.labels.import_answers import take_in
 from pipeline.labels.tally import Labels
 from pipeline.store.opening import Store, open_store

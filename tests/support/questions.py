@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.labels.forms import QUESTIONS
+from pipeline.labels.forms.rows import QUESTIONS
 
 
 def questions(*given: dict[str, Any]) -> pa.Table:

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from pipeline.ask.far_filter import tune_filter
 from pipeline.config.sections import Storage
-from pipeline.labels.tables import label_table
+from pipeline.labels.forms.tables import label_table
 from pipeline.labels.tally import Labels
 from pipeline.store.opening import open_store
 from pipeline.types import SCORES, Label, LabelStatus

@@ -164,3 +164,24 @@ def test_a_spent_budget_is_no_reason(store: Store, config: Callable[..., Config]
         round_key(0, "metrics.json"), {"test_accuracy": None, "held_out_accuracy": None, "seconds": {}}
     )
     assert reason_to_work(workspace, spent, now=NOW) is None
+
+
+def test_a_withdrawn_image_is_no_answer_to_the_open_query(
+    store: Store, config: Callable[..., Config]
+) -> None:
+    workspace = committed(store, ["a", "b"])
+    gone = {"id": ["a"], "label": pa.nulls(1, pa.string()), "status": ["withdrawn"]}
+    workspace.write_table("labels/001-withdrawn-x.parquet", pa.table(gone))
+    with pytest.raises(WaitingForLabels, match="0 of the 1 questions of round 000 are answered"):
+        reason_to_work(workspace, config(), now=NOW)
+    answer(workspace, "001-answers", "b")
+    assert reason_to_work(workspace, config(), now=NOW) == "1 of the 1 questions of round 000 are answered"
+
+
+def test_files_that_answer_nothing_are_told(store: Store, config: Callable[..., Config]) -> None:
+    workspace = committed(store, ["a.png", "b.png"])
+    answer(workspace, "001-answers", "a")
+    with pytest.raises(
+        WaitingForLabels, match=r"none of its 1 ids was asked about, such as 'a'; did you mean a\.png\?"
+    ):
+        reason_to_work(workspace, config(), now=NOW)

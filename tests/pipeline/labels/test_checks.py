@@ -79,10 +79,14 @@ def test_a_class_is_known_as_spreadsheets_and_data_frames_write_it(column: pa.Ar
 def test_values_that_are_none_are_refused_with_file_and_row() -> None:
     no_text = pa.Array.from_buffers(pa.string(), 1, pa.array([b"\xff"]).buffers())
     late = pa.array([9 * 10**15], pa.timestamp("ms", tz="UTC"))
+    beyond = pa.array([2**62], pa.timestamp("ms", tz="UTC"))
+    nowhere = pa.array([0], pa.timestamp("us", tz="Nowhere/X"))
     for columns, message in (
         ({"id": no_text, "label": ["cat"]}, "row 0: id: no value of type string"),
         ({"id": ["a"], "label": [b"\xff"]}, "row 0: label: bytes that are no UTF-8"),
         ({"id": ["a"], "label": ["cat"], "at": late}, "row 0: at: no value of type timestamp"),
+        ({"id": ["a"], "label": ["cat"], "at": beyond}, "row 0: at: no value of type timestamp"),
+        ({"id": ["a"], "label": ["cat"], "at": nowhere}, "row 0: at: no value of type timestamp"),
         ({"id": ["a"], "label": ["cat"], "at": ["0001-01-01T00:00:00+14:00"]}, "row 0: .* years 1 to 9999"),
     ):
         with pytest.raises(LabelError, match=rf"x\.parquet.*{message}"):

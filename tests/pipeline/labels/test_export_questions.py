@@ -18,7 +18,7 @@ from pipeline.ask.selection import settled
 from pipeline.config.project import Config
 from pipeline.errors import UserError
 from pipeline.labels.export_questions import ENDS, Pictures, export
-from pipeline.labels.forms import QUESTIONS, READERS
+from pipeline.labels.forms.rows import QUESTIONS, READERS
 from pipeline.pool.shards import check_pool
 from pipeline.pool.source import PoolSource
 from tests.support.corpus import cases

@@ -14,7 +14,7 @@ import pytest
 from pipeline.config.project import Config
 from pipeline.errors import ArtefactMissing, LabelError
 from pipeline.labels.files import LabelFiles, label_keys
-from pipeline.labels.tables import label_table, read_tables
+from pipeline.labels.forms.tables import label_table, read_tables
 from pipeline.labels.tally import Labels
 from pipeline.store.opening import Store
 from pipeline.types import LABELS, Label

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from pipeline.config.project import Config
 from pipeline.errors import UserError
 from pipeline.labels.export_questions import ENDS, export
+from pipeline.labels.forms.values import NOTHING
 from pipeline.labels.import_answers import take_in
-from pipeline.labels.values import NOTHING
 from tests.support.hand_off import TAXONOMY, Project, Said, filled
 
 MakeConfig = Callable[..., Config]

@@ -17,7 +17,7 @@ import pytest
 from pipeline.config.project import Config
 from pipeline.errors import LabelError
 from pipeline.labels.files import label_keys
-from pipeline.labels.tables import Columns
+from pipeline.labels.forms.tables import Columns
 from tests.support.hand_off import TAXONOMY, Project, Said, annotated, filled, png, why
 
 MakeConfig = Callable[..., Config]
@@ -302,3 +302,12 @@ def test_answers_by_a_former_name_are_taken_by_the_one_of_today(project: Project
     assert why(found) == {"c": "status 'unknown-class' and label 'hound' at once; leave one of them empty"}
     (batch,) = label_keys(project.workspace)
     assert project.workspace.read_table(batch)["label"].to_pylist() == ["dog", "dog"]
+
+
+def test_an_image_of_a_labeled_set_may_be_answered_again(project: Project) -> None:
+    """It is in no query and not in the pool; the last round has learned from it."""
+    rows = {"id": ["cat/1.png"], "target": pa.array([0], pa.int32()), "set": pa.array([0], pa.int32())}
+    project.workspace.write_table("rounds/000/labeled.parquet", pa.table(rows))
+    found = project.take(project.write("x.csv", {"id": "cat/1.png", "label": "dog"}))
+    assert found["corrected"] == [{"id": "cat/1.png", "was": "'cat'", "now": "'dog'"}]
+    assert project.labels().labeled() == (["cat/1.png"], ["dog"])

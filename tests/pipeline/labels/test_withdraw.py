@@ -13,6 +13,10 @@ from pipeline.labels.withdraw import withdraw
 from tests.support.hand_off import Project, why
 
 
+def labeled(ids: list[str]) -> pa.Table:
+    return pa.table({"id": ids, "target": pa.array([0] * len(ids), pa.int32())})
+
+
 @pytest.fixture
 def learned(project: Project) -> Project:
     """Round 0 has learned from f and g and asked about a to e; round 1 has asked about h."""
@@ -20,7 +24,7 @@ def learned(project: Project) -> Project:
     project.workspace.write_table("labels/000-initial.parquet", initial)
     project.commit(1, ["h"])
     for index, ids in ((0, ["f", "g"]), (1, ["f", "g", "a"])):
-        project.workspace.write_table(f"rounds/{index:03d}/labeled.parquet", pa.table({"id": ids}))
+        project.workspace.write_table(f"rounds/{index:03d}/labeled.parquet", labeled(ids))
         for name in ("report.html", "labeled-features.safetensors", "bank.safetensors"):
             project.workspace.store.put(f"rounds/{index:03d}/{name}", f"{name} {index}".encode())
         project.workspace.store.put(f"mlflow/artifacts/x{index}/report.html", f"report.html {index}".encode())
@@ -80,7 +84,7 @@ def test_what_shows_it_or_holds_its_features_is_deleted_and_on_record(learned: P
 
 def test_a_round_under_way_is_named_and_left_alone(learned: Project) -> None:
     learned.workspace.write_json("rounds/002/plan.json", {})
-    learned.workspace.write_table("rounds/002/labeled.parquet", pa.table({"id": ["b"]}))
+    learned.workspace.write_table("rounds/002/labeled.parquet", labeled(["b"]))
     learned.workspace.store.put("rounds/002/labeled-features.safetensors", b"x")
     found = withdraw(learned.config, ["b"])
     assert (found["learned"], found["under_way"]) == ([], 2)

@@ -6,13 +6,17 @@ import itertools
 
 import numpy as np
 import pyarrow as pa
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.learn.rows import Pixels, labeled_table
+from pipeline.errors import LabelError
+from pipeline.learn.rows import Pixels, labeled_table, places_of, spelled
+from pipeline.pool.listing import Listing
 from pipeline.pool.reading import DECODED
 from pipeline.types import LABELED
+from tests.support.scoring_lab import config_of
 
 
 def test_the_labeled_table_is_ordered_by_id_and_keeps_places() -> None:
@@ -60,3 +64,14 @@ def test_pixels_follow_their_ids_whatever_the_blocks(order: list[str], cuts: lis
         {ord("d")},
     ]
     assert pixels.take(np.array([], np.int64)).shape == (0, 3, 2, 2)
+
+
+def test_a_labeled_id_that_is_missing_is_told_as_the_pool_spells_it() -> None:
+    composed, apart = "caf\N{LATIN SMALL LETTER E WITH ACUTE}.png", "cafe\N{COMBINING ACUTE ACCENT}.png"
+    listing = Listing(None, {apart: (0, 1)}, None, 0, None)  # type: ignore[arg-type]
+    with pytest.raises(
+        LabelError, match=r"1 labeled ids are not in the pool .* it has 'cafe\\u0301\.png' for"
+    ):
+        places_of([composed], listing, config_of("pool"), strict=True)
+    assert places_of([apart], listing, config_of("pool"), strict=True) == {apart: (0, 1)}
+    assert spelled(["x"], listing) == ""

@@ -161,3 +161,24 @@ def test_the_headline_counts_the_test_images_that_are_left_out(
     folder = Folder.of_round(workspace, 0)
     Metrics(test_accuracy=0.75, test_images=8, test_unreadable=unreadable).write(folder)
     assert said in loop._headline(workspace, 0)
+
+
+def test_a_withdrawn_image_is_no_answer(config: Config) -> None:
+    tick(config, Voice())
+    workspace = open_workspace(config)
+    asked = workspace.read_table("rounds/000/query.parquet")["id"].to_pylist()
+    gone = {"id": asked[:1], "label": pa.nulls(1, pa.string()), "status": ["withdrawn"]}
+    workspace.write_table("labels/001-withdrawn-x.parquet", pa.table(gone))
+    with pytest.raises(
+        WaitingForLabels, match=rf"round 000 asks about {len(asked) - 1} images .* none is answered"
+    ):
+        run(config, Voice(), rounds=2)
+
+
+def test_a_file_that_answers_nothing_is_told(config: Config) -> None:
+    tick(config, Voice())
+    answer(open_workspace(config), "001-answers", ["somebody else"])
+    with pytest.raises(
+        WaitingForLabels, match=r"001-answers\.parquet is there, but none of its 1 ids was asked about"
+    ):
+        run(config, Voice(), rounds=2)

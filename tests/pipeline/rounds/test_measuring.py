@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.config.project import Config
-from pipeline.labels.tables import label_table
+from pipeline.labels.forms.tables import label_table
 from pipeline.labels.tally import Labels
 from pipeline.rounds.measuring import _mean, _precision
 from pipeline.rounds.stored import StoredRound

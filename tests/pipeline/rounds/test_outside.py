@@ -9,8 +9,8 @@ import pytest
 
 from pipeline.config.project import Config
 from pipeline.errors import LabelError
+from pipeline.labels.forms.tables import label_table
 from pipeline.labels.sets import read_sets
-from pipeline.labels.tables import label_table
 from pipeline.labels.tally import Labels
 from pipeline.learn.rows import labeled_table
 from pipeline.pool.snapshot import Snapshot, load_shards

@@ -13,7 +13,7 @@ import torch
 import sisom
 from pipeline.config.project import Config
 from pipeline.errors import ArtefactMissing, UserError
-from pipeline.labels.tables import label_table
+from pipeline.labels.forms.tables import label_table
 from pipeline.labels.tally import Labels
 from pipeline.model.detector import fit
 from pipeline.pool.shards import survey, units
@@ -234,3 +234,11 @@ def test_the_report_names_the_test_images_that_are_left_out(
 def test_the_first_round_has_no_query_before_it(stored: StoredRound) -> None:
     first = StoredRound(stored.workspace, 0, stored.current)
     assert measure(first, answers(), ScoreSummary((), {}, None, None, 0)).query_precision is None
+
+
+def test_a_round_without_its_features_says_what_took_them(tmp_path: Path, lab: Lab) -> None:
+    folder = Folder.of_round(Workspace(LocalStore(str(tmp_path))), 0)
+    with pytest.raises(
+        UserError, match=r"labeled-features\.safetensors is not there, as after `sisom labels withdraw`"
+    ):
+        stored_detector(folder, lab.network, judged_by("knn"))

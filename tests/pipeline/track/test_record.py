@@ -97,3 +97,14 @@ def test_a_tracker_that_does_not_answer_stops_nothing(
     tracker = Tracker()
     record(workspace, 0, make_config(), tracker)
     assert len(tracker.records) == 1
+
+
+def test_a_round_whose_report_was_withdrawn_is_recorded_without_it(
+    workspace: Workspace, make_config: Callable[..., Config]
+) -> None:
+    workspace.store.delete(keys.round_key(0, keys.REPORT))
+    tracker = Tracker()
+    record(workspace, 0, make_config(), tracker)
+    assert sorted(tracker.records[0].artefacts) == sorted(
+        (keys.QUERY, keys.SLOPES, keys.plot_key("scores.png"))
+    )

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import LabelError
-from pipeline.labels.values import Unreadable, Words, is_open, plain, spellings, tidy
+from pipeline.labels.forms.values import Unreadable, Words, is_open, plain, spellings, tidy
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,8 @@ from pipeline.labels.values import Unreadable, Words, is_open, plain, spellings,
         (3.0, "3"),
         (-0.0, "0"),
         (3.5, "3.5"),
-        (1e20, "100000000000000000000"),
+        (2.0**53, "9007199254740992"),
+        (Decimal("1e20"), "100000000000000000000"),
         (Decimal("3.00"), "3"),
         (Decimal("3.10"), "3.10"),
         (True, "True"),
@@ -49,6 +50,7 @@ def test_a_value_is_the_text_that_was_meant(value: Any, text: str | None) -> Non
         ({"a": 1}, "a dict where text"),
         (Unreadable("no value of type string"), "no value of type string"),
         (math.inf, "no number"),
+        (1.7e18, "float too large to say which whole number was meant"),
     ],
 )
 def test_a_value_that_is_no_text_is_refused(value: Any, why: str) -> None:

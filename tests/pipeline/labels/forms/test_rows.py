@@ -15,9 +15,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pipeline.errors import LabelError
-from pipeline.labels.forms import QUESTIONS, READERS, TAKEN, WRITERS, Answer, to_csv
-from pipeline.labels.label_studio import from_export
-from pipeline.labels.tables import Columns
+from pipeline.labels.forms.label_studio import from_export
+from pipeline.labels.forms.rows import QUESTIONS, READERS, TAKEN, WRITERS, Answer, to_csv
+from pipeline.labels.forms.tables import Columns
 from tests.support.questions import one, questions
 
 ODD = [

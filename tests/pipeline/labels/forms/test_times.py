@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 from pipeline.errors import LabelError
-from pipeline.labels.times import read_time
+from pipeline.labels.forms.times import read_time
 
 MOMENT = datetime(2024, 3, 31, 10, 5, tzinfo=UTC)
 

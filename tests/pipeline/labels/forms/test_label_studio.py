@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from pipeline.errors import LabelError
-from pipeline.labels.forms import Answer
-from pipeline.labels.label_studio import from_export, from_table
-from pipeline.labels.tables import Columns
+from pipeline.labels.forms.label_studio import from_export, from_table
+from pipeline.labels.forms.rows import Answer
+from pipeline.labels.forms.tables import Columns
 
 
 def annotation(*results: tuple[str, list[str]], **more: Any) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from html.parser import HTMLParser
 from typing import Any
 
-from pipeline.labels.contact_sheet import anchor, contact_sheet
+from pipeline.labels.forms.contact_sheet import anchor, contact_sheet
 
 HOSTILE = '"><script>alert(1)</script>&'
 

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.errors import LabelError
-from pipeline.labels.forms import READERS
+from pipeline.labels.forms.rows import READERS
 
 
 def parquet(table: pa.Table) -> bytes:
@@ -19,7 +19,7 @@ def parquet(table: pa.Table) -> bytes:
 
 
 def test_a_small_file_that_unfolds_into_a_large_one_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.labels.tables.MAX_HELD", 1 << 20)
+    monkeypatch.setattr("pipeline.labels.forms.tables.MAX_HELD", 1 << 20)
     table = pa.table({"id": ["x" * 1000] * 5000, "label": ["cat"] * 5000})
     data = parquet(table)
     assert len(data) < 50_000

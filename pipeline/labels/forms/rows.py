@@ -24,7 +24,7 @@ import pyarrow as pa
 
 from pipeline.encoding import to_parquet
 from pipeline.errors import LabelError
-from pipeline.labels.tables import MAX_ROWS, OURS, Columns, cells, columns_of, read_foreign
+from pipeline.labels.forms.tables import MAX_ROWS, OURS, Columns, cells, columns_of, read_foreign
 from pipeline.types import LABELS
 
 QUESTIONS: Final = pa.schema(

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from pipeline.errors import LabelError
-from pipeline.labels.forms import Answer, csv_rows, from_csv, not_plain, read_json
-from pipeline.labels.label_studio_tasks import CONTROLS, ID, without_gap
-from pipeline.labels.tables import OURS, Columns
+from pipeline.labels.forms.label_studio_tasks import CONTROLS, ID, without_gap
+from pipeline.labels.forms.rows import Answer, csv_rows, from_csv, not_plain, read_json
+from pipeline.labels.forms.tables import OURS, Columns
 
 _OTHER_TOOLS: Final = (
     ({"categories", "items"}, "Datumaro"),

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from pipeline.config.sections import Storage
 from pipeline.errors import LabelError, nearest
-from pipeline.labels.values import Unreadable
+from pipeline.labels.forms.values import Unreadable
 from pipeline.store.opening import open_store
 from pipeline.types import LABELS, Label
 
@@ -153,7 +153,8 @@ def cells(column: pa.ChunkedArray) -> list[Any]:
     """
     if pa.types.is_timestamp(column.type) and column.type.unit != "us":
         with suppress(pa.ArrowException):  # too far away for microseconds: found below, value by value
-            column = column.cast(pa.timestamp("us", column.type.tz), safe=False)
+            nanoseconds = column.type.unit == "ns"
+            column = column.cast(pa.timestamp("us", column.type.tz), safe=not nanoseconds)
     try:
         values: list[Any] = column.to_pylist()
     except _UNREADABLE:

@@ -16,6 +16,7 @@ from typing import Any, Final
 from pipeline.errors import LabelError
 
 NOTHING: Final = frozenset({"nan", "NaN", "NaT", "<NA>"})  # as data frames write it into text
+_EXACT: Final = 2.0**53  # beyond it, floats leave out whole numbers
 _WHOLE: Final = re.compile(r"([+-]?\d+)\.0+")
 
 
@@ -46,6 +47,10 @@ def plain(value: Any) -> str | None:
     if isinstance(value, float | Decimal):
         if not math.isfinite(value):
             raise LabelError(f"{value} is no number")
+        if isinstance(value, float) and abs(value) > _EXACT:
+            raise LabelError(
+                f"{value} is a float too large to say which whole number was meant; write it as text"
+            )
         return str(int(value)) if value == int(value) else str(value)
     if isinstance(value, list | dict | tuple):
         raise LabelError(f"a {type(value).__name__} where text should be")

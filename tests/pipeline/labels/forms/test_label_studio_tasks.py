@@ -8,7 +8,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from pipeline.labels.label_studio_tasks import interface, to_tasks, without_gap
+from pipeline.labels.forms.label_studio_tasks import interface, to_tasks, without_gap
 from tests.support.questions import one
 
 

@@ -1,0 +1,1 @@
+"""Forms of questions and answers, and the values in them."""
