@@ -68,7 +68,7 @@ def test_pixels_follow_their_ids_whatever_the_blocks(order: list[str], cuts: lis
 
 def test_a_labeled_id_that_is_missing_is_told_as_the_pool_spells_it() -> None:
     composed, apart = "caf\N{LATIN SMALL LETTER E WITH ACUTE}.png", "cafe\N{COMBINING ACUTE ACCENT}.png"
-    listing = Listing(None, {apart: (0, 1)}, None, 0, None)  # type: ignore[arg-type]
+    listing = Listing(None, {apart: (0, 1)}, None, 0, {}, (), None)  # type: ignore[arg-type]
     with pytest.raises(
         LabelError, match=r"1 labeled ids are not in the pool .* it has 'cafe\\u0301\.png' for"
     ):
