@@ -99,14 +99,7 @@ def _join(config: Wishes) -> None:
     try:
         # "local" on purpose: without an address Ray joins any cluster once recorded on this machine.
         ray.init(address="local", log_to_driver=False, logging_level=logging.WARNING, include_dashboard=False)
-    except (
-        RuntimeError,
-        ConnectionError,
-        TimeoutError,
-        OSError,
-        ValueError,
-        ray.exceptions.RayError,
-    ) as error:
+    except Exception as error:  # Ray tells a start that takes too long by no narrower class
         raise SystemFault(_no_start(error)) from error
     finally:
         for name in added:
@@ -125,7 +118,7 @@ _REMEDIES = (
         "it may not write into its folder ({folder}): set RAY_TMPDIR to another",
     ),
     (
-        r"Address already in use|port",
+        r"already in use|\bport\b",
         "a port is taken: stop what an earlier Ray left, by `ray stop`, and try again",
     ),
     (
