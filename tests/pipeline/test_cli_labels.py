@@ -163,7 +163,7 @@ def test_out_again_and_away(labels: Labels, tmp_path: Path) -> None:
     )
     said = labels("withdraw", "a")
     assert said.out.startswith(
-        f"deleted: {report}\n1 images withdrawn -> {tmp_path}/work/labels/001-withdrawn-"
+        f"deleted: {report}\n1 images withdrawn -> {tmp_path / 'work'}/labels/001-withdrawn-"
     )
     assert (
         "of no round have seen one of them, and the report of 000 has shown one; later rounds do neither."

@@ -164,7 +164,7 @@ def test_a_place_in_the_workspace_is_refused(project: Project) -> None:
     """An open question there would be read as an answer."""
     for form, end in ENDS.items():
         with pytest.raises(UserError, match=r"lies in the workspace"):
-            export(project.config, form, f"{project.base}/work/labels/001-answers{end}")
+            export(project.config, form, f"{project.config.workspace}/labels/001-answers{end}")
     assert project.workspace.keys("labels") == []
 
 
