@@ -106,5 +106,5 @@ def test_a_round_whose_report_was_withdrawn_is_recorded_without_it(
     tracker = Tracker()
     record(workspace, 0, make_config(), tracker)
     assert sorted(tracker.records[0].artefacts) == sorted(
-        (keys.QUERY, keys.SLOPES, keys.plot_key("scores.png"))
+        (keys.QUERY, keys.SLOPES, keys.EVALUATION, keys.plot_key("scores.png"))
     )
