@@ -93,6 +93,10 @@ def _join(config: Wishes) -> None:
         # processes of this Ray and gone again from ours, since what Ray Train finds here it would hand to workers
         # as a runtime environment of their own, and so start new processes where warm ones wait.
         "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+        # Nobody takes this machine away from a training with a notice.
+        "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+        # The next stage wants the processes that the one before has started; Ray would end them after a second.
+        "RAY_idle_worker_killing_time_threshold_ms": "60000",
     }
     added = {name: value for name, value in local.items() if name not in os.environ}
     os.environ.update(added)
