@@ -1,4 +1,4 @@
-"""Killed anywhere and started again, a run ends with the bytes of an uninterrupted one; see also tests/faults."""
+"""Killed anywhere and started again, a run ends with the bytes of an uninterrupted one; see tests/faults too."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.e2e.conftest import QUICKSTART, Demo, Terminal
 from tests.faults.victims import kill_one
 from tests.support.progress_wait import finished, until
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 COMMAND = ("run", str(QUICKSTART), "--rounds", "1")
 
 
@@ -76,23 +76,6 @@ def assert_same_bytes(round_: Path, whole: Path) -> None:
         assert ours == theirs, name
 
 
-def test_killed_while_it_scores_the_bytes_are_the_same(
-    request: pytest.FixtureRequest, tmp_path: Path, ray_folder: Path
-) -> None:
-    terminal = Terminal(tmp_path)
-    assert stopped(terminal, ray_folder, in_scoring, signal.SIGKILL).returncode == -signal.SIGKILL
-    round_ = tmp_path / "runs/quickstart/rounds/000"
-    finished_rows = sum(pq.read_metadata(path).num_rows for path in round_.glob("parts/*.parquet"))
-    assert finished_rows > 0
-    terminal.run(*COMMAND, env={"RAY_TMPDIR": str(ray_folder)})
-    listed = json.loads((round_ / "metrics.json").read_text())["listed"]
-    scored = json.loads((round_ / "timings/score.json").read_text())["images"]
-    assert scored == listed - finished_rows, "a finished shard was scored again"
-    first_round: Demo = request.getfixturevalue("first_round")  # another process may make it meanwhile
-    assert_same_bytes(round_, first_round.workspace / "rounds/000")
-
-
-@pytest.mark.slow
 def test_killed_in_every_long_stage_the_bytes_are_the_same(
     first_round: Demo, tmp_path: Path, ray_folder: Path
 ) -> None:

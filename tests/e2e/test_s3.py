@@ -1,13 +1,16 @@
-"""The same config with workspace and pool on S3: the same query, and no secret left behind anywhere."""
+"""The same config with workspace and pool on S3, killed and gone on: the same query, and no secret left anywhere."""
 
 from __future__ import annotations
 
 import io
-import shutil
+import json
+import os
+import signal
 import socket
-import tempfile
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pyarrow.parquet as pq
@@ -15,6 +18,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from tests.e2e.conftest import QUICKSTART, Demo, Terminal
+from tests.support.progress_wait import finished, until
 
 pytestmark = [pytest.mark.ray, pytest.mark.s3]
 SECRETS = {
@@ -22,6 +26,7 @@ SECRETS = {
     "OUR_OWN_SECRET": "canary-51b0de",  # that `storage.secret_key_env` names
     "MLFLOW_TRACKING_PASSWORD": "canary-c4d172",
 }
+ROUND = "quickstart/rounds/000/"
 PASSWORD = "canary-08e6bb"  # in the URI of a server
 
 
@@ -34,16 +39,24 @@ def endpoint() -> Iterator[str]:
     server.stop()
 
 
-@pytest.fixture
-def ray_folder() -> Iterator[Path]:
-    """Where Ray leaves its logs; a short name, since its sockets lie there too."""
-    folder = Path(tempfile.mkdtemp(prefix="sc-", dir="/tmp"))
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
-
-
 def leaks(data: bytes) -> list[str]:
     return [secret for secret in (*SECRETS.values(), PASSWORD) if secret.encode() in data]
+
+
+def read(client: Any, key: str) -> bytes:
+    data: bytes = client.get_object(Bucket="bucket", Key=key)["Body"].read()
+    return data
+
+
+def keys_below(client: Any, prefix: str) -> list[str]:
+    """The keys below a prefix."""
+    pages = client.get_paginator("list_objects_v2").paginate(Bucket="bucket", Prefix=prefix)
+    return [item["Key"] for page in pages for item in page.get("Contents", [])]
+
+
+def parts(client: Any) -> list[str]:
+    """The finished shards of the round."""
+    return keys_below(client, f"{ROUND}parts/")
 
 
 def leaking(folder: Path) -> list[tuple[str, list[str]]]:
@@ -53,8 +66,8 @@ def leaking(folder: Path) -> list[tuple[str, list[str]]]:
     return [(path, held) for path, held in found if held]
 
 
-def test_the_quickstart_runs_on_s3_unchanged(
-    first_round: Demo, endpoint: str, tmp_path: Path, ray_folder: Path
+def test_killed_while_it_scores_on_s3_the_quickstart_ends_unchanged(
+    request: pytest.FixtureRequest, endpoint: str, tmp_path: Path, ray_folder: Path
 ) -> None:
     terminal = Terminal(tmp_path)
     keys = {
@@ -80,7 +93,23 @@ def test_the_quickstart_runs_on_s3_unchanged(
         "storage.secret_key_env=OUR_OWN_SECRET",
     ):
         arguments += ["--set", text]
-    told = [terminal.run(*arguments, env={**keys, "AWS_ENDPOINT_URL": endpoint})]
+    here = {**keys, "AWS_ENDPOINT_URL": endpoint}
+    killed = terminal.start(*arguments, env=here)
+
+    def in_scoring() -> bool:
+        return bool(parts(client)) and not keys_below(client, f"{ROUND}account.json")
+
+    until(in_scoring, killed, folders=[tmp_path], pause_s=0.5)
+    os.kill(killed.pid, signal.SIGKILL)
+    out, err = finished(killed, folders=[tmp_path])
+    told = [subprocess.CompletedProcess(arguments, killed.returncode, out, err)]
+    assert killed.returncode == -signal.SIGKILL
+    finished_rows = sum(pq.read_metadata(io.BytesIO(read(client, key))).num_rows for key in parts(client))
+    assert finished_rows > 0
+    told.append(terminal.run(*arguments, env=here))
+    listed = json.loads(read(client, f"{ROUND}metrics.json"))["listed"]
+    scored = json.loads(read(client, f"{ROUND}timings/score.json"))["images"]
+    assert scored == listed - finished_rows, "a finished shard was scored again"
     assert any((ray_folder / "ray").rglob("*.out")), "this Ray's logs are here"
 
     client.delete_object(
@@ -94,10 +123,7 @@ def test_the_quickstart_runs_on_s3_unchanged(
     assert "nothing to do" in told[-1].stderr
     assert "not now" in told[-1].stderr and "***@127.0.0.1" in told[-1].stderr
 
-    found = {}
-    for page in client.get_paginator("list_objects_v2").paginate(Bucket="bucket"):
-        for item in page.get("Contents", []):
-            found[item["Key"]] = client.get_object(Bucket="bucket", Key=item["Key"])["Body"].read()
+    found = {key: read(client, key) for key in keys_below(client, "")}
     assert {
         "quickstart/rounds/000/round.json",
         "quickstart/mlflow/mlflow.db",
@@ -111,6 +137,7 @@ def test_the_quickstart_runs_on_s3_unchanged(
     assert not leaking(ray_folder)
     assert not leaking(tmp_path)
     ours = pq.read_table(io.BytesIO(found["quickstart/rounds/000/query.parquet"]))
+    first_round: Demo = request.getfixturevalue("first_round")  # another process may make it meanwhile
     theirs = pq.read_table(first_round.workspace / "rounds/000/query.parquet")
     assert ours.drop_columns("uri") == theirs.drop_columns("uri")
 
