@@ -7,7 +7,6 @@ PipelineError                  1
     ConfigError                   the file asks for something impossible; carries .path
     StorageError                  a URI that does not exist, or may not be read
     PoolError                     a pool that is empty, or lacks a column
-      NoImageColumn               a Parquet file without the column of images
     LabelError                    a label outside the taxonomy, an unknown id, an unreadable label file
     WorkspaceMismatch             the workspace was made by another config
   WaitingForLabels             3  the open query has not been answered
@@ -71,10 +70,6 @@ class StorageError(UserError):
 
 class PoolError(UserError):
     """Pool that is empty or lacks a column."""
-
-
-class NoImageColumn(PoolError):
-    """Parquet file without the column of images."""
 
 
 class LabelError(UserError):

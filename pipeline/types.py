@@ -56,6 +56,8 @@ QUARANTINE = pa.schema(
 )
 # What a config may ask for beside: the score of a detector that is not the bank's, a selector's own priority.
 EXTRAS = pa.schema([("strangeness", pa.float32()), ("priority", pa.float64())])
+# Columns of the pool that `pool.metadata` asks for, as text in its order; null where there are none.
+FACTS = pa.field("metadata", pa.list_(pa.string()))
 # What a shard leaves: one row an image, scored where `reason` is null. `row` is its place in the shard.
 PART = pa.schema(
     [
@@ -68,7 +70,7 @@ PART = pa.schema(
     ]
 )
 # Of rows that a query looks at together: float32 bytes, which `score/feature_rows` packs; null where nobody needs them.
-SCORED = pa.schema([*PART, ("features", pa.binary())])
+SCORED = pa.schema([*PART, FACTS, ("features", pa.binary())])
 TOGETHER = pa.schema([*SCORES, EXTRAS.field("priority"), ("features", pa.binary())])
 LABELS = pa.schema(
     [

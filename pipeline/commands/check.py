@@ -14,6 +14,7 @@ from pipeline.config.load import load, read
 from pipeline.config.project import Config
 from pipeline.errors import LabelError, PipelineError, PoolError, StorageError, nearest
 from pipeline.labels import oracle
+from pipeline.pool.inventory.found import Lost
 from pipeline.pool.shards import check_pool, survey, units
 from pipeline.pool.source import PoolSource
 from pipeline.rounds.preflight import check_model, check_places, check_test
@@ -108,7 +109,7 @@ def _workspace(config: Config) -> str:
 
 
 def _is_there(config: Config) -> bool:
-    return next(open_store(config.pool.uri, config.storage).list(), None) is not None
+    return next(PoolSource.of(config).roots.entries(), None) is not None
 
 
 class _Pool:
@@ -125,28 +126,30 @@ class _Pool:
         check_pool(source)
         forms: Counter[str] = Counter()
         skipped: Counter[str] = Counter()
+        lost: list[Lost] = []
         listed = units(source)
         shards = objects = 0
         for unit in listed:
-            forms[unit.form] += len(unit.objects)
+            forms[unit.form if unit.known else "other"] += len(unit.objects)
             objects += len(unit.objects)
             if len(self.ids) < COMPARED:
                 found = survey(unit, source)
-                skipped.update(found.skipped)
+                skipped.update(found.left)
+                if unit.kind:
+                    skipped[unit.kind] += 1
+                lost += found.lost
                 for group in found.groups:
                     shards += 1
-                    if group.broken and self.config.pool.max_unreadable_files is not None:
-                        raise PoolError(
-                            f"pool: {group.listed[0].uri} can't be read to its end ({group.broken})"
-                        )
                     self.ids.update(group.ids.to_pylist())
             else:
                 self.whole = False
             if objects >= LOOKED_AT:
                 self.whole = self.whole and next(listed, None) is None
                 break
-        names = {"parquet": "Parquet files", "tar": "tars", "image": "image files", "other": "other objects",
-                 "system": "objects of other programs", "excluded": "left out by include and exclude"}  # fmt: skip
+        allowed = self.config.pool.max_unreadable_files
+        if allowed is not None and len(lost) > allowed:
+            raise PoolError(f"pool: {lost[0].uri} can't be read in full ({lost[0].reason})")
+        names = {"parquet": "Parquet files", "tar": "tars", "image": "image files", "other": "other objects"}
         told = ", ".join(f"{count} {names[form]}" for form, count in forms.items())
         least = "" if self.whole else "at least "
         left_out = "".join(

@@ -46,7 +46,7 @@ def growth(last: StoredRound) -> Growth:
     def fresh() -> Iterator[tuple[str, Form, Listed]]:
         nonlocal seen
         for unit in units(PoolSource.of(config)):
-            if unit.form == "other":
+            if not unit.known:
                 continue
             for item in unit.objects:
                 before = changes.new

@@ -48,7 +48,7 @@ def explain(config: Config, name: str, index: int | None = None) -> dict[str, An
     if scored is None:
         broken = stored.row(keys.QUARANTINE, name)
         if broken is None:
-            raise UserError(f"round {stored.index:03d} has no id {name!r} in its pool {config.pool.uri}")
+            raise UserError(f"round {stored.index:03d} has no id {name!r} in its pool {config.pool.place}")
         return known | {"quarantined": broken, "asked": False, "why": "it is in quarantine"}
     known |= {"scores": scored, "threshold": stored.bank.threshold}
     known |= _standing(stored, scored)

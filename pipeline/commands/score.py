@@ -66,6 +66,7 @@ def score(
         "round": stored.index,
         "model_digest": stored.folder.digest(keys.MODEL_WEIGHTS),
         "bank_digest": stored.folder.digest(keys.BANK),
+        **({"metadata": list(config.pool.metadata)} if config.pool.metadata else {}),
     }
     store = out.workspace.store
     if not out.exists(keys.PLAN) and (entry := next(iter(store.list()), None)) is not None:
@@ -119,6 +120,7 @@ def _score(wanted: _Wanted, voice: Voice) -> dict[str, Any]:
         "is_ood": strange,
         "score": config.scoring.score,
         "threshold": stored.bank.threshold,
+        **{name: value for name, value in out.read_json(keys.LISTING).items() if name == "unreadable"},
         **wanted.sources,
     }
     out.write_json(keys.SUMMARY, summary)
@@ -130,6 +132,8 @@ def _listed(out: Folder, config: Config, *, cluster: Cluster, voice: Voice) -> S
     """Return the listing of the pool, made once."""
     if not out.exists(keys.LISTING):
         listing = freeze(out, config, cluster=cluster)
-        out.write_json(keys.LISTING, {"rows": listing.snapshot.rows, "digest": listing.snapshot.digest()})
+        known = {"rows": listing.snapshot.rows, "digest": listing.snapshot.digest()}
+        lost = {"unreadable": listing.loss.model_dump()} if listing.loss else {}
+        out.write_json(keys.LISTING, known | lost)
         voice.say(listing.told())
     return Snapshot.read(out)

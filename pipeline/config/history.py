@@ -10,11 +10,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from pipeline.config.project import Config
+from pipeline.config.sections import Pool
+
 # What releases before a key existed did, as its value by its dotted path, where that is not its default today.
 BEFORE: Final[Mapping[str, Any]] = {
     "labels.sets": [],
     "labels.renamed": {},
-    "pool.max_unreadable_files": None,  # one row each, however many images it held
 }
 
 ABSENT: Final = object()  # value of a key that one of two configs lacks; None is a value
@@ -37,6 +39,25 @@ def as_of_its_day(values: Mapping[str, Any], before: Mapping[str, Any] = BEFORE)
             section = section.setdefault(name, {})
         section.setdefault(key, value)
     return filled
+
+
+def whole(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Fill a stored config's missing keys.
+
+    They get the behaviour of its day, else the default. So a key that is younger than the config is no change of it.
+    """
+    defaults = Config.model_construct(workspace="", taxonomy=(), pool=Pool(uri="-")).frozen()
+    return _filled(as_of_its_day(values), defaults)
+
+
+def _filled(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Add the keys that only `defaults` has, section by section."""
+    inner = {
+        key: _filled(value, defaults[key])
+        for key, value in values.items()
+        if isinstance(value, Mapping) and isinstance(defaults.get(key), Mapping)
+    }
+    return {**defaults, **values, **inner}
 
 
 @dataclass(frozen=True)

@@ -156,7 +156,9 @@ def _above(place: tuple[int | str, ...], other: tuple[int | str, ...]) -> bool:
 def _explain(error: ValidationError, root: type[BaseModel], where: str) -> ConfigError:
     by_place: dict[tuple[int | str, ...], Any] = {}
     for each in error.errors(include_url=False):
-        place = tuple(part for part in each["loc"] if not str(part).startswith(("constrained-", "dict[")))
+        place = tuple(
+            part for part in each["loc"] if not str(part).startswith(("constrained-", "dict[", "tuple["))
+        )
         by_place.setdefault(place, each)
     # A value that may be of two types has a fault for each. The deeper one is of the type that it nearly is: show that.
     faults = [place for place in by_place if not any(_above(place, other) for other in by_place)]

@@ -38,8 +38,9 @@ from pipeline.errors import nearest
 MAX_CLASSES = 100_000
 PINNED_POOL = ("uri", "id_column", "image_column", "tar_ids")
 FREE = ("workspace", "rounds", "stop", "resources", "tick", "tracking", "storage")
-# May be raised once a round has stopped at it: it decides whether to go on, not the results.
+# May be raised once a round has stopped at them: they decide whether to go on, not the results.
 FREE_SCORING = ("max_quarantined",)
+FREE_POOL = ("max_unreadable_files",)
 
 
 class Config(Section):
@@ -79,6 +80,8 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _whole(self) -> Config:
+        if self.demo is not None and len(self.pool.uris) > 1:
+            raise ValueError("pool.uri: the demo makes its data at one place")
         if self.demo is None and self.oracle.kind == "simulated" and self.oracle.truth is None:
             raise ValueError("oracle.kind: simulated needs oracle.truth, a table of id, label, kind")
         if (
@@ -148,7 +151,7 @@ class Config(Section):
 
         The demo's lies beside its pool unless the config says otherwise.
         """
-        return self.test.uri or (_beside(self.pool.uri, "test") if self.demo else None)
+        return self.test.uri or (_beside(self.pool.uris[0], "test") if self.demo else None)
 
     @property
     def truth_uri(self) -> str | None:
@@ -156,7 +159,7 @@ class Config(Section):
 
         The demo's lie beside its pool unless the config says otherwise.
         """
-        return self.oracle.truth or (_beside(self.pool.uri, "truth") if self.demo else None)
+        return self.oracle.truth or (_beside(self.pool.uris[0], "truth") if self.demo else None)
 
     def called_now(self, taxonomy: Sequence[str]) -> tuple[str, ...]:
         """Return classes of an earlier day by their names of today.
@@ -194,7 +197,8 @@ class Config(Section):
     def frozen(self) -> dict[str, Any]:
         """Return the values that a round freezes: all that decide its results."""
         return self.model_dump(
-            mode="json", exclude={**dict.fromkeys(FREE, True), "scoring": set(FREE_SCORING)}
+            mode="json",
+            exclude={**dict.fromkeys(FREE, True), "scoring": set(FREE_SCORING), "pool": set(FREE_POOL)},
         )
 
     def free(self) -> dict[str, Any]:

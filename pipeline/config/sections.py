@@ -8,8 +8,8 @@ values mean: `pool` (Pool), `learn` (Test, Train, Augment, Slopes), `labels.orac
 
 from __future__ import annotations
 
+import itertools
 import re
-from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ByteSize, ConfigDict, Field, field_validator, model_validator
@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BaseModel, ByteSize, ConfigDict, Field, fie
 from pipeline.config.places import place
 from pipeline.errors import mask, nearest
 from pipeline.images.decode import Interpolation, Transform
+from pipeline.types import LABELS, PART, QUARANTINE, QUERY, SCORED
 
 if TYPE_CHECKING:
     from sisom import BankSpec
@@ -26,6 +27,16 @@ _CLEAN = r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$"  # no line breaks or terminal c
 Name = Annotated[str, Field(min_length=1, max_length=512, pattern=_CLEAN)]
 Address = Annotated[str, Field(min_length=1, max_length=4096, pattern=_CLEAN)]  # of a server
 Uri = Annotated[Address, AfterValidator(place)]
+Globs = Annotated[tuple[Name, ...], Field(max_length=100)]
+EXPORTED = (
+    "round",
+    "image",
+    "fingerprint",
+    "image_id",
+    "link",
+    "picture",
+    "thumbnail",
+)  # columns of exports beside a query's
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 
@@ -39,27 +50,59 @@ class Section(BaseModel):
 class Pool(Section):
     """The unlabeled images: Parquet with one row an image, tars, or files.
 
-    `images_per_shard` is how many image objects are read, scored and accounted for together. `tar_ids` says what
-    names an image of a tar: its member name, or the tar's key before it where member names repeat.
-
-    Of the keys below the URI, those count that fit a pattern of `include`, if there is any, and none of `exclude`; in a
-    pattern `*` stands for any text, slashes too. A round stops if more than `max_unreadable_files` Parquet files and
-    tars can't be read to their end, since nobody knows how many images they hold; null takes any number, and tells it.
+    Of several URIs none lies inside another. `id_column` may be null: ids are then object and row. `images_per_shard`
+    is how many image objects are read, scored and accounted for together. `tar_ids` says what names an image of a tar:
+    its member name, or the tar's key before it where member names repeat. `include` and `exclude` are globs of keys
+    below the URI. `metadata` names columns, or parts of keys such as `camera=3/`, that go into score files and queries.
+    A round stops if more than `max_unreadable_files` tables and tars can't be read in full; null takes any number.
     """
 
-    uri: Uri
-    id_column: Name = "id"
+    uri: Uri | tuple[Uri, ...]
+    id_column: Name | None = "id"
     image_column: Name = "image"
     images_per_shard: Annotated[int, Field(ge=1, le=100_000)] = 1024
     tar_ids: Literal["member", "path"] = "member"
-    include: Annotated[tuple[Name, ...], Field(max_length=100)] = ()
-    exclude: Annotated[tuple[Name, ...], Field(max_length=100)] = ()
+    include: Globs = ()
+    exclude: Globs = ()
+    metadata: Annotated[tuple[Name, ...], Field(max_length=100)] = ()
     max_unreadable_files: Annotated[int, Field(ge=0)] | None = 0
 
-    def takes(self, key: str) -> bool:
-        """Return whether `include` and `exclude` let a key in."""
-        wanted = not self.include or any(fnmatchcase(key, pattern) for pattern in self.include)
-        return wanted and not any(fnmatchcase(key, pattern) for pattern in self.exclude)
+    @property
+    def uris(self) -> tuple[str, ...]:
+        """The places of the images, one or several."""
+        return (self.uri,) if isinstance(self.uri, str) else self.uri
+
+    @property
+    def place(self) -> str:
+        """The places in words for people."""
+        more = f" and {len(self.uris) - 1} more" if len(self.uris) > 1 else ""
+        return self.uris[0] + more
+
+    @field_validator("uri")
+    @classmethod
+    def _apart(cls, uri: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        if isinstance(uri, str):
+            return uri
+        if not uri:
+            raise ValueError("name at least one place")
+        roots = sorted(f"{each.rstrip('/')}/" for each in uri)
+        for one, other in itertools.pairwise(roots):
+            if other.startswith(one):
+                raise ValueError(
+                    f"{other.rstrip('/')} lies in {one.rstrip('/')}: its images would count twice"
+                )
+        return uri if len(uri) > 1 else uri[0]  # a list of one is that one: its ids are the same
+
+    @field_validator("metadata")
+    @classmethod
+    def _own_names(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        taken = {*PART.names, *SCORED.names, *QUARANTINE.names, *QUERY.names, *LABELS.names, *EXPORTED}
+        for name in names:
+            if name in taken:
+                raise ValueError(f"{name!r} is a column that score files, queries or exports have already")
+        if len(set(names)) < len(names):
+            raise ValueError("name each column once")
+        return names
 
 
 class Test(Section):

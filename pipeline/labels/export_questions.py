@@ -150,15 +150,20 @@ def _contents(
         }
         for row in asked
     ]
-    table = pa.Table.from_pylist(
-        [{name: row.get(name) for name in QUESTIONS.names} for row in linked], QUESTIONS
-    )
+    schema = _with_metadata(asked)
+    table = pa.Table.from_pylist([{name: row.get(name) for name in schema.names} for row in linked], schema)
     if form == "label-studio":
         return [to_tasks(table), interface(config.taxonomy)]
     if for_sheet:
         title = f"{len(asked)} questions of {names[0]}"
         return [WRITERS[form](table), contact_sheet(asked, pictures, title)]
     return [WRITERS[form](table)]
+
+
+def _with_metadata(asked: Sequence[Mapping[str, Any]]) -> pa.Schema:
+    """Return the columns of questions: `QUESTIONS`, and the query's own metadata."""
+    own = [name for name in (asked[0] if asked else ()) if name not in (*QUESTIONS.names, "picture")]
+    return pa.schema([*QUESTIONS, *(pa.field(name, pa.string()) for name in own)])
 
 
 def _open_before(workspace: Workspace, index: int, others: frozenset[str]) -> dict[int, int]:

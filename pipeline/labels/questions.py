@@ -55,8 +55,10 @@ class Questions:
     @cached_property
     def _places(self) -> tuple[str, ...]:
         """The pool's place as tools write it before a key."""
-        pool = self.config.pool.uri.rstrip("/") + "/"
-        return (open_store(self.config.pool.uri, self.config.storage).url("").rstrip("/") + "/", pool)
+        if len(self.config.pool.uris) > 1:  # ids have their place before them
+            return ()
+        (uri,) = self.config.pool.uris
+        return (open_store(uri, self.config.storage).url("").rstrip("/") + "/", uri.rstrip("/") + "/")
 
     def meant(self, text: str) -> str:
         """Return the id that was meant by a text.

@@ -17,9 +17,9 @@ from pipeline.errors import LabelError, PoolError, nearest
 from pipeline.labels.forms.rows import READERS, table_form
 from pipeline.labels.forms.tables import Columns, cells, check_size, not_parquet
 from pipeline.labels.forms.values import Words, plain
-from pipeline.pool.pieces import key_below
-from pipeline.pool.shards import Group, Unit, survey, units
-from pipeline.pool.source import PoolSource
+from pipeline.pool.inventory.found import Group, Surveyed
+from pipeline.pool.shards import Unit, survey, units
+from pipeline.pool.source import PoolSource, key_below
 from pipeline.types import Listed
 
 
@@ -102,7 +102,7 @@ def read_set(where: str, source: PoolSource, label_column: str) -> SetListing:
         return _of_parquet(where, held, source, label_column)
     if any(unit.form == "parquet" for unit in held):
         raise PoolError(f"{where}: holds Parquet files and images; give each a set of its own")
-    groups = tuple(group for unit in held for group in survey(unit, source).groups)
+    groups = tuple(group for unit in held for group in _whole(where, survey(unit, source)).groups)
     if len(tables) > 1:
         raise LabelError(
             f"{where}: {len(tables)} tables lie beside the images, such as {tables[0].uri}; keep one"
@@ -115,7 +115,7 @@ def read_set(where: str, source: PoolSource, label_column: str) -> SetListing:
 
 
 def _of_parquet(where: str, held: Sequence[Unit], source: PoolSource, column: str) -> SetListing:
-    groups = [group for unit in held for group in survey(unit, source).groups]
+    groups = [group for unit in held for group in _whole(where, survey(unit, source)).groups]
     labels = []
     for group in groups:
         item = group.listed[0]
@@ -127,6 +127,13 @@ def _of_parquet(where: str, held: Sequence[Unit], source: PoolSource, column: st
             values = cells(parquet.read_row_group(item.row_group, [column])[column])
         labels.append(tuple(_text(value, f"{item.uri}, row {row}") for row, value in enumerate(values)))
     return SetListing(where, tuple(groups), tuple(labels))
+
+
+def _whole(where: str, found: Surveyed) -> Surveyed:
+    """Refuse a set with a table or tar that can't be read in full."""
+    for lost in found.lost:
+        raise PoolError(f"{where}: {lost.uri} can't be read in full: {lost.reason}")
+    return found
 
 
 def _text(value: Any, place: str) -> str | None:
@@ -141,7 +148,7 @@ def _beside(
 ) -> list[list[str | None]]:
     """Read the table of id and label that lies beside images."""
     check_size(table.size, table.uri)
-    columns = Columns(source.pool.id_column, column)
+    columns = Columns(source.pool.id_column or "id", column)
     data = source.store.get(key_below(source.store, table.uri))
     known = Words(name for group in groups for name in group.ids.to_pylist())
     said: dict[str, str | None] = {}

@@ -25,7 +25,7 @@ from pipeline.images.decode import decode
 from pipeline.labels.forms.values import Words, plain
 from pipeline.labels.sets import read_set
 from pipeline.model.network import Network, normalise
-from pipeline.pool.columns import as_bytes, as_text, columns_of, select
+from pipeline.pool.columns.chosen import Columns
 from pipeline.pool.parquet import groups
 from pipeline.pool.pieces import Failure, Reading
 from pipeline.pool.shards import pieces
@@ -122,7 +122,7 @@ def _parts(source: PoolSource, config: Config) -> list[Listed | _LabeledShard]:
     row_groups: list[Listed | _LabeledShard] = list(groups(source))
     if row_groups:
         return row_groups
-    found = read_set(f"test.uri: {source.pool.uri}", source, config.test.label_column)
+    found = read_set(f"test.uri: {source.pool.place}", source, config.test.label_column)
     shards = enumerate(zip(found.groups, found.labels, strict=True))
     return [_LabeledShard(Shard(n, group.listed), labels, source) for n, (group, labels) in shards]
 
@@ -155,10 +155,11 @@ def _rows(part: Listed | _LabeledShard, config: Config) -> Iterator[_Row]:
             f"test.label_column: {part.uri} has no column {config.test.label_column!r}; "
             f"{nearest(config.test.label_column, table.column_names)}"
         )
-    columns = columns_of(table.schema, config.pool, part.uri)
-    images, labels = as_bytes(select(table, columns.image)), table[config.test.label_column].to_pylist()
-    ids = [None] * len(images) if columns.id is None else as_text(select(table, columns.id)).to_pylist()
-    for row, (name, image, label) in enumerate(zip(ids, images, labels, strict=True)):
+    columns = Columns.of(table.schema, PoolSource.of(config).beside(part.uri).pool, part.uri)
+    assert columns is not None  # or it would not be listed
+    labels = table[config.test.label_column].to_pylist()
+    rows = zip(columns.names(table), columns.image_bytes(table), labels, strict=True)
+    for row, (name, image, label) in enumerate(rows):
         place = f"row {row} of row group {part.row_group}"
         yield _Row(name or place, part.uri, image, None if label is None else plain(label))
 

@@ -46,7 +46,7 @@ def places_of(
     missing = sorted(set(ids) - set(listing.found))
     if missing and (strict or len(missing) == len(set(ids))):
         raise LabelError(
-            f"{len(missing)} labeled ids are not in the pool {config.pool.uri}, the first is {missing[0]!r}"
+            f"{len(missing)} labeled ids are not in the pool {config.pool.place}, the first is {missing[0]!r}"
             f"{spelled(missing, listing)}"
         )
     return listing.found

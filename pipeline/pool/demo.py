@@ -41,7 +41,7 @@ def ensure(config: Config) -> bool:
     Raises:
         ConfigError: other data lie where the demo's would go.
     """
-    uris = {"pool": config.pool.uri, "test": config.test_uri, "truth": config.truth_uri}
+    uris = {"pool": config.pool.uris[0], "test": config.test_uri, "truth": config.truth_uri}
     stores = {name: open_store(uri, config.storage) for name, uri in uris.items() if uri is not None}
     if all(stores[name].exists(key) for name, keys in _FILES.items() for key in keys):
         return False

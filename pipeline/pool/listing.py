@@ -6,51 +6,42 @@ shard. Only ids that are labeled or appear twice come to the driver.
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 import ray
 from numpy.typing import NDArray
 
 from pipeline.cluster.faults import working
 from pipeline.cluster.layout import Cluster
 from pipeline.config.project import Config
-from pipeline.errors import NoImageColumn, PoolError
-from pipeline.pool.shards import Survey, Unit, ids_of, survey, units
+from pipeline.errors import PoolError
+from pipeline.pool.inventory.found import most
+from pipeline.pool.inventory.look import Found, survey_units
+from pipeline.pool.inventory.losses import Gathered, check_loss, write_lost
+from pipeline.pool.parquet import has_rows
+from pipeline.pool.shards import Unit, ids_of, no_images, units
 from pipeline.pool.snapshot import Changes, Snapshot, SnapshotWriter, listed_objects, load_shards
 from pipeline.pool.source import PoolSource
 from pipeline.types import Listed
 from pipeline.workspace import keys
 from pipeline.workspace.folder import Folder
+from pipeline.workspace.plan import Loss
 
 TASK_OBJECTS = 1024  # image objects a task looks at together, or
 TASK_FILES = 8  # files
 BUCKET_ROWS = 16_000_000  # ids compared in one task: 128 MB of hashes
 MOST_REPEATS = 1_000_000
 
+MOST_KINDS = 30  # kinds of things left out that are told apart
+
 DUPLICATES = pa.schema(
     [("shard", pa.int32()), ("row", pa.int32()), ("id", pa.string()), ("first", pa.string())]
 )
-
-
-@dataclass(frozen=True)
-class Unreadable:
-    """A file of the pool that can't be read to its end.
-
-    `rows` are those that are listed all the same; how many others there are nobody knows.
-    """
-
-    uri: str
-    size: int
-    rows: int
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -61,9 +52,12 @@ class Listing:
     found: dict[str, tuple[int, int]]  # (shard, row) of each wanted id that is there
     duplicates: pa.Table  # `DUPLICATES` rows: ids that appear earlier in the pool
     other: int  # objects of no known form
-    skipped: dict[str, int]  # what else was left out by rule: kind -> count
-    unreadable: tuple[Unreadable, ...]  # files that can't be read to their end, and are quarantined
     changes: dict[str, int] | None  # new, changed and vanished objects since the earlier listing
+    left: Mapping[str, int] = field(default_factory=dict)  # what rules leave out, by kind
+    notes: Mapping[str, int] = field(
+        default_factory=dict
+    )  # files that a rule worth telling was used for, by rule
+    loss: Loss | None = None  # tables and tars that can't be read in full
 
     def told(self) -> str:
         """Return the listing in a line."""
@@ -71,34 +65,14 @@ class Listing:
         if self.changes is not None:
             counts = ", ".join(f"{count} {name}" for name, count in self.changes.items() if count)
             text += f"; objects since the last round: {counts or 'unchanged'}"
-        if self.unreadable:
-            size = sum(file.size for file in self.unreadable)
-            least = sum(file.rows for file in self.unreadable)
-            text += (
-                f"; {len(self.unreadable)} files of {size:,} bytes can't be read to their end: beside {least} rows "
-                "that are listed, they may hold any number of images"
-            )
+        if self.loss:
+            text += f"; without {self.loss.told()}"
         if self.other:
             text += f"; {self.other} objects that are no .parquet, .tar or image"
-        if self.skipped:
-            text += "; left out: " + ", ".join(
-                f"{count} {kind}" for kind, count in sorted(self.skipped.items())
-            )
+        if self.left:
+            text += "; left out: " + ", ".join(f"{count} {kind}" for kind, count in self.left.items())
+        text += "".join(f"; {count} {rule}" for rule, count in self.notes.items())
         return text + (f"; {self.duplicates.num_rows} ids stand twice" if self.duplicates.num_rows else "")
-
-
-@dataclass(frozen=True)
-class _Found:
-    """The results of a survey task.
-
-    For each shard, what it lists and the digest of its ids; and the places of wanted ids.
-    """
-
-    shards: list[tuple[tuple[Listed, ...], str]]
-    wanted: list[tuple[str, int, int]]  # id, shard among these, row
-    skipped: Counter[str]
-    broken: list[Unreadable]
-    lacking: str | None  # what the first Parquet file without an image column lacks
 
 
 @working("listing the pool")
@@ -122,7 +96,7 @@ def freeze(
         earlier: an earlier snapshot's folder, to compare with.
 
     Raises:
-        PoolError: nothing there, a column is missing, or too many ids appear twice.
+        PoolError: nothing there, a column is missing, too many ids appear twice, or tables or tars can't be read.
         StorageError: the URI may not be read.
         StageFailed: workers were lost, more often than Ray tries again.
     """
@@ -130,33 +104,35 @@ def freeze(
     writer = SnapshotWriter(folder)
     changes = Changes(listed_objects(earlier)) if earlier is not None else None
     shared = ray.put(pa.array(sorted(set(wanted)), pa.string()))
-    survey_units: Any = ray.remote(num_cpus=cluster.task_cpus, num_returns=2)(_survey_units)
+    look: Any = ray.remote(num_cpus=cluster.task_cpus, num_returns=2)(survey_units)
     pending: deque[Any] = deque()
-    found: dict[str, tuple[int, int]] = {}
+    gathered = Gathered()
     hashes: list[Any] = []
-    forms: Counter[str] = Counter()
-    skipped: Counter[str] = Counter()
-    broken: list[Unreadable] = []
-    lacking: list[str] = []
+    other = 0
+    beside: Listed | None = None
 
     def collect() -> None:
-        seen: _Found = ray.get(pending.popleft())
-        skipped.update(seen.skipped)
-        broken.extend(seen.broken)
-        lacking.extend([seen.lacking] if seen.lacking else [])
+        seen: Found = ray.get(pending.popleft())
+        if seen.mistake is not None:
+            raise seen.mistake
         if changes is not None:
             for listed, _ in seen.shards:
                 for item in listed:
                     changes.see(item.uri, item.etag)
         numbers = [writer.add(listed, digest) for listed, digest in seen.shards]
         for name, shard, row in seen.wanted:
-            found.setdefault(name, (numbers[shard], row))  # of an id that appears twice, the first counts
+            gathered.found.setdefault(
+                name, (numbers[shard], row)
+            )  # of an id that appears twice, the first counts
+        gathered.add(seen.aside, source)
 
     for together in _tasks(units(source)):
-        forms.update(unit.form for unit in together)
-        known = [unit for unit in together if unit.form in ("parquet", "tar", "image")]
+        other += sum(unit.form == "other" for unit in together)
+        gathered.left.update(unit.kind for unit in together if not unit.known)
+        known = [unit for unit in together if unit.known]
         if known:
-            seen, ids = survey_units.remote(known, shared, source)
+            beside = beside or next((unit.objects[0] for unit in known if unit.form == "parquet"), None)
+            seen, ids = look.remote(known, shared, source)
             pending.append(seen)
             hashes.append(ids)
         while len(pending) > 2 * cluster.cpus:
@@ -165,31 +141,33 @@ def freeze(
         collect()
     if changes is not None:
         changes.end()
+    check_loss(gathered, config)
     snapshot = writer.close()
-    if lacking and not (forms["tar"] or forms["image"]):
-        raise NoImageColumn(lacking[0])
-    most = config.pool.max_unreadable_files
-    if most is not None and len(broken) > most:
-        raise _unreadable(broken)
-    for form, kind in (("system", "of other programs"), ("excluded", "by pool.include and pool.exclude")):
-        if forms[form]:
-            skipped[kind] = forms[form]
     if not len(snapshot):
-        raise PoolError(f"pool.uri: {config.pool.uri} holds no rows")
+        raise _empty(source, beside)
+    write_lost(folder, gathered.lost)
     counts = None if changes is None else {n: getattr(changes, n) for n in ("new", "changed", "vanished")}
     duplicates = _duplicates(snapshot, hashes, config, cluster=cluster)
     folder.write_table(keys.DUPLICATES, duplicates)
-    return Listing(snapshot, found, duplicates, forms["other"], dict(skipped), tuple(broken), counts)
-
-
-def _unreadable(broken: Sequence[Unreadable]) -> PoolError:
-    first = broken[0]
-    others = f" and {len(broken) - 1} others" if len(broken) > 1 else ""
-    return PoolError(
-        f"{first.uri}{others} can't be read to the end ({first.reason}), so nobody knows how many images are missing; "
-        "mend or remove what is broken, leave it out by pool.exclude, or raise pool.max_unreadable_files to go on "
-        "without them"
+    return Listing(
+        snapshot,
+        gathered.found,
+        duplicates,
+        other,
+        counts,
+        left=most(gathered.left, MOST_KINDS),
+        notes=most(gathered.notes, MOST_KINDS),
+        loss=gathered.loss if gathered.lost else None,
     )
+
+
+def _empty(source: PoolSource, beside: Listed | None) -> PoolError:
+    """Make the error for a pool without rows.
+
+    A Parquet file may lack the column of images."""
+    if beside is not None and has_rows(beside, source) is None:
+        return no_images(source, beside)
+    return PoolError(f"pool.uri: {source.pool.place} holds no rows")
 
 
 def _tasks(listed: Iterable[Unit]) -> Iterator[list[Unit]]:
@@ -204,50 +182,6 @@ def _tasks(listed: Iterable[Unit]) -> Iterator[list[Unit]]:
             together, files, objects = [], 0, 0
     if together:
         yield together
-
-
-def _survey_units(
-    together: Sequence[Unit], wanted: pa.StringArray, source: PoolSource
-) -> tuple[_Found, NDArray[np.uint64]]:
-    """Look into objects, on a worker.
-
-    Returns what was found, and a hash of every id, in order.
-    """
-    shards: list[tuple[tuple[Listed, ...], str]] = []
-    places: list[tuple[str, int, int]] = []
-    hashes = [np.empty(0, np.uint64)]
-    skipped: Counter[str] = Counter()
-    broken: list[Unreadable] = []
-    lacking: str | None = None
-    with ThreadPoolExecutor(TASK_FILES, thread_name_prefix="survey") as threads:
-        # A tar's headers arrive one after another: read tars side by side. The ids of many Parquet files take too much.
-        side_by_side = all(unit.form != "parquet" for unit in together)
-        for seen in (threads.map if side_by_side else map)(lambda unit: _looked_into(unit, source), together):
-            if isinstance(seen, str):
-                lacking = lacking or seen
-                skipped["tables without images"] += 1
-                continue
-            skipped.update(seen.skipped)
-            for group in seen.groups:
-                if len(wanted):
-                    held = pc.is_in(group.ids, value_set=wanted).to_numpy(zero_copy_only=False)
-                    places += [
-                        (group.ids[int(row)].as_py(), len(shards), int(row)) for row in np.flatnonzero(held)
-                    ]
-                if group.broken:
-                    (item,) = group.listed
-                    broken.append(Unreadable(item.uri, item.size, item.rows, group.broken))
-                shards.append((group.listed, group.digest))
-                hashes.append(pd.util.hash_array(group.ids.to_numpy(zero_copy_only=False), categorize=False))
-    return _Found(shards, places, skipped, broken, lacking), np.concatenate(hashes)
-
-
-def _looked_into(unit: Unit, source: PoolSource) -> Survey | str:
-    """Survey a unit; a table without images says what it lacks."""
-    try:
-        return survey(unit, source)
-    except NoImageColumn as error:
-        return str(error)
 
 
 # ---------------------------------------------------------------------------------------------- duplicates
@@ -279,6 +213,8 @@ def _duplicates(snapshot: Snapshot, hashes: Sequence[Any], config: Config, *, cl
     if found and not (all_named and len(found) <= config.scoring.max_quarantined * snapshot.rows):
         one = found[0]
         hint = "; pool.tar_ids: path puts the tar's key before them" if ".tar" in one["at"] else ""
+        if not hint and ".parquet" in one["at"]:
+            hint = "; pool.id_column names the column of ids, and null makes them of object and row"
         raise PoolError(
             f"{len(found)}{'' if all_named else ' and more'} of {snapshot.rows} ids stand in the pool before, "
             f"more than scoring.max_quarantined ({config.scoring.max_quarantined:g}) or {MOST_REPEATS} tolerate; "

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pipeline.config.project import Config
 from pipeline.errors import StorageError, StoreUnavailable
 from pipeline.images.decode import decode_batch
+from pipeline.pool.parquet import has_rows, missing_images
 from pipeline.pool.pieces import Failure, Reading
 from pipeline.pool.shards import Unit, form_of, ids_of, pieces, survey
 from pipeline.pool.snapshot import Snapshot, load_shards
@@ -93,7 +94,10 @@ def _of_object(
         item = Listed(uri, None, 1, entry.size, entry.etag)
         form = form_of(uri)
         unit = Unit("parquet" if form == "other" else form, (item,))
-        for group in survey(unit, source).groups:
+        surveyed = survey(unit, source)
+        if not surveyed.groups and unit.form == "parquet" and has_rows(item, source) is None:
+            raise missing_images(item, source)
+        for group in surveyed.groups:
             rows = {}
             for row, name in enumerate(group.ids.to_pylist()):
                 if name in missing:

@@ -1,6 +1,6 @@
 """Parquet files with one row an image.
 
-A shard is a row group, and the id is a column.
+A shard is a row group. The id is a column; without one it is the path in the images' struct, or object and row.
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.errors import ArtefactMissing, ObjectChanged, PipelineError, PoolError
-from pipeline.pool.columns import Columns, as_bytes, as_text, columns_of, select
+from pipeline.config.sections import Pool
+from pipeline.errors import ArtefactMissing, ObjectChanged, PipelineError, PoolError, nearest
+from pipeline.pool.columns.chosen import Columns
+from pipeline.pool.inventory.found import Group, Left, Lost, Note
+from pipeline.pool.inventory.names import no_data
 from pipeline.pool.pieces import (
     Failure,
-    Found,
     Piece,
     Reading,
     failure_of,
-    key_below,
     named,
     open_listed,
     places,
@@ -32,40 +33,54 @@ from pipeline.pool.source import PoolSource
 from pipeline.types import Listed, Shard
 
 _READ_AHEAD = 4 << 20  # bytes of a column chunk at a time: a row group may be larger than memory
-_MOST_ROWS = 1024
+# Rows at a time. A dictionary counts in a group's size once, however many rows hold its values, and writers let it grow
+# to 1 MiB: rows that all hold one image of that size come to 64 MiB.
+_MOST_ROWS = 64
 _MOST_FOOTERS = 8  # kept: row groups are read in their order, so the last one is the one that is wanted again
 # A damaged footer holds damaged texts too.
 _BROKEN: Final = (pa.ArrowException, OSError, ValueError, OverflowError)
 _GONE: Final = (ArtefactMissing, ObjectChanged)  # a pool may be written to while it is listed
+MOVED: Final = "tables or tars that changed or vanished while they were listed"
 
 
-def survey(objects: Sequence[Listed], source: PoolSource) -> Iterator[Found]:
+def survey(objects: Sequence[Listed], source: PoolSource) -> Iterator[Group | Lost | Left | Note]:
     """Make a shard of each row group that has rows.
 
-    A file that can't be read becomes a shard of one row, whose id is the file's key.
+    A file that can't be read is lost; one that could not hold images is left out.
+
+    Raises:
+        PoolError: a column is missing, or holds another type.
     """
     for item in objects:
         try:
             with open_listed(item, source) as file:
                 parquet = _opened(file, item)
                 counts = _counts(parquet, item)
-                if not any(counts):  # an empty part may have columns without a type
+                columns = Columns.of(parquet.schema_arrow, source.pool, item.uri) if any(counts) else None
+                if columns is None:
+                    yield Left(_without(source.pool) if any(counts) else "Parquet files without rows")
                     continue
-                columns = columns_of(parquet.schema_arrow, source.pool, item.uri)
+                if columns.naming:
+                    yield Note(f"Parquet files name their rows by {columns.naming}")
                 for group, rows in enumerate(counts):
                     if rows:
                         found = replace(item, row_group=group, rows=rows)
-                        yield Found((found,), _ids(parquet, found, columns))
-        except _BROKEN as error:
-            yield Found((item,), pa.array([_whole(item, source)], pa.string()), shown(error))
+                        ids = _ids(parquet, found, columns, source)
+                        yield Group((found,), pa.array(ids, pa.string()))
         except _GONE:
-            yield Found((item,), pa.array([_whole(item, source)], pa.string()))
+            yield Left(MOVED)
+        except _BROKEN as error:
+            yield Lost(item.uri, failure_of(error).reason, item.size)
 
 
-def has_rows(item: Listed, source: PoolSource) -> bool:
-    """Return whether a file has rows, by its footer alone.
+def _without(pool: Pool) -> str:
+    return f"Parquet files without a column {pool.image_column!r} or any other of images"
 
-    True if the file can't be read.
+
+def has_rows(item: Listed, source: PoolSource) -> bool | None:
+    """Return whether a file has rows of images, by its footer alone.
+
+    True if the file can't be read, None if it has rows but no column that could hold images.
 
     Raises:
         PoolError: a column is missing, or holds another type.
@@ -75,10 +90,17 @@ def has_rows(item: Listed, source: PoolSource) -> bool:
             parquet = pq.ParquetFile(file)
             if not parquet.metadata.num_rows:
                 return False
-            columns_of(parquet.schema_arrow, source.pool, item.uri)
-            return True
+            return None if Columns.of(parquet.schema_arrow, source.pool, item.uri) is None else True
     except (*_BROKEN, *_GONE):
         return True
+
+
+def missing_images(item: Listed, source: PoolSource) -> PoolError:
+    """Make the error for a pool whose Parquet files hold no images."""
+    name = source.pool.image_column
+    with open_listed(item, source) as file:
+        hint = nearest(name, pq.ParquetFile(file).schema_arrow.names)
+    return PoolError(f"pool.image_column: {item.uri} has no column {name!r}; {hint}")
 
 
 def groups(source: PoolSource) -> Iterator[Listed]:
@@ -92,15 +114,15 @@ def groups(source: PoolSource) -> Iterator[Listed]:
     """
     store = source.store
     for entry in store.list():
-        if entry.key and not entry.key.endswith(".parquet"):
+        if entry.key and (not entry.key.endswith(".parquet") or no_data(entry.key)):
             continue
         item = Listed(store.url(entry.key), None, 1, entry.size, entry.etag)
         try:
             with store.open(entry.key, size=entry.size) as file:
                 parquet = pq.ParquetFile(file)
                 rows = _counts(parquet, item)
-                if any(rows):
-                    columns_of(parquet.schema_arrow, source.pool, item.uri)
+                if any(rows) and Columns.of(parquet.schema_arrow, source.pool, item.uri) is None:
+                    raise missing_images(item, source)
         except _BROKEN as error:
             raise PoolError(f"{item.uri}: not a Parquet file: {shown(error)}") from None
         yield from (replace(item, row_group=i, rows=count) for i, count in enumerate(rows) if count)
@@ -137,17 +159,53 @@ def _counts(parquet: pq.ParquetFile, item: Listed) -> list[int]:
     return found
 
 
-def _ids(parquet: pq.ParquetFile, item: Listed, columns: Columns) -> pa.StringArray:
-    place = f"{item.uri}#{item.row_group}"
-    if columns.id is not None:
-        try:
-            table = parquet.read_row_group(item.row_group, columns=[columns.id], use_threads=False)
-            ids = named(as_text(select(table, columns.id)), place)
-            if len(ids) == item.rows:
-                return ids
-        except _BROKEN:
-            pass
-    return pa.array(places(place, 0, item.rows), pa.string())
+def _columns(parquet: pq.ParquetFile, item: Listed, source: PoolSource) -> Columns:
+    columns = Columns.of(parquet.schema_arrow, source.pool, item.uri)
+    if columns is None:
+        raise pa.ArrowInvalid(f"no column {source.pool.image_column!r}")
+    return columns
+
+
+def _ids(parquet: pq.ParquetFile, item: Listed, columns: Columns, source: PoolSource) -> list[str]:
+    """Read the ids of a row group.
+
+    Where they can't be read, the rows' places."""
+    wanted = columns.ids_only
+    try:
+        names: Sequence[str | None] = [None] * item.rows
+        if wanted:
+            table = parquet.read_row_group(item.row_group, columns=wanted, use_threads=False)
+            names = columns.names(table)
+        if len(names) == item.rows:
+            return _Naming.of(parquet, item, columns, source).names(names, 0)
+    except _BROKEN:
+        pass
+    return places(f"{item.uri}#{item.row_group}", 0, item.rows)
+
+
+class _Naming:
+    """Names of a row group's rows.
+
+    A row without an id has its place in the group; where no column has ids, object and row of the file.
+    """
+
+    def __init__(self, place: str, separator: str, first: int) -> None:
+        self._place = place
+        self._separator = separator
+        self._first = first
+
+    @classmethod
+    def of(cls, parquet: pq.ParquetFile, item: Listed, columns: Columns, source: PoolSource) -> _Naming:
+        """Return the naming of a row group that is listed."""
+        assert item.row_group is not None
+        if columns.ids is not None:
+            return cls(f"{item.uri}#{item.row_group}", ":", 0)
+        name = source.roots.name(item.uri) or item.uri.rpartition("/")[2]
+        return cls(name, "#", sum(_counts(parquet, item)[: item.row_group]))
+
+    def names(self, names: Sequence[str | None], start: int) -> list[str]:
+        """Return names of rows from `start` on, without gaps."""
+        return named(names, self._place, self._first + start, self._separator)
 
 
 def pieces(shard: Shard, reading: Reading, wanted: Collection[int] | None = None) -> Iterator[Piece]:
@@ -173,33 +231,33 @@ def pieces(shard: Shard, reading: Reading, wanted: Collection[int] | None = None
 
 
 def _read(item: Listed, reading: Reading) -> Iterator[Piece]:
-    source, pool = reading.source, reading.source.pool
+    source = reading.source
     with open_listed(item, source) as file:
         parquet = _opened(file, item, buffer_size=_READ_AHEAD)
-        columns = columns_of(parquet.schema_arrow, pool, item.uri)
         counts = _counts(parquet, item)
-        if item.row_group is None:  # broken when it was listed, so it would have raised by now
+        columns = _columns(parquet, item, source)
+        if item.row_group is None:  # broken when an earlier release listed it, so it would have raised by now
             return
         if item.rows not in counts[item.row_group : item.row_group + 1]:
             return
+        naming = _Naming.of(parquet, item, columns, source)
         start = 0
         for batch in parquet.iter_batches(
             _chunk(parquet, item.row_group, reading.budget),
             row_groups=[item.row_group],
-            columns=[columns.image] if columns.id is None else [columns.id, columns.image],
+            columns=columns.all,
             use_threads=False,
         ):
-            place, count = f"{item.uri}#{item.row_group}", batch.num_rows
-            if columns.id is None:
-                ids = places(place, start, start + count)
-            else:
-                ids = named(as_text(select(batch, columns.id)), place, start).to_pylist()
-            images = [_bounded(data, reading) for data in as_bytes(select(batch, columns.image))]
-            yield Piece(list(range(start, start + count)), ids, [item.uri] * count, images)
-            start += count
+            ids = naming.names(columns.names(batch), start)
+            images = [_bounded(data, reading) for data in columns.image_bytes(batch)]
+            rows = list(range(start, start + len(ids)))
+            yield Piece(rows, ids, [item.uri] * len(ids), images, columns.metadata(batch))
+            start += len(ids)
 
 
-def _bounded(data: bytes | None, reading: Reading) -> bytes | Failure | None:
+def _bounded(data: bytes | Failure | None, reading: Reading) -> bytes | Failure | None:
+    if isinstance(data, Failure):
+        return data
     return (data and too_big(len(data), reading)) or data
 
 
@@ -216,20 +274,13 @@ def ids_of(shard: Shard, source: PoolSource) -> list[str]:
     Where they can't be read, the rows' places.
     """
     (item,) = shard.listed
-    if item.row_group is None:
-        return [_whole(item, source)]
+    if item.row_group is None:  # a file that an earlier release listed as one row
+        return [source.roots.name(item.uri) or item.uri]
     try:
         with open_listed(item, source) as file:
             parquet = _opened(file, item)
             if item.rows in _counts(parquet, item)[item.row_group : item.row_group + 1]:
-                columns = columns_of(parquet.schema_arrow, source.pool, item.uri)
-                found: list[str] = _ids(parquet, item, columns).to_pylist()
-                return found
+                return _ids(parquet, item, _columns(parquet, item, source), source)
     except (PipelineError, *_BROKEN):
         pass
     return places(f"{item.uri}#{item.row_group}", 0, item.rows)
-
-
-def _whole(item: Listed, source: PoolSource) -> str:
-    """Return the id of a file that can't be read: its key."""
-    return key_below(source.store, item.uri) or item.uri

@@ -5,16 +5,14 @@ Each row comes with its bytes, or with the reason why it has none.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from pipeline.errors import ArtefactMissing, ObjectChanged, PipelineError, StoreUnavailable
 from pipeline.pool.source import PoolSource
-from pipeline.store.base import Store
 from pipeline.types import Listed
 
 IMAGE_ENDS: Final = (
@@ -23,6 +21,9 @@ IMAGE_ENDS: Final = (
     ".dds", ".ico",
 )  # fmt: skip
 MAX_SHOWN: Final = 200  # characters of a message from outside
+
+
+Facts = tuple[str | None, ...]  # metadata of a row
 
 
 @dataclass(frozen=True)
@@ -41,13 +42,19 @@ class Failure:
 class Piece:
     """Some rows of a shard, in ascending order.
 
-    Of each row: place in the shard, id, URI, and bytes or the reason why there are none.
+    Of each row: place in the shard, id, URI, and bytes or the reason why there are none. Metadata, in the order of
+    `pool.metadata`, are there for all rows or, where nobody asked for any or they can't be read, for none.
     """
 
     rows: list[int]
     ids: list[str]
     uris: list[str]
     images: list[bytes | Failure | None]
+    metadata: list[Facts] = field(default_factory=list)
+
+    def facts(self, place: int) -> Facts:
+        """Return the metadata of the row at a place of this piece."""
+        return self.metadata[place] if self.metadata else ()
 
     def only(self, wanted: Collection[int] | None) -> Piece:
         """Return the wanted rows of the piece; None means all."""
@@ -59,24 +66,8 @@ class Piece:
             [self.ids[i] for i in kept],
             [self.uris[i] for i in kept],
             [self.images[i] for i in kept],
+            [self.metadata[i] for i in kept] if self.metadata else [],
         )
-
-
-@dataclass(frozen=True)
-class Found:
-    """The finding of a survey in one or several objects.
-
-    Attributes:
-        listed: the objects as they are listed; none where nothing in them is an image.
-        ids: of their rows.
-        broken: why rows beyond these may be there that nobody can count.
-        skipped: what was left out by rule: kind -> count.
-    """
-
-    listed: tuple[Listed, ...]
-    ids: pa.StringArray
-    broken: str | None = None
-    skipped: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -124,38 +115,21 @@ def too_big(size: int, reading: Reading) -> Failure | None:
     return None
 
 
-def key_below(store: Store, uri: str) -> str:
-    """Return the key of a listed URI in its store.
-
-    The store is the one that listed it. Empty if the store is that one object.
-    """
-    root = store.url("")
-    return uri[len(root) :].removeprefix("/") if uri.startswith(root) else uri
-
-
 def open_listed(item: Listed, source: PoolSource, *, sparse: bool = False) -> pa.NativeFile:
     """Open an object of the pool for random access.
 
     It is opened in the version that was listed; `sparse` if little of it is wanted.
     """
-    store = source.store
-    return store.open(key_below(store, item.uri), etag=item.etag, size=item.size, sparse=sparse)
+    store, key = source.roots.locate(item.uri)
+    return store.open(key, etag=item.etag, size=item.size, sparse=sparse)
 
 
-def named(ids: pa.Array | pa.ChunkedArray, place: str, start: int = 0) -> pa.StringArray:
-    """Return ids as text, with places for rows without one.
+def named(names: Sequence[str | None], place: str, start: int = 0, separator: str = ":") -> list[str]:
+    """Return names of rows, with places for rows without one.
 
     So every row can be accounted for.
-
-    Raises:
-        ArrowInvalid: an id is no UTF-8.
     """
-    text = ids.cast(pa.string())
-    text.validate(full=True)
-    if text.null_count or pc.any(pc.equal(text, "")).as_py():
-        names = [name or f"{place}:{start + i}" for i, name in enumerate(text.to_pylist())]
-        return pa.array(names, pa.string())
-    return text.combine_chunks() if isinstance(text, pa.ChunkedArray) else text
+    return [name or f"{place}{separator}{start + i}" for i, name in enumerate(names)]
 
 
 def places(place: str, start: int, stop: int) -> list[str]:

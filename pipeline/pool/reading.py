@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from pipeline.errors import ArtefactMissing
 from pipeline.images.decode import Decoded, Transform, decode_batch
 from pipeline.images.decode_apart import decode_apart
-from pipeline.pool.pieces import Failure, Piece, Reading, places
+from pipeline.pool.pieces import Facts, Failure, Piece, Reading, places
 from pipeline.pool.shards import ids_of, pieces
 from pipeline.pool.snapshot import load_shards
-from pipeline.types import Shard
+from pipeline.types import FACTS, Shard
 from pipeline.workspace.folder import Folder
 
 DEATHS = 6  # of tasks, after which a shard is given up
@@ -34,10 +34,12 @@ BATCH = pa.schema(
         ("rows", pa.list_(pa.int32())),
         ("ids", pa.list_(pa.string())),
         ("uris", pa.list_(pa.string())),
+        ("facts", pa.list_(FACTS.type)),
         ("pixels", pa.large_binary()),
         ("bad_rows", pa.list_(pa.int32())),
         ("bad_ids", pa.list_(pa.string())),
         ("bad_uris", pa.list_(pa.string())),
+        ("bad_facts", pa.list_(FACTS.type)),
         ("bad_stages", pa.list_(pa.string())),
         ("bad_reasons", pa.list_(pa.string())),
         ("bad_attempts", pa.list_(pa.int32())),
@@ -100,24 +102,23 @@ class ReadShards:
         self, batch: _Batch, piece: Piece, part: slice, *, refused: Mapping[int, str], apart: bool
     ) -> None:
         """Decode some rows of a piece into a batch."""
-        rows, ids, uris = piece.rows[part], piece.ids[part], piece.uris[part]
+        rows = [
+            _Row(piece.rows[at], piece.ids[at], piece.uris[at], piece.facts(at))
+            for at in range(part.start, min(part.stop, len(piece.rows)))
+        ]
         images: list[bytes | None] = []
         whole: list[int] = []
         for i, data in enumerate(piece.images[part]):
-            failure = Failure(refused[rows[i]], stage="list") if rows[i] in refused else data
+            failure = Failure(refused[rows[i].row], stage="list") if rows[i].row in refused else data
             if isinstance(failure, Failure):
-                batch.refuse(rows[i], ids[i], uris[i], why=failure)
+                batch.refuse(rows[i], failure)
             else:
                 images.append(failure)
                 whole.append(i)
         decoded = _decoded(images, self.transform, self.reading, apart=apart)
-        good = [whole[i] for i in decoded.good]
-        batch.keep(
-            [rows[i] for i in good], [ids[i] for i in good], [uris[i] for i in good], pixels=decoded.pixels
-        )
+        batch.keep([rows[whole[i]] for i in decoded.good], decoded.pixels)
         for i, reason in zip(decoded.bad, decoded.reasons, strict=True):
-            at = whole[i]
-            batch.refuse(rows[at], ids[at], uris[at], why=Failure(reason, stage="decode"))
+            batch.refuse(rows[whole[i]], Failure(reason, stage="decode"))
 
 
 def _decoded(
@@ -126,6 +127,16 @@ def _decoded(
     if apart:
         return decode_apart(images, transform, timeout_s=reading.hang_s)
     return decode_batch(images, transform)
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A row of a shard: place, id, URI and metadata."""
+
+    row: int
+    id: str
+    uri: str
+    facts: Facts
 
 
 class _Batch:
@@ -141,16 +152,17 @@ class _Batch:
         """The number of rows, good and bad."""
         return len(self._columns["rows"]) + len(self._columns["bad_rows"])
 
-    def keep(self, rows: list[int], ids: list[str], uris: list[str], *, pixels: NDArray[np.uint8]) -> None:
+    def keep(self, rows: Sequence[_Row], pixels: NDArray[np.uint8]) -> None:
         """Add rows with their (n, 3, s, s) pixels."""
-        for name, values in (("rows", rows), ("ids", ids), ("uris", uris)):
-            self._columns[name] += values
+        for row in rows:
+            for name, value in (("rows", row.row), ("ids", row.id), ("uris", row.uri), ("facts", row.facts)):
+                self._columns[name].append(value)
         self._pixels.append(pixels)
 
-    def refuse(self, row: int, name: str, uri: str, *, why: Failure) -> None:
+    def refuse(self, row: _Row, why: Failure) -> None:
         """Add a row that has no pixels."""
-        values = (row, name, uri, why.stage, why.reason, why.attempts)
-        kinds = ("rows", "ids", "uris", "stages", "reasons", "attempts")
+        values = (row.row, row.id, row.uri, row.facts, why.stage, why.reason, why.attempts)
+        kinds = ("rows", "ids", "uris", "facts", "stages", "reasons", "attempts")
         for kind, value in zip(kinds, values, strict=True):
             self._columns[f"bad_{kind}"].append(value)
 

@@ -3,38 +3,29 @@
 Lists which objects a pool has and which of them make a shard together, and reads the rows of a shard. There are three
 forms, told apart by the ends of keys; a pool may mix them: Parquet (a shard is a row group), tars of images as
 WebDataset has them (a shard is a tar), and image objects (a shard is a run of them in the order of their keys). Each
-form is a module of its own with the same three functions: `survey`, `pieces` and `ids_of`.
+form is a module of its own with the same three functions: `survey`, `pieces` and `ids_of`. What is of no form, or left
+out by a rule, is counted by kind.
 """
 
 from __future__ import annotations
 
-import hashlib
-import re
-from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Final, Literal
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from pipeline.config.sections import Pool
-from pipeline.errors import NoImageColumn, PoolError, nearest
+from pipeline.errors import PoolError, nearest
 from pipeline.pool import objects, parquet, tars
+from pipeline.pool.inventory.found import Surveyed
+from pipeline.pool.inventory.globs import chosen
+from pipeline.pool.inventory.names import by_ending, no_data
 from pipeline.pool.pieces import IMAGE_ENDS, Piece, Reading
 from pipeline.pool.source import PoolSource
-from pipeline.store.base import Entry
+from pipeline.store.base import Store
 from pipeline.types import Listed, Shard
 
-Form = Literal["parquet", "tar", "image", "other", "system", "excluded"]
-
-# What other programs leave beside data, as the name of an object or of a folder above it.
-_SYSTEM: Final = re.compile(
-    r"(^|/)(__MACOSX|_delta_log|_temporary|_spark_metadata|_SUCCESS|_metadata|_common_metadata|_committed_[^/]*"
-    r"|_started_[^/]*|Thumbs\.db|desktop\.ini)(/|$)"
-)
+Form = Literal["parquet", "tar", "image", "other", "left"]  # of no known form, or left out by a rule
 
 _LOOKED_AT: Final = 100  # objects that are named when nothing else is there
 _FORMS: Final = {"parquet": parquet, "tar": tars, "image": objects}
@@ -54,11 +45,17 @@ def form_of(key: str) -> Form:
 class Unit:
     """Objects that are surveyed together.
 
-    A Parquet file, a tar, or the images of one shard.
+    A Parquet file, a tar, or the images of one shard. Of an object that is none of these, `kind` says what it is.
     """
 
     form: Form
     objects: tuple[Listed, ...]
+    kind: str = ""
+
+    @property
+    def known(self) -> bool:
+        """True if it may hold images."""
+        return not self.kind
 
 
 def units(source: PoolSource) -> Iterator[Unit]:
@@ -66,16 +63,15 @@ def units(source: PoolSource) -> Iterator[Unit]:
 
     The listing is streamed, with one unit in memory.
 
-    Objects of no known form come as units of form "other", so that they can be counted.
+    Objects of no known form, and those that a rule leaves out, come as units with a kind, so that they can be counted.
 
     Raises:
         StorageError: the URI may not be read.
     """
-    store = source.store
     images: list[Listed] = []
-    for entry in store.list():
-        found = Listed(store.url(entry.key), None, 1, entry.size, entry.etag)
-        form = _form(entry, source.pool)
+    for uri, entry in source.roots.entries():
+        found = Listed(uri, None, 1, entry.size, entry.etag)
+        form, kind = _form(entry.key, uri, source)
         if form == "image":
             images.append(found)
         # Files of another form end a run of images, so that the snapshot keeps the order of the keys.
@@ -83,67 +79,36 @@ def units(source: PoolSource) -> Iterator[Unit]:
             yield Unit("image", tuple(images))
             images = []
         if form != "image":
-            yield Unit(form, (found,))
+            yield Unit(form, (found,), kind)
     if images:
         yield Unit("image", tuple(images))
 
 
-def _form(entry: Entry, pool: Pool) -> Form:
-    form = form_of(entry.key or pool.uri)
-    if _SYSTEM.search(entry.key):
-        return "system"
-    if entry.key and not pool.takes(entry.key):
-        return "excluded"
+def _form(key: str, uri: str, source: PoolSource) -> tuple[Form, str]:
+    """Return an object's form, and the kind of other things."""
+    form = form_of(key or uri)
     # A pool URI that names a single object of no known form is read as Parquet, whatever its suffix.
-    return "parquet" if form == "other" and not entry.key else form
+    form = "parquet" if form == "other" and not key else form
+    name = key or uri.rpartition("/")[2]
+    if form == "other":
+        return form, by_ending("objects", name)
+    if folder := no_data(key):
+        return "left", f"objects in {folder}"
+    if not chosen(name, source.pool.include, source.pool.exclude):
+        return "left", "objects that pool.include and pool.exclude leave out"
+    return form, ""
 
 
-@dataclass(frozen=True)
-class Group:
-    """Objects that become a shard, and the ids of their rows."""
-
-    listed: tuple[Listed, ...]
-    ids: pa.StringArray
-    broken: str | None = None  # why more rows may be there, which nobody can count
-
-    @property
-    def digest(self) -> str:
-        """The SHA-256 of the ids, whatever their order."""
-        return digest_of(self.ids)
-
-
-def digest_of(ids: pa.StringArray) -> str:
-    """Return the SHA-256 of ids, whatever their order.
-
-    Each id counts as often as it appears.
-    """
-    in_order = ids.take(pc.array_sort_indices(ids)).to_pylist()
-    return hashlib.sha256("\0".join(in_order).encode()).hexdigest()
-
-
-@dataclass(frozen=True)
-class Survey:
-    """The shards of a unit, and what was left out by kind."""
-
-    groups: list[Group]
-    skipped: Counter[str]
-
-
-def survey(unit: Unit, source: PoolSource) -> Survey:
+def survey(unit: Unit, source: PoolSource) -> Surveyed:
     """Look into a unit's objects, without reading images.
 
-    An object that can't be read because its bytes are broken is one row, so that it is accounted for, and says why.
+    Returns the shards in it with the ids of their rows, what is left out, and what can't be read.
 
     Raises:
         PoolError: a Parquet file lacks a column, or holds other types in it.
         StoreUnavailable: storage does not answer.
     """
-    found = Survey([], Counter())
-    for seen in _FORMS[unit.form].survey(unit.objects, source) if unit.form in _FORMS else ():
-        found.skipped.update(seen.skipped)
-        if seen.listed:
-            found.groups.append(Group(seen.listed, seen.ids, seen.broken))
-    return found
+    return Surveyed.of(_FORMS[unit.form].survey(unit.objects, source) if unit.known else ())
 
 
 def pieces(shard: Shard, reading: Reading, wanted: Collection[int] | None = None) -> Iterator[Piece]:
@@ -163,32 +128,53 @@ def check_pool(source: PoolSource) -> None:
         PoolError: nothing there, or a first Parquet file that lacks a column.
         StorageError: the URI may not be read.
     """
+    if len(source.pool.uris) > 1:
+        for before, store in source.roots.stores:
+            if next(store.list(), None) is None:
+                raise PoolError(f"pool.uri: {before} {_not_there(store)}")
     others: list[str] = []
-    lacking: PoolError | None = None
+    beside: Listed | None = None
     for unit in units(source):
         if unit.form == "parquet":
-            try:
-                if lacking is None and parquet.has_rows(unit.objects[0], source):
-                    return
-            except NoImageColumn as error:  # a table beside images, if there are any
-                lacking = error
-        elif unit.form in _FORMS:
+            there = parquet.has_rows(unit.objects[0], source)
+            beside = beside or (unit.objects[0] if there is None else None)
+            if not there:
+                continue
             return
-        elif len(others) < _LOOKED_AT:
+        if unit.known:
+            return
+        if len(others) < _LOOKED_AT:
             others.append(unit.objects[0].uri)
-    if lacking is not None:
-        raise lacking
-    raise PoolError(f"pool.uri: {source.pool.uri} {_why_empty(source, others)}")
+    raise no_images(source, beside, others)
+
+
+def no_images(source: PoolSource, beside: Listed | None, others: Sequence[str] = ()) -> PoolError:
+    """Make the error for a pool without images.
+
+    Args:
+        source: the pool.
+        beside: a Parquet file with rows, but without images.
+        others: objects of no known form.
+    """
+    if beside is not None:
+        return parquet.missing_images(beside, source)
+    return PoolError(f"pool.uri: {source.pool.place} {_why_empty(source, others)}")
 
 
 def _why_empty(source: PoolSource, others: Sequence[str]) -> str:
     """Say why a pool holds nothing, and what may have been meant."""
-    store = source.store
-    if next(store.list(), None) is not None:
-        if not others:
-            return "holds Parquet files without rows"
-        name = others[0].rpartition("/")[2]
-        return f"holds no .parquet, .tar or image, but {name!r} and others"
+    if next(source.roots.entries(), None) is None:
+        return _not_there(source.store)
+    if not others:
+        return "holds Parquet files without rows"
+    if source.pool.include or source.pool.exclude:
+        return "holds no .parquet, .tar or image that pool.include and pool.exclude leave in"
+    name = others[0].rpartition("/")[2]
+    return f"holds no .parquet, .tar or image, but {name!r} and others"
+
+
+def _not_there(store: Store) -> str:
+    """Say why a store holds nothing, and what may have been meant."""
     local = Path(store.uri)
     if "://" in store.uri or local.exists():
         return "is empty" if local.exists() else "does not exist or is empty"

@@ -14,6 +14,7 @@ from pipeline.rounds import steps
 from pipeline.rounds.work import Work
 from pipeline.score import job as scoring
 from pipeline.score.account import clear_parts, clear_together
+from pipeline.score.files import columns_of
 from pipeline.workspace import keys
 
 
@@ -54,8 +55,21 @@ def select(work: Work) -> None:
             images = groups.PoolImages(work.round.snapshot, work.round.network, work.config)
             budget = selection.novel_budget(plan, far_from)
             assigned = groups.groups_of(novel, images, work.cluster, count=budget, seed=seed)
-        folder.write_table(keys.QUERY, selection.query(kept, plan, far_from, groups=assigned))
+        query = selection.query(kept, plan, far_from, groups=assigned)
+        folder.write_table(keys.QUERY, _with_metadata(query, work))
     clear_together(work.folder)
+
+
+def _with_metadata(query: pa.Table, work: Work) -> pa.Table:
+    """Add the columns of `pool.metadata` to a query."""
+    names = work.config.pool.metadata
+    if not names:
+        return query
+    ids = query["id"].to_pylist()
+    values = columns_of(work.folder, ids, names)
+    for place, name in enumerate(names):
+        query = query.append_column(name, pa.array([values[each][place] for each in ids], pa.string()))
+    return query
 
 
 def _together(work: Work, answered: frozenset[str], budget: int) -> pa.Table:

@@ -104,6 +104,9 @@ def _headline(workspace: Workspace, index: int) -> str:
     if metrics.ood_auroc is not None:
         parts.append(f"unknown against known AUROC {metrics.ood_auroc:.3f}, FPR95 {metrics.ood_fpr95:.3f}")
     account = f"{metrics.scored} scored + {metrics.quarantined} quarantined = {metrics.listed} listed"
+    plan = Plan.find(Folder.of_round(workspace, index))
+    if plan is not None and plan.pool.unreadable is not None:
+        account += f", without {plan.pool.unreadable.told()}"
     return ", ".join(parts) + f"; {account}; {metrics.query_size} asked"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pipeline.ask.whole_pool import check_memory
-from pipeline.config.history import Change, as_of_its_day, changes
+from pipeline.config.history import Change, changes, whole
 from pipeline.config.project import Config
 from pipeline.errors import ConfigError, LabelError, printable
 from pipeline.labels.forms.values import spellings
@@ -32,7 +32,7 @@ def plan(work: Work) -> None:
     planned anew when the config has changed: nothing was decided, and the change may be what lets it go on.
     """
     if work.done(steps.PLAN):
-        later = list(changes(as_of_its_day(work.round.plan.config), work.project.config.frozen()))
+        later = list(changes(whole(work.round.plan.config), work.project.config.frozen()))
         if not later:
             return
         if work.folder.names(keys.MODEL_FOLDER):
@@ -137,10 +137,10 @@ def _in_numbers(listing: Listing) -> PlannedPool:
         shards=len(listing.snapshot),
         rows=listing.snapshot.rows,
         other=listing.other,
-        skipped=listing.skipped,
-        unreadable_files=len(listing.unreadable),
         duplicates=listing.duplicates.num_rows,
         changes=listing.changes,
+        left=listing.left,
+        unreadable=listing.loss,
         digest=listing.snapshot.digest(),
     )
 

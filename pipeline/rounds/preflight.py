@@ -48,7 +48,7 @@ def preflight(config: Config, voice: Voice) -> LabelFiles:
     if config.demo is not None:
         _check_demo(config)
         if demo_data.ensure(config):
-            voice.say(f"made the demo's pool of handwritten digits at {config.pool.uri}")
+            voice.say(f"made the demo's pool of handwritten digits at {config.pool.place}")
     check_pool(PoolSource.of(config))
     check_test(config)
     if config.truth_uri is not None:
@@ -100,17 +100,16 @@ def check_places(config: Config) -> None:
     Raises:
         ConfigError: it does.
     """
-    workspace, pool = (
-        f"{open_store(uri, config.storage).uri.rstrip('/')}/" for uri in (config.workspace, config.pool.uri)
+    workspace, *pools = (
+        f"{open_store(uri, config.storage).uri.rstrip('/')}/" for uri in (config.workspace, *config.pool.uris)
     )
-    if workspace.startswith(pool):
-        raise ConfigError(
-            f"workspace: {config.workspace} lies in the pool at {config.pool.uri}; give it a place beside"
-        )
-    if pool.startswith(workspace):
-        raise ConfigError(
-            f"workspace: {config.workspace} holds the pool at {config.pool.uri}; give it a place beside"
-        )
+    for pool, uri in zip(pools, config.pool.uris, strict=True):
+        if workspace.startswith(pool):
+            raise ConfigError(
+                f"workspace: {config.workspace} lies in the pool at {uri}; give it a place beside"
+            )
+        if pool.startswith(workspace):
+            raise ConfigError(f"workspace: {config.workspace} holds the pool at {uri}; give it a place beside")
 
 
 def check_test(config: Config) -> int:

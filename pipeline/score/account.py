@@ -7,6 +7,7 @@ and `quarantine/`. These workers need neither torch nor a model, so that they st
 
 from __future__ import annotations
 
+import re
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,9 +22,9 @@ from pipeline.cluster.faults import working
 from pipeline.cluster.layout import Cluster
 from pipeline.config.project import Config
 from pipeline.errors import AccountError, QuarantineOverflow, StoreUnavailable
-from pipeline.pool.shards import digest_of
+from pipeline.pool.inventory.found import digest_of
 from pipeline.pool.snapshot import Snapshot, load_shard
-from pipeline.types import EXTRAS, PART, QUARANTINE, SCORES, TOGETHER
+from pipeline.types import EXTRAS, FACTS, PART, QUARANTINE, SCORES, TOGETHER
 from pipeline.workspace import keys
 from pipeline.workspace.folder import Folder
 
@@ -32,17 +33,22 @@ GROUP_ROWS = 65_536
 SMALL_ROWS = 100_000  # merged in the driver, in half a second; a worker's start alone takes two
 MOST_SHARDS = 4096  # in one file: each is a read
 SHOWN = 3
+_PLACE = re.compile(r"(#\d+)?:\d+")  # behind the URI, in the id of a row whose own can't be read
 
 
-def write_part(folder: Folder, shard: int, rows: pa.Table, *, together: bool = False) -> None:
+def write_part(
+    folder: Folder, shard: int, rows: pa.Table, *, together: bool = False, metadata: bool = False
+) -> None:
     """Write a whole shard's rows, the scored and the quarantined.
 
-    For a query that looks at rows `together`, those in distribution go into a file of their own, with features.
+    For a query that looks at rows `together`, those in distribution go into a file of their own, with features. Rows
+    keep their `metadata` if the config asks for any.
     """
     if together:
         usual = pc.and_(pc.is_null(rows["reason"]), pc.invert(pc.fill_null(rows["is_ood"], True)))
         folder.write_table(keys.together_key(shard), rows.filter(usual).select(TOGETHER.names).cast(TOGETHER))
-    folder.write_table(keys.scored_part_key(shard), rows.select(PART.names).cast(PART))
+    kept = pa.schema([*PART, FACTS]) if metadata else PART
+    folder.write_table(keys.scored_part_key(shard), rows.select(kept.names).cast(kept))
 
 
 @dataclass
@@ -99,7 +105,8 @@ def close_account(snapshot: Snapshot, config: Config, cluster: Cluster) -> Tally
             unfinished from then on.
     """
     folder, total = snapshot.folder, Tally()
-    for tally in _merged(list(_runs(snapshot)), config.extra_columns, cluster):
+    columns = FileColumns(config.extra_columns, config.pool.metadata)
+    for tally in _merged(list(_runs(snapshot)), columns, cluster):
         total.add(tally)
     if total.wrong:
         _undo(folder, total.wrong)
@@ -125,14 +132,37 @@ def close_account(snapshot: Snapshot, config: Config, cluster: Cluster) -> Tally
     return total
 
 
-def _merged(runs: Sequence[Snapshot], extra: Sequence[str], cluster: Cluster) -> Iterator[Tally]:
+@dataclass(frozen=True)
+class FileColumns:
+    """The columns of score files beside `SCORES`."""
+
+    extra: tuple[str, ...]
+    metadata: tuple[str, ...]
+
+    @property
+    def facts(self) -> list[pa.Field]:
+        """The fields of metadata, in scored and in quarantined rows."""
+        return [pa.field(name, pa.string()) for name in self.metadata]
+
+    def spread(self, part: pa.Table) -> pa.Table:
+        """Return a shard's rows with a column for each of the metadata."""
+        if not self.metadata:
+            return part
+        width = len(self.metadata)
+        rows = [values or [None] * width for values in part[FACTS.name].to_pylist()]
+        for place, fact in enumerate(self.facts):
+            part = part.append_column(fact, pa.array([values[place] for values in rows], pa.string()))
+        return part
+
+
+def _merged(runs: Sequence[Snapshot], columns: FileColumns, cluster: Cluster) -> Iterator[Tally]:
     if len(runs) == 1 and runs[0].rows <= SMALL_ROWS:  # not worth a worker's start
-        yield _merge(runs[0], 0, extra)
+        yield _merge(runs[0], 0, columns)
         return
     merge: Any = ray.remote(num_cpus=cluster.task_cpus)(_merge)
     pending: deque[Any] = deque()
     for number, run in enumerate(runs):
-        pending.append(merge.remote(run, number, extra))
+        pending.append(merge.remote(run, number, columns))
         if len(pending) > 2 * cluster.cpus:
             yield ray.get(pending.popleft())
     while pending:
@@ -197,16 +227,17 @@ def _runs(snapshot: Snapshot) -> Iterator[Snapshot]:
     yield snapshot.take(range(start, len(rows)))
 
 
-def _merge(run: Snapshot, number: int, extra: Sequence[str]) -> Tally:
+def _merge(run: Snapshot, number: int, columns: FileColumns) -> Tally:
     """Check a run's shards, and write its score and quarantine files.
 
     It runs on a worker, or in the driver for a small pool.
     """
     folder, tally = run.folder, Tally(files=1)
-    schema = pa.schema([*SCORES, *(EXTRAS.field(name) for name in extra)])
-    good, bad = [schema.empty_table()], [QUARANTINE.empty_table()]
+    schema = pa.schema([*SCORES, *(EXTRAS.field(name) for name in columns.extra), *columns.facts])
+    lost = pa.schema([*QUARANTINE, *columns.facts])
+    good, bad = [schema.empty_table()], [lost.empty_table()]
     for row in run.table.to_pylist():
-        part = folder.read_table(keys.scored_part_key(row["shard"]))
+        part = columns.spread(folder.read_table(keys.scored_part_key(row["shard"])))
         broken = part.filter(pc.is_valid(part["reason"]))
         scored = part.filter(pc.is_null(part["reason"]))
         if not _adds_up(part, broken, rows=row["rows"], digest=row["ids"]):
@@ -217,7 +248,7 @@ def _merge(run: Snapshot, number: int, extra: Sequence[str]) -> Tally:
         tally.scored += scored.num_rows
         tally.count(broken)
         good.append(scored.select(schema.names))
-        bad.append(broken.select(QUARANTINE.names))
+        bad.append(broken.select(lost.names))
     _write(folder, keys.score_file_key(number), good)
     if tally.quarantined:
         _write(folder, keys.quarantine_file_key(number), bad)
@@ -241,4 +272,4 @@ def _adds_up(part: pa.Table, broken: pa.Table, *, rows: int, digest: str) -> boo
         return True
     # Such rows have their place instead of an id.
     unread = broken.filter(pc.equal(broken["stage"], "read")).select(["id", "uri"]).to_pylist()
-    return any(row["id"].startswith((f"{row['uri']}#", f"{row['uri']}:")) for row in unread)
+    return any(_PLACE.fullmatch(row["id"].removeprefix(row["uri"])) for row in unread)

@@ -6,7 +6,7 @@ Each file is a task on the workers, a few at a time; results are returned as the
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar
@@ -90,6 +90,35 @@ def shards_of(folder: Folder, asked: Mapping[str, str]) -> dict[int, frozenset[s
     for shard, name in (place for answer in answers for place in answer):
         ids_by_shard[shard].add(name)
     return {shard: frozenset(names) for shard, names in ids_by_shard.items()}
+
+
+def columns_of(folder: Folder, ids: Sequence[str], columns: Sequence[str]) -> dict[str, tuple[Any, ...]]:
+    """Find columns of scored images.
+
+    Args:
+        folder: of the round, which holds the score files.
+        ids: of the images.
+        columns: their names.
+
+    Returns:
+        The values of each id, in the order of the columns.
+    """
+    wanted = pa.array(sorted(ids), pa.string())
+    found: dict[str, tuple[Any, ...]] = {}
+    for rows in each_file(_rows_of, folder, ["id", *columns], wanted, list(columns)):
+        found |= rows
+    return found
+
+
+def _rows_of(
+    parts: Iterable[pa.Table], wanted: pa.StringArray, columns: Sequence[str]
+) -> dict[str, tuple[Any, ...]]:
+    found: dict[str, tuple[Any, ...]] = {}
+    for part in parts:
+        rows = part.filter(pc.is_in(part["id"], value_set=wanted))
+        values = zip(*(rows[name].to_pylist() for name in columns), strict=True)
+        found |= dict(zip(rows["id"].to_pylist(), values, strict=True))
+    return found
 
 
 def _held(folder: Folder, name: str, asked: Mapping[str, str]) -> list[tuple[int, str]]:

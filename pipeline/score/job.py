@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -234,7 +235,7 @@ def _run(job: Job, shards: Snapshot, watch: _Watch, *, attempt: int) -> int:
         dict(zip(shards.numbers.tolist(), shards.table["rows"].to_pylist(), strict=True))
     )
     rows, tally = 0, watch.tally
-    together = job.config.query.together
+    together, metadata = job.config.query.together, bool(job.config.pool.metadata)
     writes: deque[Future[None]] = deque()
     with _context(job), ThreadPoolExecutor(4, thread_name_prefix="parts") as pool:
         for table in _scored(job, shards, attempt):
@@ -246,7 +247,8 @@ def _run(job: Job, shards: Snapshot, watch: _Watch, *, attempt: int) -> int:
                     for write in writes:  # or `overflow` would undo shards before they are written
                         write.result()
                     raise overflow(job.snapshot, job.config, tally, where=keys.PARTS)
-                writes.append(pool.submit(write_part, job.folder, number, whole, together=together))
+                keep = partial(write_part, job.folder, number, whole, together=together, metadata=metadata)
+                writes.append(pool.submit(keep))
             while len(writes) > WRITES:
                 writes.popleft().result()
         for write in writes:

@@ -125,6 +125,7 @@ class Scorer:
             "uri": [*batch["uris"], *batch["bad_uris"]],
             "shard": [batch["shard"]] * (len(batch["ids"]) + bad),
             **{name: [*values, *[None] * bad] for name, values in scores.items()},
+            "metadata": [*batch["facts"], *batch["bad_facts"]],
             "stage": [*nothing, *batch["bad_stages"]],
             "reason": [*nothing, *batch["bad_reasons"]],
             "attempts": [*nothing, *batch["bad_attempts"]],

@@ -8,6 +8,7 @@ import fcntl
 import hashlib
 import heapq
 import os
+import stat
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -39,16 +40,24 @@ class LocalStore:
         return self.root / checked(key)
 
     def get(self, key: str, *, etag: str | None = None) -> bytes:
-        with _on_disk(self.url(key)), self._object(key).open("rb") as file:
-            data = file.read()
-            self._expect(key, os.fstat(file.fileno()), etag=etag)
-            return data
+        with _on_disk(self.url(key)):
+            path = self._object(key)
+            if not stat.S_ISREG(
+                path.stat().st_mode
+            ):  # a pipe would keep us waiting, a device would never end
+                raise FileNotFoundError
+            with path.open("rb") as file:
+                before = os.fstat(file.fileno())
+                self._expect(key, before, etag=etag)  # before it is read: it may have grown beyond all bounds
+                data = file.read(before.st_size + 1)
+                self._expect(key, os.fstat(file.fileno()), etag=etag, size=len(data))
+                return data
 
     def _object(self, key: str) -> Path:
         return self.path(key) if key else self.root
 
-    def _expect(self, key: str, stat: os.stat_result, *, etag: str | None, size: int | None = None) -> None:
-        if etag not in (None, _tag(stat)) or size not in (None, stat.st_size):
+    def _expect(self, key: str, found: os.stat_result, *, etag: str | None, size: int | None = None) -> None:
+        if etag not in (None, _tag(found)) or size not in (None, found.st_size):
             raise changed(self.url(key))
 
     def get_tagged(self, key: str) -> tuple[bytes, str]:
@@ -107,8 +116,8 @@ class LocalStore:
         with _on_disk(self.uri):
             if self.root.is_file():  # a URI may name one object
                 if not prefix:
-                    stat = self.root.stat()
-                    yield Entry("", stat.st_size, _tag(stat))
+                    found = self.root.stat()
+                    yield Entry("", found.st_size, _tag(found))
             elif self.root.is_dir():
                 yield from self._below(self.root, "", prefix=prefix, parents=())
 
@@ -117,10 +126,10 @@ class LocalStore:
     ) -> Iterator[Entry]:
         """List a folder in the order of S3: `a-b`, `a/b`, `a0`.
 
-        Holds `RUN` names in memory.
+        Holds `RUN` names in memory. Pipes, sockets and devices are no objects.
         """
-        stat = folder.stat()
-        here = (stat.st_dev, stat.st_ino)
+        at = folder.stat()
+        here = (at.st_dev, at.st_ino)
         if here in parents:
             raise StorageError(f"{folder}: a link that leads to a folder above itself")
         for shown, name in _in_order(folder):
@@ -130,10 +139,11 @@ class LocalStore:
                     yield from self._below(folder / name, key, prefix=prefix, parents=(*parents, here))
             elif key.startswith(prefix):
                 try:
-                    stat = (folder / name).stat()
+                    found = (folder / name).stat()
                 except FileNotFoundError:  # deleted since, or a link to nowhere
                     continue
-                yield Entry(key, stat.st_size, _tag(stat))
+                if stat.S_ISREG(found.st_mode):
+                    yield Entry(key, found.st_size, _tag(found))
 
     def delete(self, key: str) -> None:
         with _on_disk(self.url(key), writing=True):
@@ -159,8 +169,8 @@ class LocalStore:
         return f"{self.uri}/{key}" if key else self.uri
 
 
-def _tag(stat: os.stat_result) -> str:
-    return f"{stat.st_mtime_ns:x}-{stat.st_size:x}"
+def _tag(found: os.stat_result) -> str:
+    return f"{found.st_mtime_ns:x}-{found.st_size:x}"
 
 
 def _in_order(folder: Path) -> Iterator[tuple[str, str]]:

@@ -176,11 +176,7 @@ class S3Store:
         named = self.prefix.rstrip("/")
         if not prefix and named:  # a URI may name one object
             first = self._page(Prefix=named, MaxKeys=1).get("Contents", [])
-            if (
-                first
-                and first[0]["Key"] == named
-                and not (first[0]["Size"] == 0 and self._page(Prefix=f"{named}/", MaxKeys=1).get("Contents"))
-            ):  # an empty object beside what lies below its name stands for a folder
+            if first and first[0]["Key"] == named and (first[0]["Size"] or not self._holds_any()):
                 yield Entry("", first[0]["Size"], first[0]["ETag"])
                 return
         more: dict[str, str] = {}
@@ -193,6 +189,13 @@ class S3Store:
             if not page.get("IsTruncated"):
                 return
             more = {"ContinuationToken": page["NextContinuationToken"]}
+
+    def _holds_any(self) -> bool:
+        """Return whether anything lies below the prefix.
+
+        Some tools write an empty object that stands for a folder.
+        """
+        return bool(self._page(Prefix=self.prefix, MaxKeys=1).get("Contents"))
 
     @patient
     def _page(self, **wanted: Any) -> Mapping[str, Any]:

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from pipeline.config.history import Change, as_of_its_day, changes
+from pipeline.config.history import Change, as_of_its_day, changes, whole
 from pipeline.config.load import as_model
-from pipeline.config.project import FREE_SCORING, MAX_CLASSES, Config
+from pipeline.config.project import FREE_POOL, FREE_SCORING, MAX_CLASSES, Config
 from pipeline.errors import ConfigError, WorkspaceMismatch
 from pipeline.workspace import keys
 from pipeline.workspace.artefacts import Workspace
@@ -53,6 +53,7 @@ def as_planned(config: Config, plan: Plan) -> Config:
     if frozen != {**config.frozen(), "taxonomy": frozen["taxonomy"]}:
         values = frozen | config.free()
         values["scoring"] |= {name: getattr(config.scoring, name) for name in FREE_SCORING}
+        values["pool"] |= {name: getattr(config.pool, name) for name in FREE_POOL}
         try:
             config = as_model(Config, values, keys.PLAN)
         except ConfigError as error:
@@ -78,7 +79,7 @@ def changed_since(workspace: Workspace, index: int) -> list[Change]:
     if index == 0:
         return []
     before, after = (Plan.read(Folder.of_round(workspace, i)).config for i in (index - 1, index))
-    return list(changes(as_of_its_day(before), as_of_its_day(after)))
+    return list(changes(whole(before), whole(after)))
 
 
 def latest(workspace: Workspace, config: Config) -> Config:

@@ -14,6 +14,7 @@
         pool/NNNNN.parquet                the listing of the pool, in parts
         shards.parquet                    one row for each shard of the listing
         duplicates.parquet                rows whose id appears earlier in the pool
+        unreadable.parquet                tables and tars that can't be read in full, if the config allows any
         sets/NNN/                         the listings of labeled sets outside the pool
         labeled.parquet                   the labeled rows, their places, and which are held out
         plan.json                         the frozen inputs
@@ -112,6 +113,7 @@ def batch_number(key: str) -> int | None:
 POOL: Final = "pool/"
 SHARDS: Final = "shards.parquet"
 DUPLICATES: Final = "duplicates.parquet"
+UNREADABLE: Final = "unreadable.parquet"
 LABELED: Final = "labeled.parquet"
 PLAN: Final = "plan.json"
 MODEL_FOLDER: Final = "model/"

@@ -5,26 +5,39 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from pydantic import Field
-
 from pipeline.workspace import keys
 from pipeline.workspace.records import Value, VersionedRecord
+
+
+class Loss(Value):
+    """The tables and tars that can't be read in full, in numbers.
+
+    `bytes` are their sizes together, `rows` the images that are known to be lost with them.
+    """
+
+    files: int = 0
+    bytes: int = 0
+    rows: int = 0
+
+    def told(self) -> str:
+        """Return the loss in words."""
+        rows = f", {self.rows:,} images at least" if self.rows else ""
+        return f"{self.files} tables or tars that can't be read in full ({self.bytes:,} bytes{rows})"
 
 
 class PlannedPool(Value):
     """The listing of the pool in numbers.
 
-    `skipped` counts what was left out by rule, by kind; `unreadable_files` are those that can't be read to their end.
-    `changes` counts new, changed and vanished objects since the round before.
+    `changes` counts new, changed and vanished objects since the round before, `left` what rules left out, by kind.
     """
 
     shards: int = 0
     rows: int = 0
     other: int = 0
-    skipped: Mapping[str, int] = Field(default_factory=dict)
-    unreadable_files: int = 0
     duplicates: int = 0
     changes: Mapping[str, int] | None = None
+    left: Mapping[str, int] = {}
+    unreadable: Loss | None = None
     digest: str = ""
 
 

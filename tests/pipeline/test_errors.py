@@ -17,7 +17,6 @@ EXIT_CODES = {
     "ConfigError": 2,
     "StorageError": 2,
     "PoolError": 2,
-    "NoImageColumn": 2,
     "LabelError": 2,
     "WorkspaceMismatch": 2,
     "UserError": 2,

@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from pipeline.config.sections import Pool, Storage
+from pipeline.pool.inventory.found import Group, Surveyed
 from pipeline.pool.pieces import Failure, Piece, Reading
-from pipeline.pool.shards import Group, pieces, survey, units
+from pipeline.pool.shards import pieces, survey, units
 from pipeline.pool.snapshot import Snapshot, SnapshotWriter
 from pipeline.pool.source import PoolSource
 from pipeline.types import Shard
@@ -63,10 +64,23 @@ def source_of(pool: Pool, *, max_bytes: int = MAX_BYTES) -> PoolSource:
     return PoolSource(pool, Storage(), max_bytes)
 
 
+def surveyed(pool: Pool) -> Surveyed:
+    """What a survey of the whole pool finds, objects of no form included."""
+    source, whole = source_of(pool), Surveyed()
+    for unit in units(source):
+        found = survey(unit, source)
+        whole.groups += found.groups
+        whole.lost += found.lost
+        whole.left += found.left
+        whole.notes += found.notes
+        if unit.kind:
+            whole.left[unit.kind] += 1
+    return whole
+
+
 def groups_of(pool: Pool) -> list[Group]:
-    """What a survey of the whole pool finds."""
-    source = source_of(pool)
-    return [group for unit in units(source) for group in survey(unit, source).groups]
+    """The shards that a survey of the whole pool finds."""
+    return surveyed(pool).groups
 
 
 def shards_of(pool: Pool) -> list[Shard]:

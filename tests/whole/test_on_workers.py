@@ -36,7 +36,7 @@ from pipeline.store.opening import LocalStore, S3Store, Store, open_store
 from pipeline.types import SCORED, SCORES
 from pipeline.workspace.artefacts import Workspace
 from pipeline.workspace.folder import Folder
-from pipeline.workspace.keys import scored_part_key
+from pipeline.workspace.keys import UNREADABLE, scored_part_key
 from sisom.network.models import build_model, save_weights
 from tests.support.pools import parquet, png, rows, snapshot_of, source_of, tar
 
@@ -74,15 +74,10 @@ def workspace(store: Store) -> Workspace:
     return Workspace(open_store(f"{store.uri}-workspace", Storage()))
 
 
-ANY = {"images_per_shard": 3, "max_unreadable_files": None}
-
-
 @pytest.fixture
 def config(store: Store, make_config: MakeConfig) -> Config:
-    return make_config(
-        pool={"uri": store.uri} | ANY,
-        scoring={"max_quarantined": 0.5},
-    )
+    pool = {"uri": store.uri, "images_per_shard": 3, "max_unreadable_files": 1}
+    return make_config(pool=pool, scoring={"max_quarantined": 0.5})
 
 
 # ------------------------------------------------------------------------------------------------- listing
@@ -109,60 +104,47 @@ def test_a_frozen_pool_is_what_a_survey_finds(
     assert found.snapshot.table.equals(alone.table)
     assert found.snapshot.digest() == alone.digest() == Snapshot.read(Folder(workspace, "r/")).digest()
     assert (found.other, found.changes, found.duplicates.num_rows) == (1, None, 0)
-    assert [file.uri for file in found.unreadable] == [store.url("n.parquet")]
     shards = list(load_shards(Folder(workspace, "r/"), found.snapshot.table))
     places = {
         name: (shard.shard, row)
         for shard in shards
         for row, name in enumerate(ids_of(shard, source_of(config.pool)))
     }
-    assert len(places) == found.snapshot.rows == 16
+    assert len(places) == found.snapshot.rows == 15
     assert found.found == {name: places[name] for name in wanted[:-1]}
     assert found.told() == (
-        "16 images in 9 shards; 1 files of 6 bytes can't be read to their end: beside 1 rows that are listed, they may "
-        "hold any number of images; 1 objects that are no .parquet, .tar or image; "
-        "left out: 1 .json files in tars, 1 .txt files in tars"
+        "15 images in 8 shards; without 1 tables or tars that can't be read in full (6 bytes); "
+        "1 objects that are no .parquet, .tar or image; "
+        "left out: 1 members that end in .json, 1 members that end in .txt, 1 objects that end in .txt"
     )
+    (lost,) = Folder(workspace, "r/").read_table(UNREADABLE).to_pylist()
+    assert (lost["uri"], lost["bytes"], lost["listed"], lost["rows"]) == (store.url("n.parquet"), 6, 0, None)
+    assert lost["reason"].startswith("broken: ")
 
 
-def test_a_file_that_cannot_be_read_to_its_end_stops_the_round_unless_the_config_allows_it(
-    cluster: Cluster, tmp_path: Path, make_config: MakeConfig, workspace: Workspace
+def test_a_table_that_cannot_be_read_stops_the_listing_unless_the_config_allows_it(
+    cluster: Cluster, tmp_path: Path, make_config: MakeConfig
 ) -> None:
+    """Two of five files of a hundred rows are cut off: 200 images, and not two."""
     pool = LocalStore(str(tmp_path / "pool"))
-    whole = parquet(rows(*(f"p{i}" for i in range(100))))
-    pool.put("a.parquet", whole)
-    pool.put("b.parquet", whole[: len(whole) // 2])
-    pool.put("c.tar", tar({"x.png": b"1" * 900, "y.png": b"2" * 900})[:1800])
-    most: dict[str, Any] = {"uri": pool.uri}
+    for number in range(5):
+        data = parquet(rows(*(f"i{number}-{n}" for n in range(100))))
+        pool.put(f"{number}.parquet", data[: len(data) // 2] if number % 2 else data)
+    folder = Folder(Workspace(LocalStore(str(tmp_path / "w"))))
     with pytest.raises(
-        PoolError, match=r"b\.parquet and 1 others can't be read to the end .*max_unreadable_files"
-    ):
-        freeze(Folder(workspace, "r/"), make_config(pool=most), cluster=cluster)
-    most["max_unreadable_files"] = 1
-    with pytest.raises(PoolError, match="so nobody knows how many images are missing"):
-        freeze(Folder(workspace, "r/"), make_config(pool=most), cluster=cluster)
-    most["max_unreadable_files"] = 2
-    found = freeze(Folder(workspace, "r/"), make_config(pool=most), cluster=cluster)
-    size = len(whole) // 2 + 1800
-    assert f"2 files of {size:,} bytes can't be read to their end: beside 3 rows" in found.told()
-    most["exclude"] = ["b.parquet", "*.tar"]
-    found = freeze(Folder(workspace, "r/"), make_config(pool=most), cluster=cluster)
-    assert found.told() == "100 images in 1 shards; left out: 2 by pool.include and pool.exclude"
-
-
-def test_tables_beside_images_are_counted_and_alone_refused(
-    cluster: Cluster, tmp_path: Path, make_config: MakeConfig, workspace: Workspace
-) -> None:
-    pool = LocalStore(str(tmp_path / "pool"))
-    for number in range(2):
-        pool.put(f"{number:05d}.parquet", parquet({"url": ["x"], "caption": ["y"]}))
-    config = make_config(pool={"uri": pool.uri})
-    with pytest.raises(PoolError, match=r"00000\.parquet has no column 'image'"):
-        freeze(Folder(workspace, "r/"), config, cluster=cluster)
-    pool.put("00000.tar", tar({"a.png": b"1"}))
-    pool.put("_SUCCESS", b"")
-    found = freeze(Folder(workspace, "r/"), config, cluster=cluster)
-    assert found.told() == "1 images in 1 shards; left out: 1 of other programs, 2 tables without images"
+        PoolError, match=r"^pool\.max_unreadable_files: 2 tables or tars .* and 0 are allowed"
+    ) as raised:
+        freeze(folder, make_config(pool={"uri": pool.uri}), cluster=cluster)
+    for place in ("1.parquet", "3.parquet"):
+        assert f"{pool.url(place)} (broken: " in str(raised.value)
+    allowed = make_config(pool={"uri": pool.uri, "max_unreadable_files": 2})
+    found = freeze(folder, allowed, cluster=cluster)
+    assert found.snapshot.rows == 300
+    assert found.loss is not None and found.loss.files == 2
+    pool.put("1.parquet", parquet(rows("mended")))
+    pool.put("3.parquet", parquet(rows("too")))
+    assert freeze(folder, make_config(pool={"uri": pool.uri}), cluster=cluster).snapshot.rows == 302
+    assert not folder.exists(UNREADABLE)
 
 
 def test_tasks_and_buckets_of_any_size_find_the_same(
@@ -171,10 +153,8 @@ def test_tasks_and_buckets_of_any_size_find_the_same(
     pool = LocalStore(str(tmp_path / "pool"))
     fill(pool)
     pool.put("more/p.parquet", parquet(rows("p1", "t0.png", "own"), group=2))
-    config = make_config(
-        pool={"uri": pool.uri} | ANY,
-        scoring={"max_quarantined": 0.5},
-    )
+    within = {"uri": pool.uri, "images_per_shard": 3, "max_unreadable_files": None}
+    config = make_config(pool=within, scoring={"max_quarantined": 0.5})
 
     def frozen(name: str) -> tuple[Listing, dict[str, bytes]]:
         store = LocalStore(str(tmp_path / name))
@@ -313,18 +293,18 @@ def test_an_account_is_closed_on_workers(
     fill(store)
     found = snapshot_of(config.pool, workspace, "r/")
     broken = {"reason": "no bytes", "stage": "decode", "attempts": 1}
-    finish(workspace, found, config.pool, {"p1": broken, "n.parquet": broken | {"stage": "read"}})
+    finish(workspace, found, config.pool, {"p1": broken, "t0.png": broken | {"stage": "read"}})
     monkeypatch.setattr(account, "FILE_ROWS", 4)
     tally = close_account(found, config, cluster)
-    assert (tally.scored, tally.quarantined) == (14, 2)
-    assert len(workspace.keys("r/scores/")) == 5
+    assert (tally.scored, tally.quarantined) == (13, 2)
+    assert len(workspace.keys("r/scores/")) == 4
     ids = [name for table in workspace.tables("r/scores/", ["id"]) for name in table["id"].to_pylist()]
     lost = [name for table in workspace.tables("r/quarantine/", ["id"]) for name in table["id"].to_pylist()]
     shards = load_shards(Folder(workspace, "r/"), found.table)
     want = [name for shard in shards for name in ids_of(shard, source_of(config.pool))]
     assert sorted(ids + lost) == sorted(want)
     assert ids == [name for name in want if name not in lost]  # in the order of the listing
-    assert lost == ["p1", "n.parquet"]
+    assert lost == ["p1", "t0.png"]
 
 
 def test_wrong_ids_stop_the_round_and_too_many_broken_rows_too(
@@ -332,10 +312,7 @@ def test_wrong_ids_stop_the_round_and_too_many_broken_rows_too(
 ) -> None:
     pool = LocalStore(str(tmp_path / "pool"))
     fill(pool)
-    config = make_config(
-        pool={"uri": pool.uri} | ANY,
-        scoring={"max_quarantined": 0.1},
-    )
+    config = make_config(pool={"uri": pool.uri, "images_per_shard": 3}, scoring={"max_quarantined": 0.1})
     workspace = Workspace(LocalStore(str(tmp_path / "w")))
     found = snapshot_of(config.pool, workspace)
     finish(workspace, found, config.pool, {"p1": {"id": "p0"}, "z.png": {"id": "y"}})
@@ -346,7 +323,7 @@ def test_wrong_ids_stop_the_round_and_too_many_broken_rows_too(
         close_account(found, config, cluster)
     lost = {"reason": "storage did not answer", "stage": "read", "attempts": 5}
     finish(workspace, found, config.pool, {"p1": lost, "z.png": lost | {"attempts": 1}})
-    with pytest.raises(QuarantineOverflow, match="2 of 16 rows are broken"):
+    with pytest.raises(QuarantineOverflow, match="2 of 15 rows are broken"):
         close_account(found, config, cluster)
     (gone,) = set(found.numbers.tolist()) - {int(Path(key).stem) for key in workspace.keys("parts/")}
     assert scored_part_key(gone) not in workspace.keys("parts/")

@@ -18,14 +18,14 @@ import pytest
 import ray
 
 from pipeline.config.project import Config
-from pipeline.config.sections import Storage
-from pipeline.errors import QuarantineOverflow
+from pipeline.config.sections import Pool, Storage
+from pipeline.errors import PoolError, QuarantineOverflow
 from pipeline.learn.rows import read_labeled
 from pipeline.pool.shards import form_of
 from pipeline.score.broadcast import BankFile
 from pipeline.score.job import score_pool
 from pipeline.store.opening import open_store
-from pipeline.types import LABELED
+from pipeline.types import LABELED, SCORES
 from pipeline.voice import Voice
 from tests.support.corpus import Case, as_folder, as_parquet, as_tars, cases, poisoned
 from tests.support.fault_proxy import FaultProxy, Rule
@@ -102,7 +102,7 @@ def test_of_hundreds_of_odd_files_each_ends_in_its_place(
     )
 
 
-def test_broken_containers_and_duplicates_are_quarantined_by_place(
+def test_duplicates_are_quarantined_by_place_and_broken_containers_are_no_rows(
     local_ray: None, lab: Lab, config_for: MakeConfig, tmp_path: Path
 ) -> None:
     pool = small_pool(tmp_path / "pool", 60)
@@ -110,16 +110,46 @@ def test_broken_containers_and_duplicates_are_quarantined_by_place(
     (pool / "cut.tar").write_bytes(b"\0" * 100)
     twice = pa.table({"id": ["i0003", "new"], "image": [image(1), image(2)]})
     pq.write_table(twice, pool / "twice.parquet")
-    job = lab.job(config_for(pool), tmp_path / "out")
+    with pytest.raises(
+        PoolError, match=r"2 tables or tars that can't be read in full \(116 bytes\), and 0 are"
+    ):
+        lab.job(config_for(pool), tmp_path / "none")
+    allowed = Pool(uri=str(pool), images_per_shard=50, max_unreadable_files=2)
+    job = lab.job(config_for(pool).model_copy(update={"pool": allowed}), tmp_path / "out")
     score_pool(job, Voice())
     scores, broken = outcome(job)
     assert sorted(scores["id"].to_pylist()) == sorted([*(f"i{n:04d}" for n in range(60)), "new"])
     rows = {row["id"]: row for row in broken.to_pylist()}
-    assert rows["broken.parquet"]["stage"] == "read"
-    assert rows["broken.parquet"]["reason"].startswith("broken: ")
+    assert list(rows) == ["i0003"]
     assert rows["i0003"]["stage"] == "list"
     assert rows["i0003"]["reason"] == f"duplicate id: it stands first in {pool}/pool.parquet#0 row 3"
     assert rows["i0003"]["uri"].endswith("twice.parquet")
+
+
+@pytest.mark.parametrize("actors", [1, 2])
+def test_metadata_stand_beside_the_scores_of_their_rows(
+    local_ray: None, lab: Lab, config_for: MakeConfig, tmp_path: Path, actors: int
+) -> None:
+    """Columns of Parquet and folders of images; broken rows have them too."""
+    pool = small_pool(tmp_path / "pool/day=1", 60)
+    table = pq.read_table(pool / "pool.parquet")
+    images = table["image"].to_pylist()
+    images[7] = b"broken"
+    cameras = pa.array([n % 3 for n in range(60)], pa.int8())
+    table = table.set_column(1, "image", pa.array(images)).append_column("camera", cameras)
+    pq.write_table(table, pool / "pool.parquet", row_group_size=25)
+    (tmp_path / "pool/day=2/camera=9").mkdir(parents=True)
+    (tmp_path / "pool/day=2/camera=9/a.png").write_bytes(image(1))
+    asked = Pool(uri=str(tmp_path / "pool"), images_per_shard=50, metadata=("day", "camera"))
+    config = config_for(pool, resources={"actors": actors}).model_copy(update={"pool": asked})
+    job = lab.job(config, tmp_path / "out")
+    score_pool(job, Voice())
+    scores, broken = outcome(job)
+    found = {row["id"]: (row["day"], row["camera"]) for row in scores.to_pylist()}
+    want = {f"i{n:04d}": ("1", str(n % 3)) for n in range(60) if n != 7}
+    assert found == want | {"day=2/camera=9/a.png": ("2", "9")}
+    assert [(row["id"], row["day"], row["camera"]) for row in broken.to_pylist()] == [("i0007", "1", "1")]
+    assert scores.column_names == [*SCORES.names, "day", "camera"]
 
 
 # ----------------------------------------------------------------------------------------------- the same answer

@@ -8,8 +8,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.config.history import ABSENT, BEFORE, Change, as_of_its_day, changes, shown
+from pipeline.config.history import ABSENT, BEFORE, Change, as_of_its_day, changes, shown, whole
 from pipeline.config.project import Config
+from pipeline.config.sections import Pool
 
 VALUES = st.recursive(
     st.integers(0, 3) | st.none() | st.lists(st.integers(0, 2), max_size=2),
@@ -67,3 +68,15 @@ def test_changes_are_none_between_equals_mirror_each_other_and_ignore_the_order_
 def test_a_long_value_is_shown_short() -> None:
     assert shown("ü") == '"ü"'
     assert len(shown(list(range(1000)))) == 203
+
+
+def test_a_key_that_a_stored_config_lacks_is_no_change_of_it() -> None:
+    config = Config.model_construct(workspace="", taxonomy=("a", "b"), pool=Pool(uri="p", tar_ids="path"))
+    stored = config.frozen()
+    for key in ("include", "exclude", "metadata"):
+        del stored["pool"][key]
+    del stored["query"]
+    assert list(changes(stored, config.frozen()))
+    assert list(changes(whole(stored), config.frozen())) == []
+    stored["pool"]["tar_ids"] = "member"
+    assert [change.path for change in changes(whole(stored), config.frozen())] == ["pool.tar_ids"]

@@ -39,6 +39,7 @@ RUNTIME = {
     "tracking",
     "storage",
     "scoring.max_quarantined",
+    "pool.max_unreadable_files",
 }
 
 
@@ -89,6 +90,10 @@ OTHERS = {
     ("model", "mean"): [0.5, 0.5, 0.4],
     ("model", "std"): [0.25, 0.25, 0.2],
     ("pool", "tar_ids"): "path",
+    ("pool", "include"): ["*.png"],
+    ("pool", "exclude"): ["old/**"],
+    ("pool", "metadata"): ["camera"],
+    ("pool", "max_unreadable_files"): 3,
     ("resources", "memory"): 2**30,
     ("storage", "endpoint"): "http://x",
     ("storage", "region"): "eu",

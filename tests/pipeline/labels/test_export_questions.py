@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -21,6 +22,7 @@ from pipeline.labels.export_questions import ENDS, Pictures, export
 from pipeline.labels.forms.rows import QUESTIONS, READERS
 from pipeline.pool.shards import check_pool
 from pipeline.pool.source import PoolSource
+from pipeline.workspace.keys import round_key
 from tests.support.corpus import cases
 from tests.support.hand_off import TAXONOMY, Project, png
 from tests.support.shown_pictures import check_shown
@@ -224,3 +226,21 @@ def test_presigned_links_open_without_credentials(of_objects: Project) -> None:
             assert answer.read() == png(i)
         assert "Expires" in row["image"]
         assert "canary" not in row["image"]
+
+
+@pytest.mark.parametrize("form", list(ENDS))
+def test_metadata_of_a_query_go_out_with_its_questions(project: Project, form: str) -> None:
+    key = round_key(0, "query.parquet")
+    query = project.workspace.read_table(key)
+    cameras = [f"camera {n}" for n in range(query.num_rows)]
+    project.workspace.write_table(key, query.append_column("camera", pa.array(cameras)))
+    data = project.store.get(project.out(form).rpartition("/")[2])
+    if form == "label-studio":
+        rows = [task["data"] for task in json.loads(data)]
+    elif form == "parquet":
+        rows = pq.read_table(io.BytesIO(data)).to_pylist()
+    elif form == "csv":
+        rows = list(csv.DictReader(io.StringIO(data.decode("utf-8-sig"))))
+    else:
+        rows = [json.loads(line) for line in data.splitlines()]
+    assert [row["camera"] for row in rows] == cameras

@@ -61,6 +61,20 @@ def test_accuracy_by_class(tmp_path: Path, cluster: Cluster, network: Network) -
     }
 
 
+def test_a_test_set_may_be_of_hugging_face(tmp_path: Path, cluster: Cluster, network: Network) -> None:
+    """Images in a struct, no ids; one of them is only a path."""
+    config = set_of(tmp_path, ["dog", "cat", "dog"])
+    table = pq.read_table(tmp_path / "test.parquet")
+    images = [{"bytes": data, "path": f"{n}.png"} for n, data in enumerate(table["image"].to_pylist())]
+    images[2]["bytes"] = None
+    pq.write_table(pa.table({"image": images, "label": table["label"]}), tmp_path / "test.parquet")
+    found = evaluate.test_accuracy(network, config, cluster)
+    assert (found.accuracy, found.images, found.unreadable) == (0.5, 2, 1)
+    assert [(row.id, row.reason) for row in found.unreadable_images] == [
+        ("2.png", "no bytes: only a path, '2.png'")
+    ]
+
+
 def test_without_a_test_set_nothing_is_known(cluster: Cluster, network: Network) -> None:
     found = evaluate.test_accuracy(network, config_of("unused"), cluster)
     assert found.accuracy is None

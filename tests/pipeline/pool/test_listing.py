@@ -9,11 +9,12 @@ import pytest
 
 from pipeline.config.sections import Pool
 from pipeline.pool import listing
-from pipeline.pool.listing import DUPLICATES, Listing, Unreadable, refusals
+from pipeline.pool.listing import DUPLICATES, Listing, refusals
 from pipeline.pool.shards import Unit
 from pipeline.store.opening import LocalStore
 from pipeline.types import Listed
 from pipeline.workspace.artefacts import Workspace
+from pipeline.workspace.plan import Loss
 from tests.support.pools import parquet, snapshot_of
 
 
@@ -55,18 +56,35 @@ def test_a_listing_is_told_in_a_line(tmp_path: Path) -> None:
     store.put("a.parquet", parquet({"id": ["a", "b", "c"], "image": [b"1", b"2", b"3"]}, 2))
     snapshot = snapshot_of(Pool(uri=store.uri), Workspace(store))
     none = DUPLICATES.empty_table()
-    assert Listing(snapshot, {}, none, 0, {}, (), None).told() == "3 images in 2 shards"
+    assert Listing(snapshot, {}, none, 0, None).told() == "3 images in 2 shards"
     same = {"new": 0, "changed": 0, "vanished": 0}
     assert (
-        Listing(snapshot, {}, none, 0, {}, (), same).told()
+        Listing(snapshot, {}, none, 0, same).told()
         == "3 images in 2 shards; objects since the last round: unchanged"
     )
     twice = pa.Table.from_pylist([{"shard": 0, "row": 0, "id": "a", "first": "b"}], schema=DUPLICATES)
-    left_out = {"of other programs": 3, ".txt files in tars": 7}
-    cut = Unreadable("cut.tar", 1_000_000, 4, "broken: the tar ends within it")
-    told = Listing(snapshot, {}, twice, 2, left_out, (cut,), same | {"new": 4, "vanished": 1}).told()
-    assert "; 1 files of 1,000,000 bytes can't be read to their end: beside 4 rows" in told
-    assert "; left out: 7 .txt files in tars, 3 of other programs;" in told
+    told = Listing(snapshot, {}, twice, 2, same | {"new": 4, "vanished": 1}).told()
     assert "objects since the last round: 4 new, 1 vanished" in told
-    assert "; 2 objects that are no .parquet, .tar or image;" in told
-    assert told.endswith("; 1 ids stand twice")
+    assert told.endswith("; 2 objects that are no .parquet, .tar or image; 1 ids stand twice")
+
+
+def test_what_is_left_out_lost_or_read_by_a_rule_is_told(tmp_path: Path) -> None:
+    store = LocalStore(str(tmp_path))
+    store.put("a.parquet", parquet({"id": ["a"], "image": [b"1"]}))
+    snapshot = snapshot_of(Pool(uri=store.uri), Workspace(store))
+    found = Listing(
+        snapshot,
+        {},
+        DUPLICATES.empty_table(),
+        1,
+        None,
+        left={"members that end in .json": 9, "objects that end in .txt": 1},
+        notes={"Parquet files name their rows by object and row": 2},
+        loss=Loss(files=2, bytes=3000),
+    )
+    assert found.told() == (
+        "1 images in 1 shards; without 2 tables or tars that can't be read in full (3,000 bytes); "
+        "1 objects that are no .parquet, .tar or image; "
+        "left out: 9 members that end in .json, 1 objects that end in .txt; "
+        "2 Parquet files name their rows by object and row"
+    )

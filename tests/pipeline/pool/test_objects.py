@@ -11,9 +11,9 @@ import pytest
 
 from pipeline.config.sections import Pool, Storage
 from pipeline.pool.pieces import Failure
-from pipeline.pool.shards import ids_of
+from pipeline.pool.shards import ids_of, pieces
 from pipeline.store.opening import LocalStore, S3Store, Store, open_store
-from tests.support.pools import groups_of, read, shards_of, source_of
+from tests.support.pools import groups_of, read, reading, shards_of, source_of
 
 
 def keys_of(pool: Pool) -> list[list[str]]:
@@ -145,3 +145,17 @@ def test_a_storage_that_does_not_answer_is_worth_another_try(tmp_path: Path, mon
     first, second = (data for *_, data in read(shard, pool))
     assert first == Failure("storage did not answer", 1)
     assert second == b"b"
+
+
+def test_folders_tell_the_metadata_of_images(store: Store) -> None:
+    for key in ("camera=3/a.png", "camera=4/day=x/b.png", "c.png"):
+        store.put(key, b"1")
+    pool = Pool(uri=store.uri, metadata=("camera", "day"))
+    (shard,) = shards_of(pool)
+    (piece,) = pieces(shard, reading(pool))
+    assert dict(zip(piece.ids, piece.metadata, strict=True)) == {
+        "c.png": (None, None),
+        "camera=3/a.png": ("3", None),
+        "camera=4/day=x/b.png": ("4", "x"),
+    }
+    assert next(pieces(shard, reading(Pool(uri=store.uri)))).metadata == []

@@ -15,11 +15,12 @@ from pipeline.errors import PoolError
 from pipeline.pool import parquet as pool_parquet
 from pipeline.pool.parquet import groups
 from pipeline.pool.pieces import Failure
-from pipeline.pool.shards import check_pool, ids_of
+from pipeline.pool.shards import check_pool, ids_of, pieces
 from pipeline.pool.source import PoolSource
 from pipeline.store.opening import LocalStore, S3Store, Store, open_store
 from pipeline.store.ranged import NEAR
-from tests.support.pools import groups_of, parquet, read, rows, shards_of, source_of
+from pipeline.types import Listed, Shard
+from tests.support.pools import groups_of, parquet, read, reading, rows, shards_of, source_of, surveyed
 
 EMPTY = {"id": pa.array([], pa.string()), "image": pa.array([], pa.binary())}
 
@@ -64,18 +65,26 @@ NOISE = [
 
 
 @pytest.mark.parametrize("data", NOISE)
-def test_what_is_not_parquet_is_one_row_with_the_reason(store: Store, data: bytes) -> None:
+def test_what_is_not_parquet_is_lost_with_the_reason_and_no_row(store: Store, data: bytes) -> None:
     store.put("a.parquet", parquet(rows("a")))
     store.put("broken.parquet", data)
     pool = Pool(uri=store.uri)
     check_pool(source_of(pool))
-    good, broken = groups_of(pool)
-    assert (good.ids.to_pylist(), broken.ids.to_pylist()) == (["a"], ["broken.parquet"])
-    ((row, name, uri, failure),) = read(shards_of(pool)[1], pool)
+    found = surveyed(pool)
+    assert [group.ids.to_pylist() for group in found.groups] == [["a"]]
+    (lost,) = found.lost
+    assert (lost.uri, lost.bytes, lost.listed) == (store.url("broken.parquet"), len(data), 0)
+    assert lost.reason.startswith("broken: ")
+    assert "\n" not in lost.reason
+    # A listing of an earlier release has such a file as one row, which is read as before.
+    sizes = {entry.key: (entry.size, entry.etag) for entry in store.list()}
+    size, etag = sizes["broken.parquet"]
+    shard = Shard(1, (Listed(store.url("broken.parquet"), None, 1, size, etag),))
+    assert ids_of(shard, source_of(pool)) == ["broken.parquet"]
+    ((row, name, uri, failure),) = read(shard, pool)
     assert (row, name, uri) == (0, "broken.parquet", store.url("broken.parquet"))
     assert isinstance(failure, Failure)
     assert failure.reason.startswith("broken: ")
-    assert "\n" not in failure.reason
     assert (failure.stage, failure.attempts) == ("read", 1)
     with pytest.raises(PoolError, match=r"broken\.parquet: not a Parquet file") as raised:
         list(groups(source_of(pool)))  # a test set has to be whole
@@ -86,9 +95,11 @@ BAD_COLUMNS = [
     ({"idd": ["a"], "image": [b""]}, r"pool\.id_column: .*a\.parquet has no column 'id'; did you mean idd\?"),
     ({"id": ["a"], "img": [b""]}, r"pool\.image_column: .*no column 'image'; did you mean img\?"),
     ({"id": ["a"], "image": ["text"]}, r"pool\.image_column: 'image' in .* is string, expected encoded bytes"),
-    ({"id": ["a"], "image": [{"path": "a"}]}, r"pool\.image_column: .* is struct<path: string>, expected"),
+    ({"id": ["a"], "image": [{"byte": b""}]}, r"pool\.image_column: .* is struct<byte: binary>, expected"),
+    ({"id": ["a"], "image": [{"bytes": "x"}]}, r"pool\.image_column: .* is struct<bytes: string>, expected"),
     ({"id": [1.5], "image": [b""]}, r"pool\.id_column: 'id' in .* is double, expected text or integers"),
     ({"id": [True], "image": [b""]}, r"pool\.id_column: 'id' in .* is bool, expected text or integers"),
+    ({"image_id": ["a"], "image": [b""]}, r"pool\.id_column: .* no column 'id'; did you mean image_id\?"),
     (pa.table([["a"], ["b"], [b""]], names=["id", "id", "image"]), r"pool\.id_column: .* has 2 columns 'id'"),
 ]  # fmt: skip
 
@@ -278,3 +289,151 @@ def test_a_file_that_changed_is_not_read_by_the_footer_of_its_past(store: Store)
     for shard in before:
         assert all(isinstance(data, Failure) for _, _, _, data in read(shard, pool))
     assert len(pool_parquet._footers) <= pool_parquet._MOST_FOOTERS
+
+
+# ----------------------------------------------------------------------------------- files as people write them
+
+IMAGES = [b"%03d" % n for n in range(10)]
+STRUCT = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+
+
+def every(pool: Pool, **how: Any) -> dict[str, Any]:
+    """All rows; ids with and without images must agree, whatever the budget."""
+    shards = shards_of(pool)
+    found = {name: data for shard in shards for _, name, _, data in read(shard, pool, **how)}
+    ids = [name for group in groups_of(pool) for name in group.ids.to_pylist()]
+    assert list(found) == ids == [name for shard in shards for name in ids_of(shard, source_of(pool))]
+    return found
+
+
+@pytest.mark.parametrize("name", ["image", "image.bytes"])
+@pytest.mark.parametrize("budget", [1, 1 << 20])
+def test_a_data_set_of_hugging_face_is_read_as_it_is(store: Store, name: str, budget: int) -> None:
+    images = [{"bytes": data, "path": f"p/{n}.png" if n % 3 else None} for n, data in enumerate(IMAGES)]
+    table = pa.table({"image": pa.array(images, STRUCT), "label": [0] * 10})
+    store.put("data/train-0.parquet", parquet(table, group=4))
+    want = {
+        f"p/{n}.png" if n % 3 and name == "image" else f"data/train-0.parquet#{n}": data
+        for n, data in enumerate(IMAGES)
+    }
+    pool = Pool(uri=store.uri, image_column=name)
+    assert every(pool, budget=budget) == want
+    rule = "the paths of 'image', else object and row" if name == "image" else "object and row"
+    assert surveyed(pool).notes == {f"Parquet files name their rows by {rule}": 1}
+    assert every(Pool(uri=store.uri, id_column=None)) == {
+        f"data/train-0.parquet#{n}": data for n, data in enumerate(IMAGES)
+    }
+    alone = Pool(uri=store.url("data/train-0.parquet"), id_column=None)
+    assert list(every(alone)) == [f"train-0.parquet#{n}" for n in range(10)]
+
+
+def test_rows_without_ids_are_counted_through_the_file_however_it_is_cut(store: Store) -> None:
+    for name, group in (("a", 3), ("b", 10)):
+        store.put(f"{name}.parquet", parquet({"image": IMAGES}, group=group))
+    assert list(every(Pool(uri=store.uri))) == [f"{name}.parquet#{n}" for name in "ab" for n in range(10)]
+
+
+FILES: list[dict[str, Any]] = [
+    {"id": pa.array([f"i{n}" for n in range(10)]).dictionary_encode(), "image": IMAGES},
+    {
+        "image": pa.array(IMAGES, pa.large_binary()),
+        "id": pa.array([f"i{n}" for n in range(10)], pa.large_string()),
+    },
+    {
+        "id": [f"i{n}".encode() for n in range(10)],
+        "more": [1] * 10,
+        "image": pa.array(IMAGES).dictionary_encode(),
+    },
+    {"image": [[data] for data in IMAGES], "id": [[f"i{n}"] for n in range(10)]},
+    {
+        "image": pa.array(IMAGES, pa.binary_view()),
+        "id": pa.array([f"i{n}" for n in range(10)], pa.string_view()),
+    },
+]
+
+
+@pytest.mark.parametrize("number", range(len(FILES)))
+@pytest.mark.parametrize("schema", [True, False])
+def test_the_same_rows_in_other_types_are_the_same_rows(store: Store, number: int, schema: bool) -> None:
+    """With the schema that Arrow stores, and without it as other writers do."""
+    store.put("a.parquet", parquet(pa.table(FILES[number]), group=4, store_schema=schema))
+    assert every(Pool(uri=store.uri)) == {f"i{n}": data for n, data in enumerate(IMAGES)}
+
+
+def test_files_of_a_pool_may_differ_harmlessly(store: Store) -> None:
+    store.put("a.parquet", parquet(pa.table({"id": pa.array([1, 2], pa.int32()), "image": [b"1", b"2"]})))
+    store.put(
+        "b.parquet", parquet(pa.table({"image": [b"3"], "id": pa.array([3], pa.int64()), "more": ["x"]}))
+    )
+    store.put("c.parquet", parquet(pa.table({"id": pa.array([4]).dictionary_encode(), "image": [b"4"]})))
+    store.put("d.parquet", parquet(pa.table({"id": pa.nulls(0), "image": pa.nulls(0)})))
+    store.put("e.parquet", parquet(pa.table({"anything": pa.array([], pa.int8())})))
+    pool = Pool(uri=store.uri)
+    assert every(pool) == {str(n): b"%d" % n for n in range(1, 5)}
+    assert surveyed(pool).left == {"Parquet files without rows": 2}
+    check_pool(source_of(pool))
+
+
+def test_tables_beside_the_images_are_counted(store: Store) -> None:
+    """As img2dataset writes them, with an image folder of Hugging Face, and of a Delta table."""
+    store.put("00000.parquet", parquet({"url": ["u"], "key": ["k"]}))
+    store.put("a.png", b"a")
+    store.put("metadata.parquet", parquet({"file_name": ["a.png"], "text": ["a"]}))
+    store.put("t/_delta_log/00000000000000000010.checkpoint.parquet", parquet({"txn": ["a"]}))
+    store.put("t/_temporary/0/part-0.parquet", parquet(rows("t0")))
+    store.put("t/part-0.parquet", parquet(rows("t0")))
+    pool = Pool(uri=store.uri)
+    check_pool(source_of(pool))
+    assert every(pool) == {"a.png": b"a", "t0": b"t0"}
+    assert surveyed(pool).left == {
+        "Parquet files without a column 'image' or any other of images": 2,
+        "objects in _delta_log": 1,
+        "objects in _temporary": 1,
+    }
+
+
+def test_a_pool_of_nothing_but_such_tables_is_refused(store: Store) -> None:
+    store.put("a.parquet", parquet({"url": ["u"], "key": ["k"]}))
+    with pytest.raises(
+        PoolError, match=r"pool\.image_column: .*a\.parquet has no column 'image'; known: key, url"
+    ):
+        check_pool(source_of(Pool(uri=store.uri)))
+
+
+def test_rows_that_hold_no_single_image_say_why(store: Store) -> None:
+    images = [{"bytes": None, "path": "away.png"}, {"bytes": b"1", "path": "a.png"}]
+    store.put("a.parquet", parquet(pa.table({"id": ["x", "y"], "image": pa.array(images, STRUCT)})))
+    store.put("b.parquet", parquet({"id": ["z"], "image": [[b"1", b"2"]]}))
+    assert every(Pool(uri=store.uri)) == {
+        "x": Failure("no bytes: only a path, 'away.png'"),
+        "y": b"1",
+        "z": Failure("broken: a list of 2 images, not of one"),
+    }
+
+
+@pytest.mark.parametrize("budget", [1, 1 << 20])
+def test_metadata_come_with_their_rows(store: Store, budget: int) -> None:
+    table = rows("a", "b", "c") | {"camera": ["x", None, "z"]}
+    store.put("day=1/a.parquet", parquet(pa.table(table), group=2))
+    pool = Pool(uri=store.uri, metadata=("day", "camera"))
+    found = [
+        (name, piece.facts(i))
+        for shard in shards_of(pool)
+        for piece in pieces(shard, reading(pool, budget=budget))
+        for i, name in enumerate(piece.ids)
+    ]
+    assert found == [("a", ("1", "x")), ("b", ("1", None)), ("c", ("1", "z"))]
+    (last,) = (piece for piece in pieces(shards_of(pool)[0], reading(pool), {1}) if piece.ids)
+    assert (last.ids, last.metadata) == (["b"], [("1", None)])
+
+
+def test_rows_that_all_hold_one_image_are_read_a_few_at_a_time(tmp_path: Any) -> None:
+    """A dictionary holds the image once, and so its size says little of what the rows take."""
+    image = random.Random(0).randbytes(900_000)
+    store = LocalStore(str(tmp_path))
+    store.put("a.parquet", parquet({"id": list(range(300)), "image": [image] * 300}))
+    pool = Pool(uri=store.uri)
+    (shard,) = shards_of(pool)
+    for piece in pieces(shard, reading(pool)):
+        assert sum(len(data) for data in piece.images if isinstance(data, bytes)) <= 64 << 20
+    assert [data == image for *_, data in read(shard, pool)] == [True] * 300

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from typing import Any
 
 import pyarrow as pa
@@ -12,11 +13,24 @@ from hypothesis import strategies as st
 
 from pipeline.config.sections import Pool
 from pipeline.errors import PoolError, StorageError
+from pipeline.pool.inventory.found import digest_of
+from pipeline.pool.parquet import MOVED
 from pipeline.pool.pieces import Failure
-from pipeline.pool.shards import check_pool, digest_of, form_of, ids_of, pieces, survey, units
+from pipeline.pool.shards import check_pool, form_of, ids_of, pieces, survey, units
 from pipeline.store.opening import Store
 from pipeline.types import Shard
-from tests.support.pools import groups_of, parquet, read, reading, rows, shards_of, source_of, tar
+from tests.support.pools import (
+    groups_of,
+    images_by_id,
+    parquet,
+    read,
+    reading,
+    rows,
+    shards_of,
+    source_of,
+    surveyed,
+    tar,
+)
 
 EMPTY = {"id": pa.array([], pa.string()), "image": pa.array([], pa.binary())}
 
@@ -53,7 +67,7 @@ def test_forms_lie_side_by_side_in_the_order_of_their_keys(mixed: Pool) -> None:
     listed = [item for group in groups_of(mixed) for item in group.listed]
     assert [item.row_group for item in listed] == [None, 0, 1, None, None, None, None, None]
     assert all(item.size > 0 and item.etag for item in listed)
-    others = [unit.objects[0].uri for unit in units(source_of(mixed)) if unit.form == "other"]
+    others = [unit.objects[0].uri for unit in units(source_of(mixed)) if not unit.known]
     assert [uri.rpartition("/")[2] for uri in others] == ["notes.txt", "readme"]
 
 
@@ -124,22 +138,24 @@ def test_wanted_rows_are_a_choice_of_all(large: Pool) -> None:
 
 @pytest.mark.parametrize("after", [b"another", None])
 def test_a_pool_may_be_written_to_while_it_is_listed(mixed: Pool, store: Store, after: bytes | None) -> None:
-    """What changed or vanished between the listing of keys and the look into objects is a row with the reason."""
+    """Of what changed or vanished since its key was listed, images are rows with the reason; others are counted."""
     seen = list(units(source_of(mixed)))
     for key in ("a.png", "b.parquet", "d.tar"):
         if after is None:
             store.delete(key)
         else:
             store.put(key, after)
-    found = [group for unit in seen for group in survey(unit, source_of(mixed)).groups]
-    assert [len(group.ids) for group in found] == [1, 1, 2, 1, 1, 1]
+    surveys = [survey(unit, source_of(mixed)) for unit in seen]
+    found = [group for one in surveys for group in one.groups]
+    assert [group.ids.to_pylist() for group in found] == [
+        ["a.png"], ["c/1.jpg", "c/2.JPEG"], ["c/3.webp"], ["e.png"]
+    ]  # fmt: skip
+    assert sum((one.left for one in surveys), Counter()) == {MOVED: 2}
+    assert not any(one.lost for one in surveys)  # nothing is broken: the next round reads them
     why = Failure(f"{'changed' if after else 'vanished'} since the pool was listed")
-    for number in (0, 1, 4):
-        shard = Shard(number, found[number].listed)
-        assert [(name, data) for _, name, _, data in read(shard, mixed)] == [
-            (found[number].ids[0].as_py(), why)
-        ]
-        assert ids_of(shard, source_of(mixed)) == found[number].ids.to_pylist()
+    shard = Shard(0, found[0].listed)
+    assert [(name, data) for _, name, _, data in read(shard, mixed)] == [("a.png", why)]
+    assert ids_of(shard, source_of(mixed)) == ["a.png"]
 
 
 # ---------------------------------------------------------------------------------------------- refusals
@@ -177,8 +193,8 @@ def test_anything_of_a_known_form_is_enough(store: Store, key: str) -> None:
 
 
 def test_what_may_not_be_listed_is_the_users_to_mend() -> None:
-    with pytest.raises(StorageError, match="write it as s3://bucket/prefix"):
-        check_pool(source_of(Pool(uri="s3://")))
+    with pytest.raises(StorageError, match="not known here"):
+        check_pool(source_of(Pool(uri="ftp://somewhere")))
 
 
 # ------------------------------------------------------------------------------------------------- forms
@@ -231,42 +247,57 @@ def test_a_digest_is_of_ids_whatever_their_order(ids: list[str]) -> None:
         assert digest != digest_of(pa.array([ids[0] + "x", *ids[1:]], pa.string()))
 
 
+# -------------------------------------------------------------------------------------- what is left out by rule
+
+
 @pytest.mark.parametrize(
-    "key",
+    ("globs", "ids"),
     [
-        "_delta_log/00.checkpoint.parquet", "_temporary/0/part.parquet", "_SUCCESS", "x/_metadata", "_common_metadata",
-        "__MACOSX/a.png", "deep/__MACOSX/a.png", "_committed_123", "x/_spark_metadata/0", "x/Thumbs.db",
+        ({"include": ("c/*",)}, ["c/1.jpg", "c/2.JPEG", "c/3.webp"]),
+        ({"exclude": ("c/**", "*.parquet", "*.tar")}, ["a.png", "e.png"]),
+        ({"include": ("*.png", "*.tar"), "exclude": ("e*",)}, ["a.png", "t0.png", "t1.png"]),
     ],
-)  # fmt: skip
-def test_what_other_programs_leave_is_no_part_of_the_pool(store: Store, key: str) -> None:
-    store.put(key, b"not ours")
-    store.put("a.png", b"1")
-    store.put("_my_class/b.png", b"2")  # whatever else begins with a line is an image like any
-    forms = {
-        unit.objects[0].uri.removeprefix(f"{store.uri}/"): unit.form
-        for unit in units(source_of(Pool(uri=store.uri)))
-    }
-    assert forms.pop(key) == "system"
-    assert set(forms.values()) == {"image"}
+)
+def test_globs_choose_objects_and_the_rest_is_counted(
+    mixed: Pool, globs: dict[str, Any], ids: list[str]
+) -> None:
+    pool = mixed.model_copy(update=globs)
+    assert [name for group in groups_of(pool) for name in group.ids.to_pylist()] == ids
+    left = surveyed(pool).left
+    taken = {"c/*": 3, "c/**": 2, "*.png": 2}[(globs.get("include") or globs["exclude"])[0]]
+    assert left["objects that pool.include and pool.exclude leave out"] == 7 - taken
+    assert left["objects that end in .txt"] == left["objects of no known ending"] == 1
+    check_pool(source_of(pool))
 
 
-def test_patterns_let_in_and_leave_out(store: Store) -> None:
-    for key in ("2026/a.png", "2026/b.jpg", "2026/thumbs/a.png", "2025/a.png"):
+def test_globs_that_leave_nothing_say_so(mixed: Pool) -> None:
+    with pytest.raises(
+        PoolError, match=r"no \.parquet, \.tar or image that pool\.include and pool\.exclude leave in"
+    ):
+        check_pool(source_of(mixed.model_copy(update={"include": ("*.tiff",)})))
+
+
+def test_a_glob_may_choose_the_one_object_that_a_uri_names(store: Store) -> None:
+    store.put("one.png", b"1")
+    assert groups_of(Pool(uri=store.url("one.png"), include=("*.png",)))
+    assert not groups_of(Pool(uri=store.url("one.png"), exclude=("*.png",)))
+
+
+def test_images_in_folders_of_notes_are_left_out_and_counted(store: Store) -> None:
+    for key in (
+        "a.png",
+        "__MACOSX/a.png",
+        "_temporary/0/b.png",
+        "_new/c.png",
+        "x/_delta_log/d.tar",
+        "_SUCCESS",
+    ):
         store.put(key, b"1")
-
-    def kept(**patterns: tuple[str, ...]) -> list[str]:
-        found = [unit for unit in units(source_of(Pool(uri=store.uri, **patterns))) if unit.form == "image"]
-        return [item.uri.removeprefix(f"{store.uri}/") for unit in found for item in unit.objects]
-
-    assert len(kept()) == 4
-    assert kept(include=("2026/*",), exclude=("*/thumbs/*",)) == ["2026/a.png", "2026/b.jpg"]
-    assert kept(include=("*.jpg", "2025/*")) == ["2025/a.png", "2026/b.jpg"]
-    assert kept(exclude=("*",)) == []
-
-
-def test_a_table_beside_images_is_no_fault_and_one_alone_is(store: Store) -> None:
-    store.put("00000.parquet", parquet({"url": ["x"], "caption": ["y"]}))
-    with pytest.raises(PoolError, match="has no column 'image'"):
-        check_pool(source_of(Pool(uri=store.uri)))
-    store.put("00000.tar", tar({"a.png": b"1"}))
-    check_pool(source_of(Pool(uri=store.uri)))
+    pool = Pool(uri=store.uri)
+    assert list(images_by_id(pool)) == ["_new/c.png", "a.png"]
+    assert surveyed(pool).left == {
+        "objects in __MACOSX": 1,
+        "objects in _temporary": 1,
+        "objects in _delta_log": 1,
+        "objects of no known ending": 1,
+    }

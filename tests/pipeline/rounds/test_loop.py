@@ -23,7 +23,7 @@ from pipeline.workspace import artefacts, keys
 from pipeline.workspace.artefacts import Workspace, open_workspace
 from pipeline.workspace.folder import Folder
 from pipeline.workspace.metrics import Metrics
-from pipeline.workspace.plan import Plan
+from pipeline.workspace.plan import Loss, Plan, PlannedPool
 from pipeline.workspace.records import Commit
 from tests.support.counting_store import READS, CountingStore, label_reads
 from tests.support.scoring_lab import MODEL, image
@@ -161,6 +161,19 @@ def test_the_headline_counts_the_test_images_that_are_left_out(
     folder = Folder.of_round(workspace, 0)
     Metrics(test_accuracy=0.75, test_images=8, test_unreadable=unreadable).write(folder)
     assert said in loop._headline(workspace, 0)
+
+
+def test_the_headline_tells_the_files_that_could_not_be_listed(config: Config) -> None:
+    workspace = open_workspace(config)
+    folder = Folder.of_round(workspace, 0)
+    Metrics(listed=300, scored=298, quarantined=2).write(folder)
+    Plan(pool=PlannedPool(rows=300)).write(folder)
+    assert "298 scored + 2 quarantined = 300 listed; 0 asked" in loop._headline(workspace, 0)
+    Plan(pool=PlannedPool(rows=300, unreadable=Loss(files=2, bytes=162435, rows=200))).write(folder)
+    assert (
+        "298 scored + 2 quarantined = 300 listed, without 2 tables or tars that can't be read in full "
+        "(162,435 bytes, 200 images at least); 0 asked"
+    ) in loop._headline(workspace, 0)
 
 
 def test_a_withdrawn_image_is_no_answer(config: Config) -> None:

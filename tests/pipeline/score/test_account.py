@@ -14,12 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.config.project import Config
-from pipeline.pool.shards import digest_of
+from pipeline.pool.inventory.found import digest_of
 from pipeline.pool.snapshot import Snapshot, SnapshotWriter
 from pipeline.score import account as room
 from pipeline.score.account import Tally, clear_parts, overflow, write_part
 from pipeline.store.opening import LocalStore
-from pipeline.types import QUARANTINE, SCORED, SCORES, Listed
+from pipeline.types import FACTS, PART, QUARANTINE, SCORED, SCORES, Listed
 from pipeline.workspace.artefacts import Workspace
 from pipeline.workspace.folder import Folder
 from pipeline.workspace.keys import scored_part_key
@@ -66,7 +66,7 @@ def merged(found: Snapshot) -> Tally:
     """What the workers would do, here."""
     total = Tally()
     for number, run in enumerate(room._runs(found)):
-        total.add(room._merge(run, number, ()))
+        total.add(room._merge(run, number, room.FileColumns((), ())))
     return total
 
 
@@ -251,3 +251,37 @@ def test_parts_go_when_their_files_are_there(workspace: Workspace) -> None:
     clear_parts(Folder(workspace, "r/"))
     assert workspace.keys("r/") == ["r/account.json"]
     clear_parts(Folder(workspace, "r/"))  # again, after it was cut short
+
+
+# ------------------------------------------------------------------------------------------------ metadata
+
+
+def test_metadata_are_columns_of_both_tables_where_they_are_asked_for(workspace: Workspace) -> None:
+    found = listed(workspace, [3, 1])
+    facts = [["c1", "2026"], None, ["c2", None]]
+    first = scored(0, ids_of(0, 3), {1: {"reason": "no bytes"}})
+    first = first.set_column(first.schema.get_field_index("metadata"), FACTS, pa.array(facts, FACTS.type))
+    for shard, rows in ((0, first), (1, scored(1, ids_of(1, 1), {0: {"reason": "truncated PNG"}}))):
+        write_part(found.folder, shard, rows, metadata=True)
+    (run,) = room._runs(found)
+    room._merge(run, 0, room.FileColumns((), ("camera", "day")))
+    scores = workspace.read_table("scores/00000.parquet")
+    assert scores.schema.names == [*SCORES.names, "camera", "day"]
+    assert scores.select(["id", "camera", "day"]).to_pylist() == [
+        {"id": "0-0", "camera": "c1", "day": "2026"},
+        {"id": "0-2", "camera": "c2", "day": None},
+    ]
+    lost = workspace.read_table("quarantine/00000.parquet")
+    assert lost.schema.names == [*QUARANTINE.names, "camera", "day"]
+    assert lost.select(["id", "camera"]).to_pylist() == [
+        {"id": "0-1", "camera": None},
+        {"id": "1-0", "camera": None},
+    ]
+
+
+def test_without_metadata_no_byte_is_another(workspace: Workspace) -> None:
+    found = listed(workspace, [2])
+    write_part(found.folder, 0, scored(0, ids_of(0, 2)))
+    assert workspace.read_table(scored_part_key(0)).schema.equals(PART)
+    merged(found)
+    assert workspace.read_table("scores/00000.parquet").schema.equals(SCORES)

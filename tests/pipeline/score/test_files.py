@@ -21,7 +21,7 @@ from pipeline.errors import ArtefactDamaged
 from pipeline.labels.oracle import KINDS, Truth
 from pipeline.report.histogram import summarize_scores
 from pipeline.score import files as score_files
-from pipeline.score.files import each_file
+from pipeline.score.files import columns_of, each_file
 from pipeline.store.opening import Store, open_store
 from pipeline.types import SCORES
 from pipeline.workspace.artefacts import Workspace
@@ -151,3 +151,14 @@ def test_memory_is_of_some_row_groups_and_not_of_a_file(grown: list[str], work: 
     few, many = map(int, child.stdout.split())
     assert 0 < many <= 1.3 * few
     assert many < 0.5 * scored(300_000).select(COLUMNS).nbytes
+
+
+def test_columns_of_some_images_are_found_by_their_ids(tmp_path: Path) -> None:
+    table = scored(5000).append_column("camera", pa.array([f"c{n % 7}" for n in range(5000)]))
+    one = workspace(tmp_path, table, 1)
+    ids = ["image-000004999", "image-000000003", "image-000001234"]
+    assert columns_of(Folder(one, PREFIX), ids, ["camera", "uri"]) == {
+        "image-000000003": ("c3", "pool/0.parquet"),
+        "image-000001234": ("c2", "pool/0.parquet"),
+        "image-000004999": ("c1", "pool/0.parquet"),
+    }

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -14,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.errors import ArtefactMissing, StorageError, SystemFault
+from pipeline.errors import ArtefactMissing, ObjectChanged, StorageError, SystemFault
 from pipeline.store import local as local_store
 from pipeline.store.opening import LocalStore, Store
 
@@ -202,3 +204,28 @@ def test_listing_a_folder_of_many_names_takes_the_memory_of_a_run(tmp_path: Path
     )
     in_runs, whole = map(int, child.stdout.split())
     assert in_runs < whole / 2
+
+
+def test_pipes_sockets_and_devices_are_no_objects(tmp_path: Path) -> None:
+    """A pipe would keep its reader waiting for ever; a device would never end."""
+    (tmp_path / "a.png").write_bytes(b"1")
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "zero.png").symlink_to("/dev/zero")
+    with contextlib.closing(socket.socket(socket.AF_UNIX)) as one:
+        one.bind(str(tmp_path / "socket.png"))
+    store = LocalStore(str(tmp_path))
+    assert keys(store) == ["a.png"]
+    for key in ("pipe.png", "zero.png", "socket.png"):
+        with pytest.raises(ArtefactMissing):
+            store.get(key)
+    assert list(LocalStore(str(tmp_path / "pipe.png")).list()) == []
+
+
+def test_an_object_that_has_grown_is_not_read_at_all(tmp_path: Path) -> None:
+    store = LocalStore(str(tmp_path))
+    store.put("k", b"1")
+    (entry,) = store.list()
+    with (tmp_path / "k").open("r+b") as file:
+        file.truncate(1 << 40)  # a hole that no memory holds
+    with pytest.raises(ObjectChanged):
+        store.get("k", etag=entry.etag)

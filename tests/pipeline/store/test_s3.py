@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from pipeline.config.sections import Storage
 from pipeline.errors import ArtefactMissing, StorageError, UserError
 from pipeline.store.opening import open_store
+from pipeline.store.s3 import S3Store
 from pipeline.store.s3_client import moment_of
 
 
@@ -90,3 +91,31 @@ def test_points_of_time_are_read_as_boto3_reads_them(when: datetime, zone: timez
     for text in told:
         assert moment_of(text) == parse_timestamp(text), text
         assert moment_of(text).utcoffset() == parse_timestamp(text).utcoffset()
+
+
+@pytest.mark.s3
+def test_an_empty_object_may_stand_for_a_folder(s3_bucket: str) -> None:
+    """Some tools write `pool` beside `pool/...`; other ones `pool/`."""
+    whole = open_store(s3_bucket, Storage())
+    assert isinstance(whole, S3Store)
+    whole.put("pool/a.png", b"1")
+    whole.put("pool/b.png", b"2")
+    whole.put("pool-2/c.png", b"3")
+    for uri in (f"{s3_bucket}/pool", f"{s3_bucket}/pool/"):
+        pool = open_store(uri, Storage())
+        assert [entry.key for entry in pool.list()] == ["a.png", "b.png"]
+        for marker in ("pool", "pool/"):
+            whole.client.put_object(Bucket=whole.bucket, Key=whole.prefix + marker, Body=b"")
+            assert [entry.key for entry in pool.list()] == ["a.png", "b.png"]
+        whole.client.delete_object(Bucket=whole.bucket, Key=f"{whole.prefix}pool")
+        whole.client.delete_object(Bucket=whole.bucket, Key=f"{whole.prefix}pool/")
+
+
+@pytest.mark.s3
+def test_an_empty_object_that_stands_alone_is_an_object(s3_bucket: str) -> None:
+    whole = open_store(s3_bucket, Storage())
+    whole.put("pool-2/c.png", b"3")
+    for data in (b"", b"x"):
+        whole.put("pool", data)
+        (entry,) = open_store(f"{s3_bucket}/pool", Storage()).list()
+        assert (entry.key, entry.size) == ("", len(data))

@@ -1,0 +1,1 @@
+"""Columns of Parquet files: ids, images and metadata, as people write them."""

@@ -1,0 +1,1 @@
+"""The inventory of a pool: found, left out by rule, lost."""
