@@ -130,7 +130,8 @@ class _Pool:
         listed = units(source)
         shards = objects = 0
         for unit in listed:
-            forms[unit.form if unit.known else "other"] += len(unit.objects)
+            if unit.known:
+                forms[unit.form] += len(unit.objects)
             objects += len(unit.objects)
             if len(self.ids) < COMPARED:
                 found = survey(unit, source)
@@ -149,11 +150,11 @@ class _Pool:
         allowed = self.config.pool.max_unreadable_files
         if allowed is not None and len(lost) > allowed:
             raise PoolError(f"pool: {lost[0].uri} can't be read in full ({lost[0].reason})")
-        names = {"parquet": "Parquet files", "tar": "tars", "image": "image files", "other": "other objects"}
+        names = {"parquet": "Parquet files", "tar": "tars", "image": "image files"}
         told = ", ".join(f"{count} {names[form]}" for form, count in forms.items())
         least = "" if self.whole else "at least "
         left_out = "".join(
-            f"; left out: {count} {kind}" for kind, count in itertools.islice(skipped.items(), 5)
+            f"; left out: {count} {kind}" for kind, count in itertools.islice(sorted(skipped.items()), 8)
         )
         return f"pool: {told}; {least}{len(self.ids)} images in {least}{shards} shards{left_out}"
 

@@ -157,7 +157,9 @@ def _explain(error: ValidationError, root: type[BaseModel], where: str) -> Confi
     by_place: dict[tuple[int | str, ...], Any] = {}
     for each in error.errors(include_url=False):
         place = tuple(
-            part for part in each["loc"] if not str(part).startswith(("constrained-", "dict[", "tuple["))
+            part
+            for part in each["loc"]
+            if not str(part).startswith(("constrained-", "dict[", "tuple[", "function-"))
         )
         by_place.setdefault(place, each)
     # A value that may be of two types has a fault for each. The deeper one is of the type that it nearly is: show that.

@@ -130,7 +130,7 @@ def _of_parquet(where: str, held: Sequence[Unit], source: PoolSource, column: st
 
 
 def _whole(where: str, found: Surveyed) -> Surveyed:
-    """Refuse a set with a table or tar that can't be read in full."""
+    """Refuse a set with a file that can't be read in full."""
     for lost in found.lost:
         raise PoolError(f"{where}: {lost.uri} can't be read in full: {lost.reason}")
     return found

@@ -159,9 +159,9 @@ def _rows(part: Listed | _LabeledShard, config: Config) -> Iterator[_Row]:
     assert columns is not None  # or it would not be listed
     labels = table[config.test.label_column].to_pylist()
     rows = zip(columns.names(table), columns.image_bytes(table), labels, strict=True)
-    for row, (name, image, label) in enumerate(rows):
+    for row, (called, image, label) in enumerate(rows):
         place = f"row {row} of row group {part.row_group}"
-        yield _Row(name or place, part.uri, image, None if label is None else plain(label))
+        yield _Row(called or place, part.uri, image, None if label is None else plain(label))
 
 
 def _predict(part: Listed | _LabeledShard, config: Config, network: Network, *, device: str) -> _Judged:

@@ -109,7 +109,9 @@ def check_places(config: Config) -> None:
                 f"workspace: {config.workspace} lies in the pool at {uri}; give it a place beside"
             )
         if pool.startswith(workspace):
-            raise ConfigError(f"workspace: {config.workspace} holds the pool at {uri}; give it a place beside")
+            raise ConfigError(
+                f"workspace: {config.workspace} holds the pool at {uri}; give it a place beside"
+            )
 
 
 def check_test(config: Config) -> int:

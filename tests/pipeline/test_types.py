@@ -21,7 +21,7 @@ def test_score_files_are_a_part_of_what_a_shard_leaves() -> None:
     for schema in (PART, TOGETHER):
         assert [schema.field(name) for name in SCORES.names] == list(SCORES)
     assert [PART.field(name) for name in EXTRAS.names] == list(EXTRAS)
-    assert SCORED.names == [*PART.names, "features"]
+    assert SCORED.names == [*PART.names, "metadata", "features"]
 
 
 def test_an_answer_is_one_of_four_kinds() -> None:

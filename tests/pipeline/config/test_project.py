@@ -90,8 +90,6 @@ OTHERS = {
     ("model", "mean"): [0.5, 0.5, 0.4],
     ("model", "std"): [0.25, 0.25, 0.2],
     ("pool", "tar_ids"): "path",
-    ("pool", "include"): ["*.png"],
-    ("pool", "exclude"): ["old/**"],
     ("pool", "metadata"): ["camera"],
     ("pool", "max_unreadable_files"): 3,
     ("resources", "memory"): 2**30,

@@ -8,7 +8,7 @@ from pipeline.config.load import parse
 from pipeline.config.sections import Pool
 from pipeline.errors import ConfigError
 from pipeline.images.decode import Transform
-from pipeline.labels.forms import QUESTIONS
+from pipeline.labels.forms.rows import QUESTIONS
 from pipeline.types import QUARANTINE, QUERY, SCORED
 
 PLAIN = "workspace: w\ntaxonomy: [cat, dog]\npool: {uri: p}\noracle: {kind: simulated, truth: t}\n"

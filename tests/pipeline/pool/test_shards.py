@@ -193,8 +193,8 @@ def test_anything_of_a_known_form_is_enough(store: Store, key: str) -> None:
 
 
 def test_what_may_not_be_listed_is_the_users_to_mend() -> None:
-    with pytest.raises(StorageError, match="not known here"):
-        check_pool(source_of(Pool(uri="ftp://somewhere")))
+    with pytest.raises(StorageError, match="write it as s3://bucket/prefix"):
+        check_pool(source_of(Pool(uri="s3://")))
 
 
 # ------------------------------------------------------------------------------------------------- forms
