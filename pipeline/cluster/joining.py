@@ -12,7 +12,7 @@ from typing import Protocol
 import ray
 
 from pipeline.cluster.layout import Cluster, lay_out
-from pipeline.config.sections import Resources, Storage
+from pipeline.config.sections import Access, Resources, Storage
 from pipeline.errors import SystemFault
 
 
@@ -20,12 +20,16 @@ class Wishes(Protocol):
     """The sections of a project's or study's config that Ray needs."""
 
     @property
+    def workspace(self) -> str:
+        """The place that Ray's own filesystems write to."""
+
+    @property
     def resources(self) -> Resources:
         """The limits of the work."""
 
     @property
     def storage(self) -> Storage:
-        """The endpoint, which Ray's own filesystems need too."""
+        """The endpoints, of which Ray's own filesystems need the workspace's."""
 
 
 def start(config: Wishes) -> Cluster:
@@ -42,7 +46,7 @@ def start(config: Wishes) -> Cluster:
     return lay_out(config.resources, [node for node in alive if node.get("CPU", 0) >= 1] or alive)
 
 
-def storage_environment(storage: Storage) -> dict[str, str]:
+def storage_environment(access: Access) -> dict[str, str]:
     """Return the environment variables that configure Ray's own filesystems.
 
     Credentials are never among them.
@@ -51,8 +55,8 @@ def storage_environment(storage: Storage) -> dict[str, str]:
     Amazon's may refuse: Ceph's gateway does, with status 411.
     """
     wanted = {
-        "AWS_ENDPOINT_URL": storage.endpoint or os.environ.get("AWS_ENDPOINT_URL"),
-        "AWS_DEFAULT_REGION": storage.region or os.environ.get("AWS_DEFAULT_REGION"),
+        "AWS_ENDPOINT_URL": access.endpoint or os.environ.get("AWS_ENDPOINT_URL"),
+        "AWS_DEFAULT_REGION": access.region or os.environ.get("AWS_DEFAULT_REGION"),
         "AWS_REQUEST_CHECKSUM_CALCULATION": os.environ.get(
             "AWS_REQUEST_CHECKSUM_CALCULATION", "when_required"
         ),
@@ -64,7 +68,7 @@ def storage_environment(storage: Storage) -> dict[str, str]:
 
 
 def _join(config: Wishes) -> None:
-    passed = storage_environment(config.storage)
+    passed = storage_environment(config.storage.of(config.workspace))
     os.environ.update(passed)
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")  # the command line has its own
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ByteSize, ConfigDict, Field, field_validator, model_validator
 
@@ -353,7 +353,7 @@ class Tracking(Section):
         return uri
 
 
-class Storage(Section):
+class Access(Section):
     """An S3 endpoint, and references to its credentials, never the secrets.
 
     Without `access_key_env` and `secret_key_env`, names of environment variables, credentials are found in the standard
@@ -370,7 +370,7 @@ class Storage(Section):
     session_token_env: Name | None = None
 
     @model_validator(mode="after")
-    def _one_way_in(self) -> Storage:
+    def _one_way_in(self) -> Self:
         if (self.access_key_env is None) != (self.secret_key_env is None):
             raise ValueError("access_key_env and secret_key_env need each other")
         if self.session_token_env is not None and self.access_key_env is None:
@@ -380,3 +380,53 @@ class Storage(Section):
         if self.anonymous and self.access_key_env is not None:
             raise ValueError("anonymous requests take no access_key_env and secret_key_env")
         return self
+
+
+class AccessTo(Access):
+    """The access to what lies at a bucket or a prefix, and below it."""
+
+    uri: Uri
+
+    @field_validator("uri")
+    @classmethod
+    def _on_s3(cls, uri: str) -> str:
+        if not uri.startswith("s3://"):
+            raise ValueError(f"{uri!r}: write a bucket or a prefix of one, such as s3://bucket")
+        return uri.rstrip("/")
+
+    def covers(self, uri: str) -> bool:
+        """Return whether a URI lies here."""
+        return f"{uri.rstrip('/')}/".startswith(f"{self.uri}/")
+
+
+class Storage(Access):
+    """The access to all that lies on S3, but for `places`.
+
+    Each of these has an access of its own, whole: what it leaves out has its default. Of two that fit, the longer one
+    counts.
+    """
+
+    places: Annotated[tuple[AccessTo, ...], Field(max_length=100)] = ()
+
+    @model_validator(mode="after")
+    def _each_once(self) -> Self:
+        uris = [each.uri for each in self.places]
+        for number, uri in enumerate(uris):
+            if uri in uris[:number]:
+                raise ValueError(f"places: {uri} stands here twice")
+        # Ray's filesystems know the workspace's endpoint from a variable, which would send the others there too.
+        lacking = [name for name, each in self._all() if each.endpoint is None]
+        if lacking and len(lacking) <= len(self.places):
+            raise ValueError(
+                f"{lacking[0]}: no endpoint, though another place has one; name each place's, such as "
+                f"https://s3.eu-west-1.amazonaws.com for a bucket at Amazon"
+            )
+        return self
+
+    def _all(self) -> list[tuple[str, Access]]:
+        return [("storage", self), *((f"places, {each.uri}", each) for each in self.places)]
+
+    def of(self, uri: str) -> Access:
+        """Return the access to a URI."""
+        fitting = [each for each in self.places if each.covers(uri)]
+        return max(fitting, key=lambda each: len(each.uri)) if fitting else self

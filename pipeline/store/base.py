@@ -117,8 +117,8 @@ def changed(uri: str) -> ObjectChanged:
     return error
 
 
-def unavailable(uri: str, cause: BaseException) -> StoreUnavailable:
+def unavailable(uri: str, cause: BaseException, hint: str = "") -> StoreUnavailable:
     """Make the error for storage that does not answer."""
-    error = StoreUnavailable(f"{uri}: storage does not answer: {mask(str(cause))}")
+    error = StoreUnavailable(f"{uri}: storage does not answer: {mask(str(cause))}{hint and f'; {hint}'}")
     error.uri = uri
     return error

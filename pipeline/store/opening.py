@@ -30,7 +30,7 @@ def open_store(uri: str, storage: Storage) -> Store:
     if scheme == "s3" and separator:
         if not rest.partition("/")[0]:
             raise StorageError(f"{uri}: write it as s3://bucket/prefix")
-        return S3Store(uri.rstrip("/"), storage)
+        return S3Store(uri.rstrip("/"), storage.of(uri))
     if scheme == "file" and separator:
         return LocalStore(str(Path(unquote(rest.removeprefix("localhost"))).absolute()))
     if separator and scheme.isidentifier():

@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.config.sections import Storage
+from pipeline.config.sections import Access
 from pipeline.errors import ArtefactMissing, ObjectChanged, PipelineError
 from pipeline.store.base import Entry, changed, checked, unavailable
 from pipeline.store.ranged import NEAR, RangedFile
@@ -27,7 +27,7 @@ class S3Store:
     """Objects below `s3://bucket/prefix`. Pickled, it holds no client and no credentials."""
 
     uri: str
-    storage: Storage
+    storage: Access
 
     def __getstate__(self) -> dict[str, Any]:
         return {"uri": self.uri, "storage": self.storage}

@@ -13,9 +13,10 @@ from typing import Any
 
 import tenacity
 
-from pipeline.config.sections import Storage
+from pipeline.config.sections import Access
 from pipeline.errors import StorageError, StoreUnavailable, mask
 from pipeline.store.base import changed, missing, unavailable
+from pipeline.store.refusals import passes, what_to_do, while_passing
 
 
 class Refused(StorageError):
@@ -39,45 +40,6 @@ PATIENCE = tenacity.Retrying(
     reraise=True,
 )
 patient = PATIENCE.wraps
-
-
-# Refusals that pass by themselves, whatever their status says.
-_PASSING = (
-    "ConditionalRequestConflict", "OperationAborted", "RequestTimeout", "SlowDown", "Throttling",
-    "ThrottlingException", "TooManyRequests",
-)  # fmt: skip
-
-
-_DENIED = (
-    "these credentials may not do it here: check the bucket's policy, storage.region and storage.endpoint, or "
-    "storage.requester_pays for a bucket that wants it"
-)
-_KEYS = "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or what storage.access_key_env and secret_key_env name"
-_EXPIRED = "get new temporary credentials, with their AWS_SESSION_TOKEN, and run the same command again"
-_REGION = "set storage.region, or AWS_DEFAULT_REGION, to the bucket's own"
-# What to do about a refusal, by S3's name for it.
-_HINTS = {
-    "AccessDenied": _DENIED,
-    "403": _DENIED,
-    "AllAccessDisabled": _DENIED,
-    "InvalidAccessKeyId": f"{_KEYS}; temporary keys need AWS_SESSION_TOKEN or storage.session_token_env too",
-    "SignatureDoesNotMatch": f"{_KEYS}, and storage.region",
-    "InvalidToken": _EXPIRED,
-    "ExpiredToken": _EXPIRED,
-    "TokenRefreshRequired": _EXPIRED,
-    "NoSuchBucket": "check the bucket's name, storage.region and storage.endpoint",
-    "InvalidBucketName": "check the bucket's name",
-    "PermanentRedirect": _REGION,
-    "301": _REGION,
-    "AuthorizationHeaderMalformed": _REGION,
-    "IllegalLocationConstraintException": _REGION,
-    "RequestTimeTooSkewed": "set this machine's clock",
-    "InvalidObjectState": "the object is archived; restore it first, or leave it out by pool.exclude",
-    "MethodNotAllowed": "this endpoint does not offer it; check storage.endpoint",
-    "NotImplemented": "this endpoint does not offer it; check storage.endpoint",
-    "QuotaExceeded": "make room in the bucket",
-    "AccountProblem": "ask whoever owns the account",
-}
 
 
 @contextlib.contextmanager
@@ -104,10 +66,10 @@ def speaking(uri: str) -> Iterator[None]:
             raise missing(uri) from None
         if code in ("PreconditionFailed", "412"):
             raise changed(uri) from None
-        if status >= 500 or status == 429 or code in _PASSING:
-            raise unavailable(uri, error) from error
-        hint = _HINTS.get(code)
-        refusal = Refused(f"{uri}: S3 says {code}" + (f"; {hint}" if hint else ""))
+        if passes(code, status):
+            raise unavailable(uri, error, while_passing(code)) from error
+        region = error.response["ResponseMetadata"].get("HTTPHeaders", {}).get("x-amz-bucket-region", "")
+        refusal = Refused(f"{uri}: S3 says {code}; {what_to_do(code, region)}")
         refusal.code = code
         raise refusal from None
     except boto.NoCredentialsError:
@@ -124,24 +86,26 @@ def speaking(uri: str) -> Iterator[None]:
 _client_lock = threading.Lock()
 
 
-def client(storage: Storage) -> Any:
+def client(access: Access, *, to_sign: str | None = None) -> Any:
     """Return the boto3 client of this process.
 
+    With `to_sign`, it is one for links to objects of that bucket.
+
     Raises:
-        StorageError: an environment variable that `storage` names is not set.
+        StorageError: an environment variable that the access names is not set.
     """
-    names = (storage.access_key_env, storage.secret_key_env, storage.session_token_env)
+    names = (access.access_key_env, access.secret_key_env, access.session_token_env)
     for name in names:
         if name is not None and not os.environ.get(name):
             raise StorageError(f"storage: the environment variable {name} is not set")
     # What decides how S3 is spoken to: the variables, and the process, since sockets belong to one.
     settings = sorted((n, v) for n, v in os.environ.items() if n.startswith("AWS_") or n in names)
     with _client_lock:  # building clients is the one thing in boto3 that threads may not share
-        return _client(storage, os.getpid(), *settings)
+        return _client(access, to_sign, os.getpid(), *settings)
 
 
 @functools.lru_cache(maxsize=8)  # one a process, not one a store: a pool has a store for every shard
-def _client(storage: Storage, *_: Any) -> Any:
+def _client(access: Access, to_sign: str | None, *around: Any) -> Any:
     import boto3
     from botocore import UNSIGNED
     from botocore.config import Config as BotoConfig
@@ -151,16 +115,18 @@ def _client(storage: Storage, *_: Any) -> Any:
     session = get_session()
     session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=moment_of)
     no_sign = os.environ.get("AWS_NO_SIGN_REQUEST", "").lower() in ("1", "true", "yes")
-    unsigned = storage.anonymous or (no_sign and storage.access_key_env is None)
+    unsigned = access.anonymous or (no_sign and access.access_key_env is None)
+    region = access.region if to_sign is None else _region_of(to_sign, _client(access, None, *around))
     made = boto3.session.Session(botocore_session=session).client(
         "s3",
-        endpoint_url=storage.endpoint,
-        region_name=storage.region,
-        aws_access_key_id=storage.access_key_env and os.environ[storage.access_key_env],
-        aws_secret_access_key=storage.secret_key_env and os.environ[storage.secret_key_env],
-        aws_session_token=storage.session_token_env and os.environ[storage.session_token_env],
+        endpoint_url=access.endpoint,
+        region_name=region,
+        aws_access_key_id=access.access_key_env and os.environ[access.access_key_env],
+        aws_secret_access_key=access.secret_key_env and os.environ[access.secret_key_env],
+        aws_session_token=access.session_token_env and os.environ[access.session_token_env],
         config=BotoConfig(
-            signature_version=UNSIGNED if unsigned else None,
+            # Left to itself, boto3 signs links by version 2, which newer regions and many other servers refuse.
+            signature_version=UNSIGNED if unsigned else "s3v4" if to_sign else None,
             retries={"mode": "standard", "total_max_attempts": 1},
             connect_timeout=10,
             read_timeout=60,
@@ -170,8 +136,10 @@ def _client(storage: Storage, *_: Any) -> Any:
             user_agent=f"sisom boto3/{boto3.__version__}",
         ),
     )
-    if storage.requester_pays:
+    if access.requester_pays and to_sign is None:
         made.meta.events.register("provide-client-params.s3", _paying)
+    if access.requester_pays and to_sign is not None:
+        made.meta.events.register("before-sign.s3", _paid_link)
     return made
 
 
@@ -179,6 +147,30 @@ def _paying(params: dict[str, Any], model: Any, **_: Any) -> dict[str, Any]:
     """Accept to pay, for each request that may cost."""
     takes = model.input_shape is not None and "RequestPayer" in model.input_shape.members
     return {**params, "RequestPayer": "requester"} if takes else params
+
+
+def _paid_link(request: Any, **_: Any) -> None:
+    """Accept to pay within a link, since browsers send no such header."""
+    request.params = {**request.params, "x-amz-request-payer": "requester"}
+
+
+def _region_of(bucket: str, asking: Any) -> str | None:
+    """Return the region that links to a bucket are signed for.
+
+    Requests are led to the right region by S3's answers; nobody leads a link there.
+    """
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    told: str | None = asking.meta.region_name
+    if ".amazonaws.com" not in asking.meta.endpoint_url:
+        return told
+    try:
+        answer = asking.head_bucket(Bucket=bucket)
+    except ClientError as error:  # of a refusal the header tells it too
+        answer = error.response
+    except BotoCoreError:
+        return told
+    return answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("x-amz-bucket-region") or told
 
 
 def moment_of(text: Any) -> datetime:
@@ -195,21 +187,3 @@ def moment_of(text: Any) -> datetime:
 
     parsed: datetime = parse_timestamp(text)
     return parsed
-
-
-def presigned(uri: str, storage: Storage, seconds: int) -> str:
-    """Make a link that lets anybody read an object for some time.
-
-    Raises:
-        StorageError: not an object on S3, or no credentials to sign with.
-    """
-    bucket, _, key = uri.removeprefix("s3://").partition("/")
-    if not uri.startswith("s3://") or not key:
-        raise StorageError(f"{uri}: only objects on S3 have presigned links")
-    with speaking(uri):
-        link: str = client(storage).generate_presigned_url(
-            "get_object", Params={"Bucket": bucket, "Key": key}, ExpiresIn=seconds
-        )
-    if "Signature=" not in link:
-        raise StorageError(f"{uri}: anonymous requests can't be signed; use another way to show images")
-    return link

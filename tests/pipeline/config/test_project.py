@@ -95,6 +95,7 @@ OTHERS = {
     ("resources", "memory"): 2**30,
     ("storage", "endpoint"): "http://x",
     ("storage", "region"): "eu",
+    ("storage", "places"): [{"uri": "s3://another"}],
 }
 
 
