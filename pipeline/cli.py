@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,9 +38,13 @@ labels_app = typer.Typer(
 app.add_typer(labels_app, name="labels")
 
 _SHOWN = 20  # of a list that may be long
+_DEBUG = "--debug"
 
 ConfigFile = Annotated[
-    str, typer.Argument(metavar="CONFIG", help="A YAML file, such as configs/quickstart.yaml.")
+    str,
+    typer.Argument(
+        metavar="CONFIG", help="A YAML file, such as configs/quickstart.yaml, or s3://bucket/key."
+    ),
 ]
 RoundNumber = Annotated[
     int | None, typer.Option("--round", min=0, help="A committed round; the last one by default.")
@@ -413,9 +418,9 @@ def _print_import(imported: dict[str, Any]) -> None:
 
 
 def _load(path: str, overrides: list[str] | None) -> Config:
-    from pipeline.config.load import load
+    from pipeline.store.config_file import load_config
 
-    return load(path, overrides or ())
+    return load_config(path, overrides or ())
 
 
 def _print_status(state: dict[str, Any]) -> None:
@@ -476,6 +481,8 @@ def _one_sentence() -> Iterator[None]:
         known = ours(error)
         if known is None:
             raise
+        if _DEBUG in sys.argv:
+            traceback.print_exception(error)
         sentence, _, _ = str(known).partition("\nFailed to apply UDF")  # Ray Data adds advice of its own
         typer.echo(f"sisom: {printable(sentence)}", err=True)
         sys.exit(known.exit_code)
@@ -490,6 +497,9 @@ def main() -> None:
 @app.callback(invoke_without_command=True)
 def _main(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    debug: Annotated[  # noqa: ARG001 - read where errors end, since a command line that fails gets nowhere else
+        bool, typer.Option(_DEBUG, help="Before a command: print an error's traceback too.")
+    ] = False,
 ) -> None:
     if version:
         typer.echo(__version__)

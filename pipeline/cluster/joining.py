@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -107,7 +108,9 @@ def _join(config: Wishes) -> None:
     try:
         # "local" on purpose: without an address Ray joins any cluster once recorded on this machine.
         ray.init(address="local", log_to_driver=False, logging_level=logging.WARNING, include_dashboard=False)
-    except Exception as error:  # Ray tells a start that takes too long by no narrower class
+    except Exception as error:  # Ray raises bare ones too, such as for a start that took too long
+        with contextlib.suppress(Exception):
+            ray.shutdown()  # what it had started would stay
         raise SystemFault(_no_start(error)) from error
     finally:
         for name in added:
@@ -117,20 +120,21 @@ def _join(config: Wishes) -> None:
 # What Ray says when it cannot start, and what to do about it.
 _REMEDIES = (
     (
-        r"AF_UNIX path|too long",
+        r"AF_UNIX path|path .*too long|File name too long",
         "its folder has too long a path: set RAY_TMPDIR to a short one, such as /tmp/ray",
     ),
-    (r"No space left", "make room in its folder ({folder}), or set RAY_TMPDIR to another"),
+    (r"No space left|[Dd]isk quota", "make room in its folder ({folder}), or set RAY_TMPDIR to another"),
     (
         r"Permission denied|Read-only",
         "it may not write into its folder ({folder}): set RAY_TMPDIR to another",
     ),
+    (r"/dev/shm", "make room in /dev/shm, or give the container more of it (docker's --shm-size)"),
     (
-        r"already in use|\bport\b",
+        r"[Aa]ddress already in use|\b[Pp]orts?\b",
         "a port is taken: stop what an earlier Ray left, by `ray stop`, and try again",
     ),
     (
-        r"imed out|timeout|within|start|fail",
+        r"[Tt]imed out|[Tt]imeout|within \d+|start|fail",
         "the machine may be too busy, or short of memory: try again when less runs",
     ),
 )

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.config.load import load, read
 from pipeline.config.project import Config
 from pipeline.errors import LabelError, PipelineError, PoolError, StorageError, nearest
 from pipeline.labels import oracle
@@ -18,9 +17,10 @@ from pipeline.pool.inventory.found import Lost
 from pipeline.pool.shards import check_pool, survey, units
 from pipeline.pool.source import PoolSource
 from pipeline.rounds.preflight import check_model, check_places, check_test
+from pipeline.store.config_file import config_text, load_config
 from pipeline.store.local import LocalStore
 from pipeline.store.opening import open_store
-from pipeline.studies.kinds import KINDS, load_study
+from pipeline.studies.kinds import KINDS, kind_of, load_study
 from pipeline.workspace import keys
 from pipeline.workspace.artefacts import Workspace
 
@@ -59,11 +59,11 @@ def check(path: str, overrides: Sequence[str] = ()) -> Findings:
         ConfigError: the config itself is none.
     """
     findings = Findings()
-    if read(path).get("study") in KINDS:
+    if kind_of(config_text(path, overrides), path) is not None:
         study = load_study(path, overrides)
         findings.good.append(f"a study of {KINDS[study.study].title}")
         return findings
-    config = load(path, overrides)
+    config = load_config(path, overrides)
     findings.look(lambda: _model(config))
     if findings.look(lambda: _places(config)):
         findings.look(lambda: _workspace(config))

@@ -1,7 +1,7 @@
 """Configs from YAML files, with errors that name place and remedy.
 
-`load(path, overrides)` is the only way from a file to a `Config`; `read` and `as_model` are its two halves, for files
-that hold something else.
+`load(path, overrides)` leads from a file to a `Config`; `read_text`, `parse_values` and `as_model` are its parts, for
+files elsewhere (`store.config_file`) or of something else (`studies.kinds`).
 """
 
 from __future__ import annotations
@@ -92,19 +92,27 @@ def _override(data: dict[str, Any], assignment: str, root: type[BaseModel]) -> N
         if not isinstance(inner, dict):
             raise ConfigError(f"--set {assignment}: {key} holds a value, not a section")
         place = inner
-    place[keys[-1]] = _value(text, f"--set {path}", as_text=_is_text(_annotation(root, keys)))
+    place[keys[-1]] = _value(text, f"--set {path}", _annotation(root, keys))
 
 
-def _value(text: str, where: str, *, as_text: bool) -> Any:
-    """Read the value of an assignment.
+def _value(text: str, where: str, kind: Any) -> Any:
+    """Read the value of an assignment to a key of some type.
 
-    Where the key holds text, it is taken as it stands, but for `null` and text in quotes.
+    Where the key holds text, it is taken as it stands, but for `null` and text in quotes. Where it holds texts, one
+    that is no list in brackets stands for a list of it alone.
     """
     plain = text.strip()
     quoted = len(plain) > 1 and plain[0] == plain[-1] and plain[0] in "'\""
-    if not as_text or quoted or plain in ("", "null", "~"):
+    as_text, as_texts = _is_text(kind), _is_texts(kind)
+    if not (as_text or as_texts) or quoted or plain in ("", "null", "~"):
         return _parse(text, where)
-    return plain
+    if as_texts and plain[0] == "[" and plain[-1] == "]":
+        try:
+            return _parse(text, where)
+        except ConfigError as error:
+            hint = "put texts with signs such as * or : in quotes, as in ['*.jpg', 'a: b']"
+            raise ConfigError(f"{error}; {hint}") from None
+    return plain if as_text else [plain]
 
 
 def _annotation(root: type[BaseModel], path: Sequence[str]) -> Any:
@@ -131,8 +139,17 @@ def _is_text(annotation: Any) -> bool:
         return _is_text(get_args(annotation)[0])
     if get_origin(annotation) in (Union, UnionType):
         options = [option for option in get_args(annotation) if option is not NoneType]
-        return bool(options) and all(map(_is_text, options))
+        return any(map(_is_text, options)) and all(_is_text(each) or _is_texts(each) for each in options)
     return False
+
+
+def _is_texts(annotation: Any) -> bool:
+    """Return whether a key of this type may hold a list of texts."""
+    if get_origin(annotation) is Annotated:
+        return _is_texts(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        return any(map(_is_texts, get_args(annotation)))
+    return get_origin(annotation) is tuple and _is_text(get_args(annotation)[0])
 
 
 def _fields_at(root: type[BaseModel], path: Sequence[int | str]) -> list[str]:
@@ -199,7 +216,7 @@ def parse(text: str, where: str, overrides: Sequence[str] = ()) -> Config:
     Raises:
         ConfigError: an unknown key, a wrong type, an impossible value; the message says where.
     """
-    return as_model(Config, _values(text, where, overrides, Config), where)
+    return as_model(Config, parse_values(text, where, overrides, Config), where)
 
 
 def as_model(model: type[M], data: dict[str, Any], where: str) -> M:
@@ -212,7 +229,11 @@ def as_model(model: type[M], data: dict[str, Any], where: str) -> M:
         raise ConfigError(f"{where}: {error}") from None
 
 
-def _values(text: str, where: str, overrides: Sequence[str], root: type[BaseModel]) -> dict[str, Any]:
+def parse_values(text: str, where: str, overrides: Sequence[str], root: type[BaseModel]) -> dict[str, Any]:
+    """Read the values of YAML text and apply overrides to them.
+
+    `root` is the model that the text is of, whose types tell how an override is read.
+    """
     data = _parse(text, where)
     if not isinstance(data, dict):
         raise ConfigError(f"{where}: expected `key: value` lines, got {type(data).__name__}")
@@ -223,34 +244,33 @@ def _values(text: str, where: str, overrides: Sequence[str], root: type[BaseMode
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Read a config file; see `parse`."""
-    return as_model(Config, read(path, overrides), str(path))
+    return parse(read_text(path), str(path), overrides)
 
 
-def read(path: str | Path, overrides: Sequence[str] = (), root: type[BaseModel] = Config) -> dict[str, Any]:
-    """Read a YAML file's values and apply overrides to them.
-
-    Args:
-        path: the file.
-        overrides: see `parse`.
-        root: the model that the file is of, whose types tell how an override is read.
+def read_text(path: str | Path) -> str:
+    """Read the text of a config file.
 
     Raises:
-        ConfigError: no such file, or none of YAML.
+        ConfigError: no such file, or none of text.
     """
     file = Path(path)
     try:
         with file.open("rb") as opened:
             data = opened.read(MAX_CONFIG_BYTES + 1)
         if len(data) > MAX_CONFIG_BYTES:
-            raise ConfigError(f"{path}: too large for a config (at most {MAX_CONFIG_BYTES} bytes)")
-        text = data.decode()
+            raise too_large(path)
+        return data.decode()
     except FileNotFoundError:
         siblings = [p.name for p in file.parent.glob("*.yaml")] if file.parent.is_dir() else []
         hint = f" ({nearest(file.name, siblings)})" if siblings else ""
         raise ConfigError(f"{path}: no such file{hint}") from None
     except (OSError, ValueError) as error:  # ValueError: not UTF-8, or a null byte in the path
         raise ConfigError(f"{path}: cannot be read: {error}") from None
-    return _values(text, str(path), overrides, root)
+
+
+def too_large(path: str | Path) -> ConfigError:
+    """Make the error for a file that is no config by its size."""
+    return ConfigError(f"{path}: too large for a config (at most {MAX_CONFIG_BYTES} bytes)")
 
 
 def dump(config: Config) -> str:

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.config.load import as_model, read
+from pipeline.config.load import as_model, parse_values
 from pipeline.config.project import Config
 from pipeline.errors import ConfigError, nearest
+from pipeline.store.config_file import config_text
 from pipeline.studies.ablation.config import AblationStudy
 from pipeline.studies.active.config import ActiveStudy
 from pipeline.studies.detection.config import OodStudy
@@ -60,6 +61,12 @@ KINDS = {
 }
 
 
+def kind_of(text: str, where: str) -> str | None:
+    """Return the kind of study that a config's text is of, if any."""
+    kind = parse_values(text, where, (), Config).get("study")
+    return kind if isinstance(kind, str) and kind in KINDS else None
+
+
 def load_study(path: str | Path, overrides: Sequence[str] = ()) -> StudyConfig:
     """Read a study's config.
 
@@ -68,8 +75,9 @@ def load_study(path: str | Path, overrides: Sequence[str] = ()) -> StudyConfig:
     Raises:
         ConfigError: an unknown key, a wrong type, an impossible value; the message says where.
     """
-    kind = read(path).get("study")
-    data = read(path, overrides, KINDS[kind].config if isinstance(kind, str) and kind in KINDS else Config)
+    text = config_text(path, overrides)
+    kind = kind_of(text, str(path))
+    data = parse_values(text, str(path), overrides, KINDS[kind].config if kind is not None else Config)
     kind = data.get("study")
     if not isinstance(kind, str) or kind not in KINDS:
         hint = nearest(str(kind), KINDS) if kind is not None else f"write one of {', '.join(KINDS)}"

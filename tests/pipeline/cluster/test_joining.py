@@ -64,3 +64,27 @@ def test_a_long_temporary_folder_is_told_by_ray_itself(
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     with pytest.raises(SystemFault, match="too long a path: set RAY_TMPDIR to a short one"):
         start(make_config())
+
+
+@pytest.mark.parametrize(
+    ("said", "remedy"),
+    [
+        (
+            "The current node timed out during startup. This could happen because",
+            "the machine may be too busy",
+        ),
+        ("supported reports failed", "the machine may be too busy"),
+        ("Requested 9 bytes, which exceeds /dev/shm size", "make room in /dev/shm"),
+    ],
+)
+def test_what_ray_raises_bare_is_a_sentence_too(
+    make_config: Callable[..., Config], monkeypatch: pytest.MonkeyPatch, said: str, remedy: str
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+
+    def refuse(**_: object) -> None:
+        raise Exception(said)  # noqa: TRY002 - as Ray does
+
+    monkeypatch.setattr(joining.ray, "init", refuse)
+    with pytest.raises(SystemFault, match=remedy):
+        start(make_config())

@@ -315,3 +315,13 @@ def test_a_class_that_yaml_takes_for_something_else_says_to_quote_it(word: str) 
     with pytest.raises(ConfigError, match="put the word in quotes"):
         parse(PLAIN.replace("[cat, dog]", f"[cat, {word}]"), "c.yaml")
     assert parse(PLAIN.replace("[cat, dog]", f"[cat, '{word}']"), "c.yaml").taxonomy == ("cat", word)
+
+
+def test_an_override_of_a_list_of_texts_may_be_one_of_them() -> None:
+    assert parse(PLAIN, "c.yaml", ["pool.include=*.jpg"]).pool.include == ("*.jpg",)
+    assert parse(PLAIN, "c.yaml", ["pool.include=[x]/*.jpg"]).pool.include == ("[x]/*.jpg",)
+    assert parse(PLAIN, "c.yaml", ["pool.include=['*.jpg', b.png]"]).pool.include == ("*.jpg", "b.png")
+    with pytest.raises(ConfigError, match=r"--set pool.include.*in quotes, as in"):
+        parse(PLAIN, "c.yaml", ["pool.include=[*.jpg]"])
+    with pytest.raises(ConfigError, match="needs 2 to 100000 class names, got 1"):
+        parse(PLAIN, "c.yaml", ["taxonomy=cat"])
