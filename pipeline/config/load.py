@@ -144,7 +144,7 @@ def _is_text(annotation: Any) -> bool:
 
 
 def _is_texts(annotation: Any) -> bool:
-    """Return whether a key of this type may hold a list of texts."""
+    """Return whether a key of this type may hold texts."""
     if get_origin(annotation) is Annotated:
         return _is_texts(get_args(annotation)[0])
     if get_origin(annotation) in (Union, UnionType):
@@ -269,7 +269,7 @@ def read_text(path: str | Path) -> str:
 
 
 def too_large(path: str | Path) -> ConfigError:
-    """Make the error for a file that is no config by its size."""
+    """Make the error for a file of too many bytes."""
     return ConfigError(f"{path}: too large for a config (at most {MAX_CONFIG_BYTES} bytes)")
 
 

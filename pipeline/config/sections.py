@@ -383,7 +383,7 @@ class Access(Section):
 
 
 class AccessTo(Access):
-    """The access to what lies at a bucket or a prefix, and below it."""
+    """The access to a bucket or a prefix."""
 
     uri: Uri
 

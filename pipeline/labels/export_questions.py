@@ -26,8 +26,8 @@ from pipeline.labels.forms.tables import MAX_BYTES
 from pipeline.pool.lookup import look_at
 from pipeline.pool.pieces import Failure
 from pipeline.pool.shards import form_of
-from pipeline.store.opening import Store, open_store
 from pipeline.store.links import presigned
+from pipeline.store.opening import Store, open_store
 from pipeline.workspace import keys
 from pipeline.workspace.artefacts import Workspace, open_workspace
 from pipeline.workspace.folder import Folder

@@ -1,4 +1,4 @@
-"""What S3's refusals mean, and what to do about them."""
+"""Refusals of S3: their meaning, and remedies."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ KINDS = {
 
 
 def kind_of(text: str, where: str) -> str | None:
-    """Return the kind of study that a config's text is of, if any."""
+    """Return the kind of study of a config's text, if any."""
     kind = parse_values(text, where, (), Config).get("study")
     return kind if isinstance(kind, str) and kind in KINDS else None
 

@@ -83,7 +83,7 @@ def test_what_ray_raises_bare_is_a_sentence_too(
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
 
     def refuse(**_: object) -> None:
-        raise Exception(said)  # noqa: TRY002 - as Ray does
+        raise Exception(said)
 
     monkeypatch.setattr(joining.ray, "init", refuse)
     with pytest.raises(SystemFault, match=remedy):
