@@ -219,8 +219,8 @@ def study(config: ConfigFile, set_: Sets = None) -> None:
 def config_check(config: ConfigFile, set_: Sets = None) -> None:
     """Look at all that a config names; tell all faults.
 
-    Model, layers, pool, test set, labels against the pool, and whether the workspace may be written. Ray is not
-    started.
+    Model, layers, pool, test set, labels against the pool, MLflow, this machine's memory, and whether the workspace may
+    be written. Ray is not started.
     """
     from pipeline.commands.check import check
 

@@ -51,10 +51,11 @@ class UserError(PipelineError):
 class ConfigError(UserError):
     """Impossible value in the config.
 
-    `path` is the dotted path of the offending value.
+    `path` is the dotted path of the offending value, `faults` a sentence for each, where there are several.
     """
 
     path: str | None = None
+    faults: tuple[str, ...] = ()
 
     @classmethod
     def at(cls, path: str, message: str) -> Self:

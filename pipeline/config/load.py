@@ -181,28 +181,34 @@ def _explain(error: ValidationError, root: type[BaseModel], where: str) -> Confi
         by_place.setdefault(place, each)
     # A value that may be of two types has a fault for each. The deeper one is of the type that it nearly is: show that.
     faults = [place for place in by_place if not any(_above(place, other) for other in by_place)]
-    location, first = faults[0], by_place[faults[0]]
-    path = ".".join(str(part) for part in location)
-    value = first.get("input")
-    shown = f" (got {str(value)[:80]!r})" if not isinstance(value, dict | list) else ""
-    if first["type"] == "extra_forbidden":
-        text = f"{path}: unknown key; {nearest(str(location[-1]), _fields_at(root, location[:-1]))}"
-    elif first["type"] == "missing":
-        text = f"{path}: missing, and it has no default"
-    elif first["type"] == "value_error":
-        text = (f"{path}: " if path else "") + first["msg"].removeprefix("Value error, ")
-    elif first["type"] == "json_invalid":
-        text = "holds text that is not valid Unicode, or is nested too deeply"
-    elif first["type"] == "string_pattern_mismatch":
-        text = f"{path}: holds control characters{shown}"
-    else:
-        text = f"{path}: {first['msg'][0].lower()}{first['msg'][1:]}{shown}"
-        if first["type"] == "string_type" and not isinstance(value, dict | list | None):
-            text += "; YAML takes no, yes, on, off, bare numbers and times for something else: put the word in quotes"
-    more = len(faults) - 1
-    result = ConfigError(f"{where}: {text}" + (f" (and {more} more)" if more else ""))
-    result.path = path
+    sentences = [_sentence(place, by_place[place], root) for place in faults]
+    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    result = ConfigError.at(".".join(map(str, faults[0])), f"{where}: {sentences[0]}{more}")
+    result.faults = tuple(sentences)
     return result
+
+
+def _sentence(location: tuple[int | str, ...], fault: Any, root: type[BaseModel]) -> str:
+    """Say in one sentence what pydantic found at a place."""
+    path = ".".join(str(part) for part in location)
+    value = fault.get("input")
+    shown = f" (got {str(value)[:80]!r})" if not isinstance(value, dict | list) else ""
+    if fault["type"] == "extra_forbidden":
+        return f"{path}: unknown key; {nearest(str(location[-1]), _fields_at(root, location[:-1]))}"
+    if fault["type"] == "missing":
+        return f"{path}: missing, and it has no default"
+    if fault["type"] == "value_error":
+        return (f"{path}: " if path else "") + str(fault["msg"]).removeprefix("Value error, ")
+    if fault["type"] == "json_invalid":
+        return "holds text that is not valid Unicode, or is nested too deeply"
+    if fault["type"] == "string_pattern_mismatch":
+        return f"{path}: holds control characters{shown}"
+    text = f"{path}: {fault['msg'][0].lower()}{fault['msg'][1:]}{shown}"
+    if fault["type"] == "string_type" and not isinstance(value, dict | list | None):
+        text += (
+            "; YAML takes no, yes, on, off, bare numbers and times for something else: put the word in quotes"
+        )
+    return text
 
 
 def parse(text: str, where: str, overrides: Sequence[str] = ()) -> Config:

@@ -223,22 +223,32 @@ def create(store: Store) -> None:
             save()
 
 
+def check_experiment(client: MlflowClient, name: str) -> bool:
+    """Return whether an experiment is there already.
+
+    Raises:
+        TrackingUnavailable: it is deleted.
+    """
+    found = client.get_experiment_by_name(name)
+    if found is not None and found.lifecycle_stage == "deleted":
+        raise TrackingUnavailable(
+            f"the experiment {name!r} is deleted there; restore it by `mlflow experiments restore --experiment-id "
+            f"{found.experiment_id}`, or set tracking.experiment to another name"
+        )
+    return found is not None
+
+
 def experiment_of(client: MlflowClient, name: str, artefacts: str | None) -> str:
     """Find or make an experiment and return its id.
 
     Its artefacts go to `artefacts`, or where MLflow chooses if that is None.
     """
-    if client.get_experiment_by_name(name) is None:
+    if not check_experiment(client, name):
         with _unless_there():
             client.create_experiment(name, artifact_location=artefacts)
     found = client.get_experiment_by_name(name)
     if found is None:
         raise TrackingUnavailable(f"MLflow lost the experiment {name!r} while it was made")
-    if found.lifecycle_stage == "deleted":
-        raise TrackingUnavailable(
-            f"the experiment {name!r} is deleted there; restore it by `mlflow experiments restore --experiment-id "
-            f"{found.experiment_id}`, or set tracking.experiment to another name"
-        )
     return str(found.experiment_id)
 
 

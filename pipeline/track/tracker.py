@@ -26,7 +26,14 @@ from pipeline.encoding import canonical
 from pipeline.errors import mask
 from pipeline.store.opening import Store
 from pipeline.track.database import TrackingUnavailable, brought_down, is_sql
-from pipeline.track.session import RoundRecord, Session, create, experiment_of, open_client
+from pipeline.track.session import (
+    RoundRecord,
+    Session,
+    check_experiment,
+    create,
+    experiment_of,
+    open_client,
+)
 from pipeline.workspace.keys import MLFLOW_ARTEFACTS, MLFLOW_DATABASE
 
 _VARIABLE = "MLFLOW_TRACKING_URI"
@@ -111,6 +118,21 @@ class Tracker:
     @property
     def _title(self) -> str:
         return self._store.uri.rstrip("/").rpartition("/")[2] or "project"
+
+    def check(self) -> str:
+        """Ask the server or database once, and return what is there.
+
+        Nothing is made or changed.
+
+        Raises:
+            TrackingUnavailable: it does not answer, or the experiment is deleted there.
+        """
+        if self._server is None:
+            return f"MLflow's store in the workspace, {self.uri}"
+        name = self._config.tracking.experiment[:MAX_NAME_CHARS]
+        with _answering(self.uri):
+            there = check_experiment(open_client(self._server), name)
+        return f"MLflow at {self.uri}, experiment {name!r} " + ("is there" if there else "will be made")
 
     def warm(self) -> None:
         """Import MLflow and create its store, which takes seconds the first time.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,10 @@ import pytest
 import yaml
 
 from pipeline.commands.check import check
+from pipeline.config.load import load
 from pipeline.errors import ConfigError
+from pipeline.track.session import open_client
+from pipeline.workspace.artefacts import open_workspace
 from tests.support.pools import parquet, png, tar
 
 QUICKSTART = Path(__file__).parents[3] / "configs" / "quickstart.yaml"
@@ -133,8 +137,84 @@ def test_on_s3_the_workspace_is_written_once_and_left_empty(config: Path, s3_buc
 def test_the_demo_and_studies_are_known() -> None:
     found = check(str(QUICKSTART), ["workspace=/tmp/nowhere/w", "pool.uri=/tmp/nowhere/pool"])
     assert found.faults == [] and "pool: the demo's, which the first run makes" in found.good
-    assert check(str(QUICKSTART.parent / "ood_digits.yaml")).good == [
-        "a study of out-of-distribution detection"
+    study = check(str(QUICKSTART.parent / "ood_digits.yaml"), ["workspace=/tmp/nowhere/s"])
+    assert study.faults == []
+    assert study.good[:2] == [
+        "a study of out-of-distribution detection",
+        "workspace: /tmp/nowhere/s may be written",
     ]
-    with pytest.raises(ConfigError, match="unknown key"):
+    assert "MLflow's store in the workspace" in study.good[2]
+    with pytest.raises(ConfigError, match="no_such: unknown key"):
         check(str(QUICKSTART.parent / "ood_digits.yaml"), ["no_such=1"])
+
+
+def test_each_fault_of_the_config_itself_is_told(config: Path) -> None:
+    faults = check(str(config), ["query.sise=5", "train.epochs=0", "pool.images_per_shard=x"]).faults
+    assert [fault.partition(":")[0] for fault in sorted(faults)] == [
+        "pool.images_per_shard", "query.sise", "train.epochs"
+    ]  # fmt: skip
+    assert "size" in next(fault for fault in faults if fault.startswith("query.sise: unknown key"))
+
+
+def test_a_file_that_is_none_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such file"):
+        check(str(tmp_path / "none.yaml"))
+
+
+def test_a_server_of_mlflow_is_asked(config: Path) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        uri = f"http://ann:secret@127.0.0.1:{nobody.getsockname()[1]}"
+        (fault,) = check(str(config), [f"tracking.uri={uri}"]).faults
+    assert fault.startswith("MLflow at http://***@127.0.0.1") and "secret" not in fault
+
+
+def test_a_deleted_experiment_is_found_before_work_starts(config: Path, tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path}/own.db"
+    client = open_client(uri)
+    assert "experiment 'birds' will be made" in " ".join(
+        check(str(config), [f"tracking.uri={uri}", "tracking.experiment=birds"]).good
+    )
+    client.delete_experiment(client.create_experiment("birds"))
+    (fault,) = check(str(config), [f"tracking.uri={uri}", "tracking.experiment=birds"]).faults
+    assert "'birds' is deleted there; restore it" in fault
+
+
+def test_memory_that_is_too_little_is_found_before_work_starts(config: Path) -> None:
+    (told,) = [line for line in check(str(config)).good if line.startswith("memory: ")]
+    assert "actors x" in told
+    (fault,) = check(str(config), ["resources.memory=700MiB"]).faults
+    assert fault.startswith("resources.memory: 700 MiB a node are too little; the least that would do is")
+
+
+def test_a_cluster_has_its_own_memory(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    assert "memory: the cluster's, which the run plans when it has joined it" in check(str(config)).good
+
+
+def test_images_of_the_test_set_that_the_pool_has_too_are_told(config: Path, tmp_path: Path) -> None:
+    ids = ["t", NAMES[6]]
+    (tmp_path / "test.parquet").write_bytes(
+        parquet({"id": ids, "image": [png(1), png(2)], "label": ["cat", "dog"]})
+    )
+    (told,) = [line for line in check(str(config)).good if line.startswith("test: ")]
+    assert f"1 ids are the pool's too, such as '{NAMES[6]}'" in told
+
+
+def test_labeled_sets_are_read(config: Path, tmp_path: Path) -> None:
+    for name in ("cat/1.png", "dog/2.png", "dog/3.png"):
+        (tmp_path / "more" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "more" / name).write_bytes(png(1))
+    sets = f"labels.sets=[{{uri: {tmp_path}/more}}]"
+    assert "labels.sets: 3 images in 1 sets" in check(str(config), [sets]).good
+    (tmp_path / "more/cow").mkdir()
+    (tmp_path / "more/cow/4.png").write_bytes(png(2))
+    (fault,) = check(str(config), [sets]).faults
+    assert "label 'cow', which is not in the taxonomy" in fault
+
+
+def test_a_workspace_of_another_project_is_found_before_work_starts(config: Path, tmp_path: Path) -> None:
+    open_workspace(load(config)).claim(load(config))
+    assert check(str(config)).faults == []
+    (fault,) = check(str(config), ["taxonomy=[dog, cat]"]).faults
+    assert "was made with taxonomy" in fault

@@ -119,6 +119,11 @@ def test_more_faults_are_counted_and_the_error_carries_the_path() -> None:
     with pytest.raises(ConfigError, match=r"seed: .* \(and 2 more\)") as raised:
         parse(PLAIN + "seed: x\nrounds: y\ntrain: {augment: {pad: -1}}", "x.yaml")
     assert raised.value.path == "seed"
+    assert [fault.partition(":")[0] for fault in raised.value.faults] == [
+        "seed",
+        "rounds",
+        "train.augment.pad",
+    ]
 
 
 def test_dates_and_exponents_are_read_as_people_mean_them() -> None:
