@@ -11,6 +11,8 @@ from pipeline.errors import ConfigError
 
 # A job that has begun goes on to use so many times the nodes that were there: what it asks for readers is a number.
 GROWTH: Final = 16
+# Of a task that reads or merges: one a CPU, for each process loads what it works with, which takes seconds.
+TASK_CPUS: Final = 0.9
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,6 @@ class Cluster:
     actor_cpus: float
     actor_gpus: float
     reader_cpus: float  # of a task that feeds actors
-    task_cpus: float  # of any other
 
 
 def lay_out(resources: Resources, nodes: Sequence[Mapping[str, float]]) -> Cluster:
@@ -50,7 +51,6 @@ def lay_out(resources: Resources, nodes: Sequence[Mapping[str, float]]) -> Clust
     share = int(1 / resources.gpu_share)  # actors of a GPU
     room = gpus * share if on_gpu else cpus
     actors = max(1, min(resources.actors or room, room))
-    small = least <= 2
     readers = cpus if on_gpu else max(1, cpus // 2)
     if on_gpu:
         full = [
@@ -80,5 +80,4 @@ def lay_out(resources: Resources, nodes: Sequence[Mapping[str, float]]) -> Clust
         actor_cpus=round(actor_cpus, 4),
         actor_gpus=resources.gpu_share if on_gpu else 0.0,
         reader_cpus=max(0.0001, round(reader_cpus, 4)),
-        task_cpus=0.45 if small else 0.9,
     )

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.cluster.faults import working
-from pipeline.cluster.layout import Cluster
+from pipeline.cluster.layout import TASK_CPUS
 from pipeline.config.project import Config
 from pipeline.errors import LabelError
 from pipeline.labels.forms.values import spellings
@@ -89,7 +89,7 @@ class LabeledSet:
         return self._asked - int(self.broken.num_rows)
 
 
-def read_labeled(labeled: pa.Table, snapshot: Snapshot, config: Config, *, cluster: Cluster) -> LabeledSet:
+def read_labeled(labeled: pa.Table, snapshot: Snapshot, config: Config) -> LabeledSet:
     """Start to read and decode labeled rows into the object store.
 
     `labeled` is a `LABELED` table, with a column `set` if rows of labeled sets are in it. Only the shards that hold
@@ -98,7 +98,7 @@ def read_labeled(labeled: pa.Table, snapshot: Snapshot, config: Config, *, clust
     by_shard: dict[tuple[int, int], list[dict[str, Any]]] = {}
     for row in labeled.to_pylist():
         by_shard.setdefault((row.pop("set", IN_POOL), row["shard"]), []).append(row)
-    read: Any = ray.remote(num_cpus=cluster.task_cpus, num_returns=2)(read_tasks.read_rows)
+    read: Any = ray.remote(num_cpus=TASK_CPUS, num_returns=2)(read_tasks.read_rows)
     places = {IN_POOL: (snapshot, config)}
     for number in sorted({number for number, _ in by_shard} - {IN_POOL}):
         listed = Snapshot.read(snapshot.folder.below(keys.set_key(number)))

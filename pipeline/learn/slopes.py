@@ -30,6 +30,7 @@ from pipeline.config.project import Config
 from pipeline.encoding import canonical
 from pipeline.errors import StageFailed
 from pipeline.learn.attempt import Attempt
+from pipeline.learn.trial_processes import kept_processes
 from pipeline.store.opening import Store, open_store
 from pipeline.voice import Voice
 
@@ -134,7 +135,7 @@ def _trials(trial: Any, config: Config, cluster: Cluster, *, attempt: Attempt) -
             slopes.trials,
         )
     keep_secrets()
-    results = ray.tune.Tuner(
+    tuner = ray.tune.Tuner(
         ray.tune.with_resources(trial, {"CPU": min(1.0, cluster.cpus / (slopes.parallel + 1))}),
         param_space=space,
         tune_config=ray.tune.TuneConfig(
@@ -151,7 +152,9 @@ def _trials(trial: Any, config: Config, cluster: Cluster, *, attempt: Attempt) -
             failure_config=ray.tune.FailureConfig(max_failures=RETRIES),
             verbose=0,
         ),
-    ).fit()
+    )
+    with kept_processes(min(slopes.parallel, samples)):
+        results = tuner.fit()
     if results.errors:
         failed = StageFailed(f"{len(results.errors)} trials of the slope search failed: {results.errors[0]}")
         failed.stage = "slopes"

@@ -19,8 +19,10 @@ from typing import Any
 
 import ray
 import ray.train
-import ray.train.torch
+from ray.train.torch import TorchConfig
+from ray.train.v2._internal.callbacks import DatasetsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
+from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.util.placement_group import PlacementGroup
 
 from pipeline.cluster.layout import Cluster
@@ -106,7 +108,9 @@ def train(
         )
     trainer = _Trainer(
         train_loop,
-        train_loop_config={"task": task},
+        train_loop_config={"task": ray.put(task)},  # the controller holds settings too, and needs none of it
+        # A single worker on a CPU needs no process group, and its controller no torch, which takes seconds to load.
+        backend_config=TorchConfig(backend="nccl" if gpu else "gloo") if gpu or workers > 1 else None,
         scaling_config=ray.train.ScalingConfig(
             num_workers=workers,
             use_gpu=gpu,
@@ -137,21 +141,22 @@ def train(
         return Trained(Path(folder, "best.safetensors").read_bytes(), record)
 
 
-class _Trainer(ray.train.torch.TorchTrainer):
-    """Ray Train's trainer without the guard that asks the dashboard.
+class _Trainer(DataParallelTrainer):
+    """Ray Train's trainer without the helpers that have nothing to do here.
 
-    A Ray that we start has no dashboard, and the guard would wait 12 seconds for it at the end of every training. Its
+    One splits datasets among workers, in a process of its own; our workers find their rows by reference. One asks the
+    dashboard, which a Ray that we start lacks, and would wait 12 seconds for it at the end of every training. Its
     purpose is to free what a dead training has reserved; here the end of the driver does that, or `_free_reserved`.
     """
 
     def _create_default_callbacks(self) -> list[Any]:
-        callbacks: list[Any] = super()._create_default_callbacks()  # type: ignore[misc]
-        if "RAY_ADDRESS" in os.environ:
-            return callbacks
-        return [one for one in callbacks if not isinstance(one, PlacementGroupCleanerCallback)]
+        idle: tuple[type, ...] = (DatasetsCallback,)
+        if "RAY_ADDRESS" not in os.environ:
+            idle += (PlacementGroupCleanerCallback,)
+        return [one for one in super()._create_default_callbacks() if not isinstance(one, idle)]
 
 
-def _fit(trainer: ray.train.torch.TorchTrainer, retries: int, run: Store) -> ray.train.Result:
+def _fit(trainer: DataParallelTrainer, retries: int, run: Store) -> ray.train.Result:
     """Train, and start again when Ray Train's controller dies.
 
     Ray Train restarts workers, but nothing restarts the actor that watches over them.

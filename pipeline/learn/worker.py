@@ -82,12 +82,12 @@ class _Training:
             ray.train.report({"epoch": self.epoch}, checkpoint=saved)
 
 
-def train_loop(settings: dict[str, TrainingTask]) -> None:
+def train_loop(settings: dict[str, Any]) -> None:
     """Train from the newest checkpoint to the last epoch.
 
-    Ray Train hands over a dict; its one entry is `task`.
+    Ray Train hands over a dict; its one entry, `task`, refers to a `TrainingTask`.
     """
-    task = settings["task"]
+    task: TrainingTask = ray.get(settings["task"])
     config = task.train
     context = ray.train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()

@@ -17,7 +17,7 @@ import ray
 from numpy.typing import NDArray
 
 from pipeline.cluster.faults import working
-from pipeline.cluster.layout import Cluster
+from pipeline.cluster.layout import TASK_CPUS, Cluster
 from pipeline.config.project import Config
 from pipeline.errors import PoolError
 from pipeline.pool.inventory.found import most
@@ -104,7 +104,7 @@ def freeze(
     writer = SnapshotWriter(folder)
     changes = Changes(listed_objects(earlier)) if earlier is not None else None
     shared = ray.put(pa.array(sorted(set(wanted)), pa.string()))
-    look: Any = ray.remote(num_cpus=cluster.task_cpus, num_returns=2)(survey_units)
+    look: Any = ray.remote(num_cpus=TASK_CPUS, num_returns=2)(survey_units)
     pending: deque[Any] = deque()
     gathered = Gathered()
     hashes: list[Any] = []
@@ -147,7 +147,7 @@ def freeze(
         raise _empty(source, beside)
     write_lost(folder, gathered.lost)
     counts = None if changes is None else {n: getattr(changes, n) for n in ("new", "changed", "vanished")}
-    duplicates = _duplicates(snapshot, hashes, config, cluster=cluster)
+    duplicates = _duplicates(snapshot, hashes, config)
     folder.write_table(keys.DUPLICATES, duplicates)
     return Listing(
         snapshot,
@@ -187,7 +187,7 @@ def _tasks(listed: Iterable[Unit]) -> Iterator[list[Unit]]:
 # ---------------------------------------------------------------------------------------------- duplicates
 
 
-def _duplicates(snapshot: Snapshot, hashes: Sequence[Any], config: Config, *, cluster: Cluster) -> pa.Table:
+def _duplicates(snapshot: Snapshot, hashes: Sequence[Any], config: Config) -> pa.Table:
     """Find the rows whose id appears earlier in the pool.
 
     Workers find them by hashes; the ids themselves confirm them.
@@ -196,7 +196,7 @@ def _duplicates(snapshot: Snapshot, hashes: Sequence[Any], config: Config, *, cl
         PoolError: more than the config tolerates.
     """
     buckets = -(-snapshot.rows // BUCKET_ROWS)
-    remote: Any = ray.remote(num_cpus=cluster.task_cpus)
+    remote: Any = ray.remote(num_cpus=TASK_CPUS)
     repeats = remote(_repeats)
     answers = ray.get(
         [repeats.remote(hashes, bucket, buckets=buckets, most=MOST_REPEATS) for bucket in range(buckets)]
@@ -204,7 +204,7 @@ def _duplicates(snapshot: Snapshot, hashes: Sequence[Any], config: Config, *, cl
     suspects = np.sort(np.concatenate([places for _, places in answers]))
     first: dict[str, str] = {}
     found: list[dict[str, Any]] = []
-    for shard, row, name, at in _named(snapshot, suspects, config, cluster=cluster):
+    for shard, row, name, at in _named(snapshot, suspects, config):
         if name in first:
             found.append({"shard": shard, "row": row, "id": name, "first": first[name], "at": at})
         else:
@@ -247,7 +247,7 @@ def _repeats(hashes: Sequence[Any], bucket: int, *, buckets: int, most: int) -> 
 
 
 def _named(
-    snapshot: Snapshot, suspects: NDArray[np.int64], config: Config, *, cluster: Cluster
+    snapshot: Snapshot, suspects: NDArray[np.int64], config: Config
 ) -> Iterator[tuple[int, int, str, str]]:
     """Find rows by their places in the whole listing.
 
@@ -259,7 +259,7 @@ def _named(
     ends = np.cumsum(rows)
     places = np.searchsorted(ends, suspects, side="right")
     within = np.split(suspects - (ends - rows)[places], np.flatnonzero(np.diff(places)) + 1)
-    read = ray.remote(num_cpus=cluster.task_cpus)(_names_at)
+    read = ray.remote(num_cpus=TASK_CPUS)(_names_at)
     wanted = [snapshot.take([place]) for place in np.unique(places)]
     answers = [read.remote(one, chosen, config) for one, chosen in zip(wanted, within, strict=True)]
     for shard, chosen, answer in zip(wanted, within, answers, strict=True):

@@ -110,7 +110,7 @@ class Work:
     def labeled_set(self) -> LabeledSet:
         """The labeled rows, decoded into the object store."""
         table = self.folder.read_table(keys.LABELED)
-        return read_labeled(table, self.round.snapshot, self.config, cluster=self.cluster)
+        return read_labeled(table, self.round.snapshot, self.config)
 
     @cached_property
     def embedded(self) -> Embedded:

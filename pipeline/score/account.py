@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 import ray
 
 from pipeline.cluster.faults import working
-from pipeline.cluster.layout import Cluster
+from pipeline.cluster.layout import TASK_CPUS, Cluster
 from pipeline.config.project import Config
 from pipeline.errors import AccountError, QuarantineOverflow, StoreUnavailable
 from pipeline.pool.inventory.found import digest_of
@@ -159,7 +159,7 @@ def _merged(runs: Sequence[Snapshot], columns: FileColumns, cluster: Cluster) ->
     if len(runs) == 1 and runs[0].rows <= SMALL_ROWS:  # not worth a worker's start
         yield _merge(runs[0], 0, columns)
         return
-    merge: Any = ray.remote(num_cpus=cluster.task_cpus)(_merge)
+    merge: Any = ray.remote(num_cpus=TASK_CPUS)(_merge)
     pending: deque[Any] = deque()
     for number, run in enumerate(runs):
         pending.append(merge.remote(run, number, columns))

@@ -52,6 +52,7 @@ def test_a_round_judged_by_odin_that_asks_a_committee(ray_folder: Path, tmp_path
         "scoring.options={temperature: 10.0, noise: 0.01}",
         "query.strategy=qbc-kl",
         "query.committee.members=2",
+        "resources.actors=1",
     ]
     arguments = [str(QUICKSTART), *(word for text in sets for word in ("--set", text))]
     workspace, later = (tmp_path / f"runs/quickstart/rounds/{n}" for n in ("000", "001"))

@@ -58,7 +58,8 @@ def test_an_earlier_workspace_is_read_finished_and_continued_with_another_config
     assert asked in terminal.run("explain", "config.yaml", asked).stdout
 
     # The round that was interrupted goes on from its own plan.
-    terminal.run("run", "config.yaml")
+    one = ("--set", "resources.actors=1")
+    terminal.run("run", "config.yaml", *one)
     assert (rounds / "001/plan.json").read_bytes() == planned
     metrics = json.loads((rounds / "001/metrics.json").read_text())
     assert metrics["scored"] + metrics["quarantined"] == metrics["listed"] == 120
@@ -66,7 +67,9 @@ def test_an_earlier_workspace_is_read_finished_and_continued_with_another_config
 
     # The next one is told otherwise, and says so.
     changes = ["train.epochs=2", "query.size=5", "query.strategy=margin", "rounds=3"]
-    told = terminal.run("run", "config.yaml", *(word for change in changes for word in ("--set", change)))
+    told = terminal.run(
+        "run", "config.yaml", *one, *(word for change in changes for word in ("--set", change))
+    )
     assert "train.epochs: 4 -> 2" in told.stdout + told.stderr
     status = json.loads(terminal.run("status", "config.yaml", "--set", "rounds=3", "--json").stdout)
     assert status["committed"] == 3

@@ -73,7 +73,12 @@ def test_the_quickstart_runs_as_a_job(mode: str, tmp_path: Path) -> None:
                 mode == "disabled"
             ):  # the whole of it is shown with tokens, Ray's default; here, less of the same
                 grid = "{layer1: [1.0], layer2: [1.0], layer3: [1.0, 100.0], avgpool: [1.0, 10.0, 100.0]}"
-                for less in ("train.epochs=10", "slopes.search=grid", f"slopes.grid={grid}"):
+                for less in (
+                    "resources.actors=1",
+                    "train.epochs=10",
+                    "slopes.search=grid",
+                    f"slopes.grid={grid}",
+                ):
                     submit += ["--set", less]
             until(lambda: answers(dashboard), process, folders=[temporary], words=log_path.read_text)
             done = run(submit, env=environment, cwd=ROOT, folders=[tmp_path, temporary])

@@ -28,6 +28,7 @@ CONFIG = {
     "slopes": {"search": "none", "default": 10.0},
     "bank": {"subset": 1.0},
     "query": {"size": 4},
+    "resources": {"actors": 1},
 }
 
 

@@ -24,6 +24,7 @@ def test_people_name_classes_and_the_head_grows(tmp_path: Path) -> None:
     terminal = Terminal(tmp_path)
     # 160 labels to know the classes by; over four seeds two queries meet each unknown digit 28 times or more.
     sets = ["oracle.initial_per_class=20", "train.epochs=12", "slopes.search=none", "stop.labels=290"]
+    sets += ["resources.actors=1"]
     config = seeded(ROOT / "configs/open_world.yaml")
     arguments = [str(config), *(word for text in sets for word in ("--set", text))]
     told = terminal.run("run", *arguments).stderr

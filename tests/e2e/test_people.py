@@ -30,6 +30,7 @@ def test_a_run_waits_for_people_and_goes_on_with_their_answers(demo: Demo, tmp_p
         "train.precision=bf16",
         "train.start=last",
         "query.strategy=badge",
+        "resources.actors=1",
     ]
     arguments = ["run", str(QUICKSTART), *(word for text in sets for word in ("--set", text))]
     waiting = terminal.run(*arguments, "--rounds", "2", expect=3)

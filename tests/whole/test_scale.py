@@ -110,11 +110,12 @@ def test_duplicates_are_quarantined_by_place_and_broken_containers_are_no_rows(
     (pool / "cut.tar").write_bytes(b"\0" * 100)
     twice = pa.table({"id": ["i0003", "new"], "image": [image(1), image(2)]})
     pq.write_table(twice, pool / "twice.parquet")
+    usual = Pool(uri=str(pool), images_per_shard=50)
     with pytest.raises(
         PoolError, match=r"2 tables or tars that can't be read in full \(116 bytes\), and 0 are"
     ):
-        lab.job(config_for(pool), tmp_path / "none")
-    allowed = Pool(uri=str(pool), images_per_shard=50, max_unreadable_files=2)
+        lab.job(config_for(pool).model_copy(update={"pool": usual}), tmp_path / "none")
+    allowed = usual.model_copy(update={"max_unreadable_files": 2})
     job = lab.job(config_for(pool).model_copy(update={"pool": allowed}), tmp_path / "out")
     score_pool(job, Voice())
     scores, broken = outcome(job)
@@ -277,7 +278,7 @@ def test_a_labeled_image_that_kills_its_worker_is_left_out_and_it_alone(
     job = lab.job(config, tmp_path / "out")
     rows = [{"id": f"{n:02d}.png", "target": 0, "held_out": False, "shard": 0, "row": n} for n in range(12)]
     table = pa.Table.from_pylist(rows, schema=LABELED)
-    found = read_labeled(table, job.snapshot, config, cluster=job.cluster)
+    found = read_labeled(table, job.snapshot, config)
     (broken,) = found.broken.to_pylist()
     assert broken["id"] == "04.png" and "kills its decoder" in broken["reason"]
     assert found.rows == 11

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,30 @@ def test_a_search_that_was_cut_off_computes_only_what_is_missing(
     assert "3 trials were finished before" in sink.getvalue()
     assert (again["r_avg"], again["slopes"]) == (1e-6, told["slopes"]), "it was taken, not computed"
     assert json.loads(last.read_text())["slopes"] in [trial["slopes"] for trial in again["trials"]]
+
+
+@pytest.mark.ray
+def test_as_many_processes_as_trials_at_once(
+    cluster: Cluster, tmp_path: Path, make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three batches of two trials need two processes; each leaves its number beside the results."""
+    torch.manual_seed(0)
+    features = sisom.Features(torch.randn(20, 3), (("avgpool", 3),), torch.randn(20, 3), torch.randn(20, 2))
+    config = make_config(
+        model={"layers": ["avgpool"]}, slopes={"search": "optuna", "parallel": 2, "trials": 6}
+    )
+
+    def noted(space: dict[str, float], **given: Any) -> None:
+        (tmp_path / f"process-{os.getpid()}").touch()
+        ray.tune.report({"r_avg": space["avgpool"]})
+
+    monkeypatch.setattr(tune, "_trial", noted)
+    found = tune.search(
+        features, torch.arange(20) % 2, config, cluster=cluster, attempt=Attempt(str(tmp_path), "s", 0),
+        voice=Voice(Console(file=io.StringIO())),
+    )  # fmt: skip
+    assert len(found["trials"]) == 6
+    assert len(list(tmp_path.glob("process-*"))) == 2
 
 
 @pytest.mark.ray

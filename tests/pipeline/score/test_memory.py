@@ -37,7 +37,6 @@ CLUSTER = Cluster(
     actor_cpus=0.95,
     actor_gpus=0.0,
     reader_cpus=0.005,
-    task_cpus=0.9,
 )
 SIZES = {"rows": 1_000_000, "bank_bytes": 50 * MIB, "weight_bytes": 40 * MIB}
 
