@@ -10,7 +10,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 STUDIO := build/labelstudio-venv
 
-.PHONY: setup demo check test test-units test-all test-portable test-matrix test-faults test-s3 test-labelstudio bench clean
+.PHONY: setup demo check test test-quick test-all test-portable test-matrix test-faults test-s3 test-labelstudio bench clean
 .DEFAULT_GOAL := setup
 
 setup: $(READY)
@@ -30,17 +30,18 @@ check: $(READY)
 	$(BIN)/lint-imports
 	$(BIN)/python tests/gates/house.py --check
 
-# The gates beside all tests that start no Ray, then a round from the command line, and one on S3 that is killed.
+# The gates beside the tests.
 test: $(READY)
-	$(MAKE) --jobs 2 check test-units
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow" tests/e2e/test_first_round.py tests/e2e/test_s3.py
+	$(MAKE) --jobs 2 check test-quick
 
-test-units: $(READY)
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not ray and not slow and not faults" tests/sisom tests/pipeline tests/s3 tests/support
+# All tests that start no Ray, and two rounds that wait more than they compute: from the command line, and on S3, killed.
+test-quick: $(READY)
+	$(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder -m "(not ray or quick) and not slow and not faults" \
+	  tests/e2e tests/s3 tests/pipeline tests/sisom tests/support
 
-# By file, in the order of the names: the command line's long tests first, which mostly wait for processes to start.
+# By file, the longest first.
 test-all: $(READY)
-	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder tests/e2e tests/whole tests
 
 # The library under the oldest instruction sets: no assertion may hang on one processor's rounding.
 test-portable: $(READY)

@@ -9,7 +9,7 @@ import pytest
 
 from tests.e2e.conftest import QUICKSTART, Demo
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.quick]
 
 
 def test_a_round_is_whole_and_told(first_round: Demo) -> None:

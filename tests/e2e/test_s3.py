@@ -20,7 +20,7 @@ from moto.server import ThreadedMotoServer
 from tests.e2e.conftest import QUICKSTART, Demo, Terminal
 from tests.support.progress_wait import finished, until
 
-pytestmark = [pytest.mark.ray, pytest.mark.s3]
+pytestmark = [pytest.mark.ray, pytest.mark.s3, pytest.mark.quick]
 SECRETS = {
     "AWS_SECRET_ACCESS_KEY": "canary-7f3a9c",
     "OUR_OWN_SECRET": "canary-51b0de",  # that `storage.secret_key_env` names
