@@ -1,95 +1,76 @@
 """Tables of detectors and selectors by the names that configs use."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
 from inspect import signature
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from sisom.detectors.activations import AshDetector, ReActDetector, ScaleDetector
-from sisom.detectors.base import Detector
-from sisom.detectors.boundaries import FdbdDetector
-from sisom.detectors.coverage import NacDetector
-from sisom.detectors.fused import SisomFusedDetector
-from sisom.detectors.gaussians import MahalanobisDetector, RelativeMahalanobisDetector
-from sisom.detectors.logits import (
-    EnergyDetector,
-    GenDetector,
-    MaxLogitDetector,
-    MspDetector,
-    TempScaleDetector,
-)
-from sisom.detectors.neighbors import KnnDetector
-from sisom.detectors.odin import OdinDetector
-from sisom.detectors.patterns import SheDetector
-from sisom.detectors.sisom import SisomDetector, SisomeDetector
-from sisom.detectors.vim import VimDetector
-from sisom.detectors.weights import DiceDetector, GradNormDetector
 from sisom.errors import InputError, UnknownName, nearest_name
-from sisom.network.head import Head
-from sisom.selectors.badge import BadgeSelector
-from sisom.selectors.base import RowSelector, Selector
-from sisom.selectors.boundaries import BaseSelector
-from sisom.selectors.by_score import EnergySelector, SisomeSelector, SisomSelector
-from sisom.selectors.class_balanced import ClassBalancedSelector
-from sisom.selectors.committee import BaldSelector, KlSelector, VoteEntropySelector
-from sisom.selectors.coreset import CoreSetSelector
-from sisom.selectors.coverage import ProbCoverSelector
-from sisom.selectors.density import InformationDensitySelector
-from sisom.selectors.random import RandomSelector
-from sisom.selectors.sisome_greedy import SisomeGreedySelector
-from sisom.selectors.typical import TypiClustSelector
-from sisom.selectors.uncertainty import EntropySelector, LeastConfidenceSelector, MarginSelector
+from sisom.tables import Table
+
+if TYPE_CHECKING:
+    from sisom.detectors.base import Detector
+    from sisom.network.head import Head
+    from sisom.selectors.base import RowSelector, Selector
 
 __all__ = ["DETECTORS", "ROW_SELECTORS", "SELECTORS", "build_detector", "build_selector"]
 
-DETECTORS: dict[str, Callable[..., Detector[Any]]] = {
-    "msp": MspDetector,
-    "max-logit": MaxLogitDetector,
-    "energy": EnergyDetector,
-    "temp-scale": TempScaleDetector,
-    "odin": OdinDetector,
-    "gen": GenDetector,
-    "react": ReActDetector,
-    "dice": DiceDetector,
-    "ash-b": AshDetector,
-    "scale": ScaleDetector,
-    "she": SheDetector,
-    "grad-norm": GradNormDetector,
-    "knn": KnnDetector,
-    "mahalanobis": MahalanobisDetector,
-    "relative-mahalanobis": RelativeMahalanobisDetector,
-    "vim": VimDetector,
-    "fdbd": FdbdDetector,
-    "nac-ue": NacDetector,
-    "sisom": SisomDetector,
-    "sisome": SisomeDetector,
-    "sisom-fused": SisomFusedDetector,
+DETECTORS: Mapping[str, Callable[..., Detector[Any]]] = Table(
+    {
+        "msp": "sisom.detectors.logits:MspDetector",
+        "max-logit": "sisom.detectors.logits:MaxLogitDetector",
+        "energy": "sisom.detectors.logits:EnergyDetector",
+        "temp-scale": "sisom.detectors.logits:TempScaleDetector",
+        "odin": "sisom.detectors.odin:OdinDetector",
+        "gen": "sisom.detectors.logits:GenDetector",
+        "react": "sisom.detectors.activations:ReActDetector",
+        "dice": "sisom.detectors.weights:DiceDetector",
+        "ash-b": "sisom.detectors.activations:AshDetector",
+        "scale": "sisom.detectors.activations:ScaleDetector",
+        "she": "sisom.detectors.patterns:SheDetector",
+        "grad-norm": "sisom.detectors.weights:GradNormDetector",
+        "knn": "sisom.detectors.neighbors:KnnDetector",
+        "mahalanobis": "sisom.detectors.gaussians:MahalanobisDetector",
+        "relative-mahalanobis": "sisom.detectors.gaussians:RelativeMahalanobisDetector",
+        "vim": "sisom.detectors.vim:VimDetector",
+        "fdbd": "sisom.detectors.boundaries:FdbdDetector",
+        "nac-ue": "sisom.detectors.coverage:NacDetector",
+        "sisom": "sisom.detectors.sisom:SisomDetector",
+        "sisome": "sisom.detectors.sisom:SisomeDetector",
+        "sisom-fused": "sisom.detectors.fused:SisomFusedDetector",
+    }
+)
+
+_BY_ROW = {
+    "sisome": "sisom.selectors.by_score:SisomeSelector",
+    "sisom": "sisom.selectors.by_score:SisomSelector",
+    "energy": "sisom.selectors.by_score:EnergySelector",
+    "random": "sisom.selectors.random:RandomSelector",
+    "least-confidence": "sisom.selectors.uncertainty:LeastConfidenceSelector",
+    "margin": "sisom.selectors.uncertainty:MarginSelector",
+    "entropy": "sisom.selectors.uncertainty:EntropySelector",
+    "bald": "sisom.selectors.committee:BaldSelector",
+    "qbc-vote": "sisom.selectors.committee:VoteEntropySelector",
+    "qbc-kl": "sisom.selectors.committee:KlSelector",
 }
 
 # Those that can be streamed: each row's priority is its own.
-ROW_SELECTORS: dict[str, Callable[..., RowSelector]] = {
-    "sisome": SisomeSelector,
-    "sisom": SisomSelector,
-    "energy": EnergySelector,
-    "random": RandomSelector,
-    "least-confidence": LeastConfidenceSelector,
-    "margin": MarginSelector,
-    "entropy": EntropySelector,
-    "bald": BaldSelector,
-    "qbc-vote": VoteEntropySelector,
-    "qbc-kl": KlSelector,
-}
+ROW_SELECTORS: Mapping[str, Callable[..., RowSelector]] = Table(_BY_ROW)
 
-SELECTORS: dict[str, Callable[..., Selector]] = {
-    **ROW_SELECTORS,
-    "coreset": CoreSetSelector,
-    "badge": BadgeSelector,
-    "typiclust": TypiClustSelector,
-    "prob-cover": ProbCoverSelector,
-    "base": BaseSelector,
-    "information-density": InformationDensitySelector,
-    "class-balanced": ClassBalancedSelector,
-    "sisome-greedy": SisomeGreedySelector,
-}
+SELECTORS: Mapping[str, Callable[..., Selector]] = Table(
+    {
+        **_BY_ROW,
+        "coreset": "sisom.selectors.coreset:CoreSetSelector",
+        "badge": "sisom.selectors.badge:BadgeSelector",
+        "typiclust": "sisom.selectors.typical:TypiClustSelector",
+        "prob-cover": "sisom.selectors.coverage:ProbCoverSelector",
+        "base": "sisom.selectors.boundaries:BaseSelector",
+        "information-density": "sisom.selectors.density:InformationDensitySelector",
+        "class-balanced": "sisom.selectors.class_balanced:ClassBalancedSelector",
+        "sisome-greedy": "sisom.selectors.sisome_greedy:SisomeGreedySelector",
+    }
+)
 
 # What a file may give where an option is annotated so.
 _FITTING: dict[str, tuple[type, ...]] = {
@@ -125,6 +106,8 @@ def build_selector(name: str, *, head: Head | None = None, **options: object) ->
     Raises `UnknownName`, and `InputError` for an option that the selector does not have.
     """
     kind = _named(SELECTORS, name, "selector")
+    from sisom.selectors.base import RowSelector  # on use: it loads torch
+
     if "of" in options and not isinstance(options["of"], RowSelector):
         options["of"] = _named(ROW_SELECTORS, str(options["of"]), "ranking")()
     return kind(**_fitting(kind, f"selector {name!r}", options), **_head_of(kind, head))

@@ -176,10 +176,11 @@ class Model(Section):
     @field_validator("name")
     @classmethod
     def _in_catalogue(cls, name: str) -> str:
-        import sisom  # on use: light workers read configs, and need no torch for it
+        from sisom.network.names import RESIDUAL, TORCHVISION
 
-        if name not in sisom.MODELS:
-            raise ValueError(f"unknown model {name!r}; {nearest(name, sisom.MODELS)}")
+        names = (*RESIDUAL, *TORCHVISION)
+        if name not in names:
+            raise ValueError(f"unknown model {name!r}; {nearest(name, names)}")
         return name
 
     @field_validator("layers")

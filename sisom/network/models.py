@@ -11,6 +11,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from sisom.errors import UnknownName, WeightsError, nearest_name
+from sisom.network.names import RESIDUAL, TORCHVISION
 
 __all__ = ["MODELS", "CifarResNet", "build_model", "grow_head", "load_weights", "save_weights"]
 
@@ -87,16 +88,8 @@ Builder = Callable[..., nn.Module]
 
 # name -> builder taking num_classes
 MODELS: dict[str, Builder] = {
-    "resnet10_w16": partial(CifarResNet, (1, 1, 1, 1), 16),
-    "resnet18_w16": partial(CifarResNet, (2, 2, 2, 2), 16),
-    "cifar_resnet18": partial(CifarResNet, (2, 2, 2, 2), 64),
-    "cifar_resnet34": partial(CifarResNet, (3, 4, 6, 3), 64),
-    "resnet18": partial(_torchvision, "resnet18"),
-    "resnet34": partial(_torchvision, "resnet34"),
-    "resnet50": partial(_torchvision, "resnet50"),
-    "convnext_tiny": partial(_torchvision, "convnext_tiny"),
-    "vit_b_16": partial(_torchvision, "vit_b_16"),
-    "swin_t": partial(_torchvision, "swin_t"),
+    **{name: partial(CifarResNet, blocks, width) for name, (blocks, width) in RESIDUAL.items()},
+    **{name: partial(_torchvision, name) for name in TORCHVISION},
 }
 
 

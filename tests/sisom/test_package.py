@@ -26,9 +26,19 @@ def test_functions_are_not_shadowed_by_modules():
 
 
 def test_the_algorithm_does_not_know_its_engine():
-    code = "import sys, sisom; print([m for m in ('ray', 'mlflow', 'boto3', 'pipeline', 'faiss') if m in sys.modules])"
+    code = (
+        "import sys, sisom; [getattr(sisom, name) for name in sisom.__all__];"
+        "[kind[name] for kind in (sisom.DETECTORS, sisom.SELECTORS) for name in kind];"
+        "print([m for m in ('ray', 'mlflow', 'boto3', 'pipeline', 'faiss') if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_names_are_known_without_torch():
+    code = "import sys, sisom; print('odin' in sisom.DETECTORS, 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "True False"
 
 
 def test_shapes_in_signatures_are_enforced_here():

@@ -21,6 +21,8 @@ from pipeline.workspace.artefacts import Workspace, open_workspace
 from pipeline.workspace.keys import LEASE, round_key
 from pipeline.workspace.lease import Lease
 
+QUICKSTART = Path(__file__).parents[3] / "configs" / "quickstart.yaml"
+
 METRICS = dict(zip(SHOWN, (9, 0.5, None, 0.75, None, 7, 6, 1, 4), strict=True))
 MakeConfig = Callable[..., Config]
 
@@ -133,6 +135,17 @@ def test_status_needs_neither_ray_nor_mlflow_nor_torch(tmp_path: Path) -> None:
     code = (
         "import sys; import pipeline.commands.status;"
         "print([n for n in ('ray', 'mlflow', 'torch', 'sisom') if n in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+def test_a_config_is_read_without_torch() -> None:
+    """Of every command it would take most of the time that people wait for."""
+    code = (
+        "import sys; from pipeline.store.config_file import load_config;"
+        f"config = load_config({str(QUICKSTART)!r}, []); config.digest();"
+        "print([n for n in ('ray', 'mlflow', 'torch') if n in sys.modules])"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
