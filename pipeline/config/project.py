@@ -29,9 +29,9 @@ from pipeline.config.sections import (
     Test,
     Tick,
     Tracking,
-    Train,
     Uri,
 )
+from pipeline.config.training import Train
 from pipeline.encoding import canonical
 from pipeline.errors import nearest
 

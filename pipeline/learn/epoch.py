@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pipeline.config.sections import Augment, Model
+from pipeline.config.sections import Model
+from pipeline.config.training import Augment
 from pipeline.learn.schedule import augmented, learning_rate, steps
 from pipeline.model.network import normalise
 

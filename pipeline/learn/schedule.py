@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from pipeline.config.sections import Augment
+from pipeline.config.training import Augment
 
 
 def steps(

@@ -21,7 +21,8 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from pipeline.config.sections import Model, Train
+from pipeline.config.sections import Model
+from pipeline.config.training import Train
 from pipeline.learn.epoch import Course, Examples, optimizer_for, train_epoch
 from pipeline.learn.rows import Pixels
 from pipeline.model.network import normalise

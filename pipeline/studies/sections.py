@@ -14,7 +14,6 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, JsonValue, field_validator
 
 from pipeline.config.sections import (
-    Augment,
     Model,
     Name,
     Positive,
@@ -25,6 +24,7 @@ from pipeline.config.sections import (
     Tracking,
     Uri,
 )
+from pipeline.config.training import Augment
 from pipeline.encoding import canonical
 from pipeline.errors import nearest
 

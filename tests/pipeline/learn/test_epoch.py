@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from pipeline.config.sections import Augment, Model, Train
+from pipeline.config.sections import Model
+from pipeline.config.training import Augment, Train
 from pipeline.learn.epoch import Course, ExamplesInMemory, Exposure, optimizer_for, train_epoch
 from pipeline.learn.schedule import augmented, steps
 from pipeline.model.network import normalise

@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.config.sections import Augment
+from pipeline.config.training import Augment
 from pipeline.learn.schedule import augmented, learning_rate, steps
 
 # --------------------------------------------------------------------------------------------------- steps

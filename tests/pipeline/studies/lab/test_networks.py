@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.config.sections import Augment, Model
+from pipeline.config.sections import Model
+from pipeline.config.training import Augment
 from pipeline.learn.epoch import Course, ExamplesInMemory, Exposure
 from pipeline.model.weights import new_network
 from pipeline.studies.lab.networks import embed, fit, load, predict
