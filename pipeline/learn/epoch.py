@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from pipeline.config.sections import Model
 from pipeline.config.training import Augment
-from pipeline.learn.schedule import augmented, learning_rate, steps
+from pipeline.learn.recipe.augment import augmented
+from pipeline.learn.schedule import learning_rate, steps
 from pipeline.model.network import normalise
 
 

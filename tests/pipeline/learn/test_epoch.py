@@ -15,7 +15,8 @@ from torch import nn
 from pipeline.config.sections import Model
 from pipeline.config.training import Augment, Train
 from pipeline.learn.epoch import Course, ExamplesInMemory, Exposure, optimizer_for, train_epoch
-from pipeline.learn.schedule import augmented, steps
+from pipeline.learn.recipe.augment import augmented
+from pipeline.learn.schedule import steps
 from pipeline.model.network import normalise
 from pipeline.model.weights import new_network
 from pipeline.studies.lab.networks import fit
