@@ -13,9 +13,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from pipeline.config.sections import Model
-from pipeline.config.training import Augment, Train
-from pipeline.learn.epoch import Course, ExamplesInMemory, Exposure, optimizer_for, train_epoch
+from pipeline.config.training import Augment, Crops, Train
+from pipeline.learn.epoch import Course, ExamplesInMemory, Exposure, train_epoch
 from pipeline.learn.recipe.augment import augmented
+from pipeline.learn.recipe.optimizer import optimizer_for
+from pipeline.learn.recipe.values import Recipe
 from pipeline.learn.schedule import steps
 from pipeline.model.network import normalise
 from pipeline.model.weights import new_network
@@ -24,7 +26,8 @@ from pipeline.studies.sections import Training
 from sisom.network.models import save_weights
 
 MODEL = Model(name="resnet10_w16", image_size=8)
-RECIPE = Train(epochs=3, batch_size=8, lr=0.05, augment=Augment(pad=1, flip=True))
+TRAIN = Train(epochs=3, batch_size=8, lr=0.05, augment=Augment(pad=1, flip=True))
+RECIPE = Recipe.of_round(TRAIN)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -80,7 +83,7 @@ def test_the_steps_are_those_of_a_plain_loop() -> None:
 
 def test_outliers_by_hand() -> None:
     outliers = np.random.default_rng(1).integers(0, 255, (5, 3, 8, 8)).astype(np.uint8)
-    one = RECIPE.model_copy(update={"epochs": 1, "batch_size": 64})
+    one = replace(RECIPE, epochs=1, batch_size=64)
     told = course(recipe=one, exposure=Exposure(outliers, 0.5))
     assert isinstance(told.examples, ExamplesInMemory)
     net = new_network(MODEL, 3, seed=2).train()
@@ -163,11 +166,11 @@ def test_workers_divide_the_images_of_a_step(workers: int, exposed: bool) -> Non
 
 def test_a_study_trains_as_a_round_does() -> None:
     """To the bit with a network for which the layout of images in memory makes no difference."""
-    training = Training(epochs=3, batch_size=8, lr=0.05, augment=Augment(pad=1, flip=True))
+    training = Training(epochs=3, batch_size=8, lr=0.05, augment=Crops(pad=1, flip=True))
     torch.manual_seed(0)
     study, net = Watching(), Watching()
     net.load_state_dict(study.state_dict())
-    fit(study, course(recipe=training), device="cpu")
+    fit(study, course(recipe=Recipe.plain(training)), device="cpu")
     optimizer = optimizer_for(net, RECIPE)
     for epoch in range(3):
         train_epoch(net, optimizer, course(), epoch=epoch)
