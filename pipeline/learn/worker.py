@@ -81,6 +81,11 @@ class _Training:
         self.best_weights = (folder / "best.safetensors").read_bytes()
         self.record = json.loads((folder / "record.json").read_text())
 
+    @property
+    def judged(self) -> torch.nn.Module:
+        """The network that is judged and kept, the average if there is one."""
+        return self.net if self.average is None else self.average.net
+
     def waited(self, patience: int | None) -> bool:
         """Return whether the best epoch lies `patience` epochs back."""
         return patience is not None and self.epoch > 0 and self.epoch - 1 - self.best[2] >= patience
@@ -124,9 +129,7 @@ def train_loop(settings: dict[str, Any]) -> None:
             training.load(Path(folder))
     parallel = ray.train.torch.prepare_model(net)
     _to(training.optimizer, device)
-    judged = net
-    if average is not None:
-        judged = average.net.to(device)
+    judged = training.judged.to(device)
 
     first_epoch = training.epoch
     patience = config.patience if len(held_rows) else None

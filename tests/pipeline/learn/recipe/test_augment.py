@@ -5,9 +5,11 @@ from __future__ import annotations
 import itertools
 
 import numpy as np
+import pytest
 import torch
+import torchvision.transforms.v2  # noqa: F401  (takes seconds, which no test should pay for)
 
-from pipeline.config.training import Augment
+from pipeline.config.training import Augment, ColorJitter, RandAugment, RandomResizedCrop
 from pipeline.learn.recipe.augment import augmented
 
 
@@ -71,3 +73,72 @@ def test_about_half_are_mirrored_and_none_is_changed_otherwise() -> None:
     same = [torch.equal(a, b) for a, b in zip(pixels, found, strict=True)]
     assert all(m != s for m, s in zip(mirrored, same, strict=True))
     assert 150 < sum(mirrored) < 250  # 200 in the mean with a deviation of 10
+
+
+# ------------------------------------------------------------------------------------ torchvision's changes
+
+STILL = {"pad": 0, "flip": False}
+NAMED = (
+    ("random_resized_crop", Augment(**STILL, random_resized_crop=RandomResizedCrop())),
+    ("color_jitter", Augment(**STILL, color_jitter=ColorJitter(probability=1.0))),
+    ("rand_augment", Augment(**STILL, rand_augment=RandAugment(operations=3))),
+    ("trivial_augment", Augment(**STILL, trivial_augment=True)),
+)
+AUGMENTS = pytest.mark.parametrize("augment", [one for _, one in NAMED], ids=[name for name, _ in NAMED])
+
+
+@AUGMENTS
+def test_named_changes_change_images_by_the_seed_alone(augment: Augment) -> None:
+    pixels = images(12, 16)
+    torch.manual_seed(0)
+    first = augmented(pixels, augment, (1, 2, 3))
+    state = torch.get_rng_state()
+    assert torch.equal(augmented(pixels, augment, (1, 2, 3)), first)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert not torch.equal(augmented(pixels, augment, (1, 2, 4)), first)
+    assert sum(not torch.equal(a, b) for a, b in zip(pixels, first, strict=True)) >= 6
+    assert (first.shape, first.dtype) == (pixels.shape, torch.uint8)
+    assert torch.equal(pixels, images(12, 16))
+
+
+@AUGMENTS
+def test_what_becomes_of_an_image_does_not_depend_on_who_has_it(augment: Augment) -> None:
+    pixels, whole = images(12, 16), augment.model_copy(update={"pad": 2, "flip": True})
+    together = augmented(pixels, whole, (1, 2, 3))
+    for workers in (2, 3):
+        for rank in range(workers):
+            places = np.arange(rank, 12, workers)
+            assert torch.equal(augmented(pixels, whole, (1, 2, 3), places=places), together[rank::workers])
+    backwards = augmented(pixels, whole, (1, 2, 3), places=np.arange(12)[::-1].copy())
+    assert torch.equal(backwards, together.flip(0))
+
+
+def test_equal_images_at_other_places_become_others() -> None:
+    pixels = images(1, 16).repeat(8, 1, 1, 1)
+    found = augmented(pixels, NAMED[0][1], (5,))
+    assert len({image.numpy().tobytes() for image in found}) == 8
+
+
+def test_values_have_an_effect() -> None:
+    pixels = images(6, 16)
+    whole = RandomResizedCrop(scale=(1.0, 1.0), ratio=(1.0, 1.0))
+    assert torch.equal(augmented(pixels, Augment(**STILL, random_resized_crop=whole), (0,)), pixels)
+    small = RandomResizedCrop(scale=(0.05, 0.1), ratio=(1.0, 1.0))
+    enlarged = augmented(pixels, Augment(**STILL, random_resized_crop=small), (0,))
+
+    def roughness(them: torch.Tensor) -> float:
+        return float(them.float().diff(dim=-1).abs().mean())
+
+    assert roughness(enlarged) < 0.6 * roughness(pixels)  # a few pixels of noise, enlarged, are smooth
+    never = Augment(**STILL, color_jitter=ColorJitter(probability=0.0))
+    assert torch.equal(augmented(pixels, never, (0,)), pixels)
+    bright = ColorJitter(brightness=0.5, contrast=0.0, saturation=0.0, hue=0.0, probability=1.0)
+    gray = torch.full((6, 3, 8, 8), 100, dtype=torch.uint8)
+    found = augmented(gray, Augment(**STILL, color_jitter=bright), (0,))
+    assert all(len(image.unique()) == 1 for image in found)  # brightness alone keeps gray gray
+    assert 50 <= int(found.min()) < int(found.max()) <= 150
+    weak, strong = (
+        augmented(images(24, 16), Augment(**STILL, rand_augment=RandAugment(operations=1, magnitude=m)), (0,))
+        for m in (0, 30)
+    )
+    assert not torch.equal(weak, strong)
