@@ -83,7 +83,7 @@ class _Training:
 
     @property
     def judged(self) -> torch.nn.Module:
-        """The network that is judged and kept, the average if there is one."""
+        """The network that is judged and kept: the average, if any."""
         return self.net if self.average is None else self.average.net
 
     def waited(self, patience: int | None) -> bool:
