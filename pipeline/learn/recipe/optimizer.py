@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import torch
 from torch import nn
 
+from pipeline.errors import ConfigError
 from pipeline.learn.recipe.values import Recipe
 
+_NUMBERED = re.compile(r"(^|_)\d+$")  # `layer1.0` and `encoder_layer_0`, but not `layer1`
 SCALE = "scale"  # of a group of parameters: its share of the learning rate
 
 
@@ -32,8 +35,15 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
 
 def head_of(net: nn.Module) -> tuple[str, nn.Module]:
-    """Return name and module of the classifier, the last linear layer."""
-    return [(name, module) for name, module in net.named_modules() if isinstance(module, nn.Linear)][-1]
+    """Return name and module of the classifier, the last linear layer.
+
+    Raises:
+        ConfigError: for a network without one.
+    """
+    linear = [(name, module) for name, module in net.named_modules() if isinstance(module, nn.Linear)]
+    if not linear:
+        raise ConfigError("train.layer_decay and train.frozen_epochs need a network with a linear classifier")
+    return linear[-1]
 
 
 def blocks_of(net: nn.Module) -> list[list[str]]:
@@ -62,7 +72,7 @@ def blocks_of(net: nn.Module) -> list[list[str]]:
 def _block(name: str) -> str:
     """Name a parameter's block: up to a number, or the first part."""
     parts = name.split(".")[:-1]
-    numbered = [place for place, part in enumerate(parts) if part.isdecimal()]
+    numbered = [place for place, part in enumerate(parts) if _NUMBERED.search(part)]
     return ".".join(parts[: numbered[0] + 1] if numbered else parts[:1])
 
 

@@ -7,9 +7,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torchvision
 
 from pipeline.config.sections import Model
 from pipeline.config.training import Train
+from pipeline.errors import ConfigError
 from pipeline.learn.recipe.optimizer import Freezing, blocks_of, head_of, optimizer_for, set_rate
 from pipeline.learn.recipe.values import Recipe
 from pipeline.model.weights import new_network
@@ -44,6 +46,19 @@ def test_a_transformer_has_a_block_a_layer_and_its_norm_belongs_to_the_last() ->
         "patches.weight", "blocks.0.weight", "blocks.1.weight", "blocks.2.weight", "head.weight",
     ]  # fmt: skip
     assert blocks_of(net)[3][-1] == "norm.bias"
+
+
+def test_torchvisions_transformer_has_a_block_a_layer_too() -> None:
+    with torch.device("meta"):
+        net = torchvision.models.vit_b_16(num_classes=3)
+    blocks = blocks_of(net)
+    assert sum(block[0].startswith("encoder.layers.encoder_layer_") for block in blocks) == 12
+    assert blocks[-1] == ["heads.head.weight", "heads.head.bias"]
+
+
+def test_a_network_without_a_linear_classifier_is_refused() -> None:
+    with pytest.raises(ConfigError, match="need a network with a linear classifier"):
+        blocks_of(torch.nn.Conv2d(3, 4, 1))
 
 
 def test_layer_decay_by_hand() -> None:
