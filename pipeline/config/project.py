@@ -29,9 +29,9 @@ from pipeline.config.sections import (
     Test,
     Tick,
     Tracking,
-    Train,
     Uri,
 )
+from pipeline.config.training import Train
 from pipeline.encoding import canonical
 from pipeline.errors import nearest
 
@@ -93,6 +93,10 @@ class Config(Section):
                 "oracle.kind: people needs oracle.initial, a table of id, label to start from, or labels.sets"
             )
         self._check_renamed()
+        if unknown := self.train.unknown_classes(self.taxonomy):
+            raise ValueError(
+                f"train.class_weights: {unknown[0]!r} is not in the taxonomy; {nearest(unknown[0], self.taxonomy)}"
+            )
         for where, table in (("slopes.default", self.slopes.default), ("slopes.grid", self.slopes.grid)):
             if isinstance(table, Mapping):
                 for layer in table:

@@ -1,9 +1,9 @@
 """The sections of the config; those with catalogue names are in `choices`.
 
-They are kept in one place because light workers read a config without torch or Ray. Their owners, which know what the
-values mean: `pool` (Pool), `learn` (Test, Train, Augment, Slopes), `labels.oracle` (Oracle), `labels` (Labels), `model`
-(Model), `sisom.bank` (Bank), `rounds.planning` (OpenWorld), `rounds.stopping` (Stop), `cluster` (Resources),
-`commands.tick` (Tick), `track` (Tracking), `store` (Storage).
+They are kept together because light workers read a config without torch or Ray. Their owners, which know what the
+values mean: `pool` (Pool), `learn` (Test, Slopes), `labels.oracle` (Oracle), `labels` (Labels), `model` (Model),
+`sisom.bank` (Bank), `rounds.planning` (OpenWorld), `rounds.stopping` (Stop), `cluster` (Resources), `commands.tick`
+(Tick), `track` (Tracking), `store` (Storage). The training of a round has a file of its own, `training`.
 """
 
 from __future__ import annotations
@@ -199,30 +199,6 @@ class Model(Section):
     def transform(self, max_pixels: int) -> Transform:
         """Return the transform of this model's images; larger ones are refused."""
         return Transform(self.image_size, self.resize, self.interpolation, max_pixels)
-
-
-class Augment(Section):
-    """Random crops after padding by `pad` pixels, and random mirroring."""
-
-    pad: Annotated[int, Field(ge=0, le=64)] = 4
-    flip: bool = True
-
-
-class Train(Section):
-    """The training of a round's classifier."""
-
-    start: Literal["fresh", "last"] = "fresh"
-    epochs: Annotated[int, Field(ge=1)] = 200
-    batch_size: Annotated[int, Field(ge=2)] = 128
-    lr: Positive = 0.1
-    momentum: Share = 0.9
-    weight_decay: Annotated[float, Field(ge=0.0)] = 5e-4
-    held_out: Annotated[float, Field(ge=0.0, le=0.5)] = 0.1
-    augment: Augment = Augment()
-    precision: Literal["fp32", "bf16"] = "fp32"
-    num_workers: Annotated[int, Field(ge=1)] = 1
-    checkpoint_every: Annotated[int, Field(ge=1)] = 10
-    retries: Annotated[int, Field(ge=0)] = 2
 
 
 class Slopes(Section):

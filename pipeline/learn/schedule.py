@@ -1,4 +1,4 @@
-"""Rows of each step, crops, and the learning rate, as pure functions."""
+"""Rows of each step and the learning rate, as pure functions."""
 
 from __future__ import annotations
 
@@ -6,11 +6,7 @@ import math
 from collections.abc import Iterator
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
-
-from pipeline.config.sections import Augment
 
 
 def steps(
@@ -29,29 +25,6 @@ def steps(
         return
     count = min(math.ceil(len(order) / batch_size), len(order) // least)
     yield from np.array_split(order, count)
-
-
-def augmented(pixels: torch.Tensor, augment: Augment, seed: tuple[int, ...]) -> torch.Tensor:
-    """Pad with zeros, crop and mirror (n, 3, s, s) uint8 pixels.
-
-    Randomness comes from `seed` alone.
-    """
-    n, _, side, _ = pixels.shape
-    rng = np.random.default_rng(seed)
-    if augment.pad:
-        pad = augment.pad
-        padded = F.pad(pixels, (pad, pad, pad, pad))
-        top, left = (torch.from_numpy(rng.integers(0, 2 * pad + 1, n)) for _ in range(2))
-        reach = torch.arange(side)
-        down = (top[:, None] + reach)[:, None, :, None]
-        across = (left[:, None] + reach)[:, None, None, :]
-        pixels = padded[
-            torch.arange(n)[:, None, None, None], torch.arange(3)[None, :, None, None], down, across
-        ]
-    if augment.flip:
-        mirrored = torch.from_numpy(rng.random(n) < 0.5)[:, None, None, None]
-        pixels = torch.where(mirrored, pixels.flip(-1), pixels)
-    return pixels
 
 
 def learning_rate(step: int, total: int, peak: float) -> float:

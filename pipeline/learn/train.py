@@ -97,7 +97,7 @@ def train(
         start=start,
         model=config.model,
         train=config.train,
-        num_classes=len(config.taxonomy),
+        taxonomy=config.taxonomy,
         seed=attempt.seed,
         threads=threads,
     )

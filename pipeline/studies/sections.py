@@ -14,7 +14,6 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, JsonValue, field_validator
 
 from pipeline.config.sections import (
-    Augment,
     Model,
     Name,
     Positive,
@@ -25,6 +24,7 @@ from pipeline.config.sections import (
     Tracking,
     Uri,
 )
+from pipeline.config.training import Crops
 from pipeline.encoding import canonical
 from pipeline.errors import nearest
 
@@ -73,7 +73,7 @@ class Training(Section):
     momentum: Share = 0.9
     weight_decay: Annotated[float, Field(ge=0.0)] = 5e-4
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
-    augment: Augment = Augment()
+    augment: Crops = Crops()
 
 
 class Compute(Section):

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 import sisom
 from pipeline.learn.epoch import Course, ExamplesInMemory, Exposure
+from pipeline.learn.recipe.values import Recipe
 from pipeline.model.weights import new_network
 from pipeline.studies.active.config import ActiveStudy
 from pipeline.studies.active.images import Rows, StudyImages
@@ -44,7 +45,7 @@ class Learner:
             examples=ExamplesInMemory(images.pixels, np.searchsorted(known, images.truth)),
             rows=labeled[np.isin(images.truth[labeled], known)],
             model=config.model,
-            recipe=config.train,
+            recipe=Recipe.plain(config.train),
             seed=seed,
             exposure=self._exposure(labeled),
         )

@@ -14,6 +14,7 @@ import sisom
 from pipeline.config.sections import Model
 from pipeline.errors import ConfigError
 from pipeline.learn.epoch import Course, ExamplesInMemory
+from pipeline.learn.recipe.values import Recipe
 from pipeline.model.weights import new_network
 from pipeline.store.opening import open_store
 from pipeline.studies.image_sets.roles import NetworkStudy, Sets
@@ -108,7 +109,7 @@ def _train(cell: Cell[TrainHints], bench: Bench, shared: Any) -> Mapping[str, An
     seed, rows = int(cell.spec["seed"]), np.arange(len(images), dtype=np.int64)
     began = time.perf_counter()
     net = new_network(model, len(images.order), seed=seed, dropout=training.dropout)
-    fit(net, Course(examples, rows, model, training, seed), device=bench.device)
+    fit(net, Course(examples, rows, model, Recipe.plain(training), seed), device=bench.device)
     seconds = time.perf_counter() - began
     weights = save_weights(net)
     bench.open().store.put(f"{cell.folder}/{WEIGHTS}", weights)

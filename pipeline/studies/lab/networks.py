@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 import sisom
 from pipeline.config.sections import Model
-from pipeline.learn.epoch import Course, optimizer_for, train_epoch
+from pipeline.learn.epoch import Course, train_epoch
+from pipeline.learn.recipe.optimizer import optimizer_for
 from pipeline.model.network import normalise
 from sisom.arrays import as_tensor
 from sisom.network.models import build_model, load_weights

@@ -66,6 +66,17 @@ OTHERS = {
     ("model", "interpolation"): "bicubic",
     ("train", "start"): "last",
     ("train", "precision"): "bf16",
+    ("train", "optimizer"): "adamw",
+    ("train", "loss"): "logit-norm",
+    ("train", "label_smoothing"): 0.1,
+    ("train", "class_weights"): {"cat": 2.0},
+    ("train", "average"): 0.99,
+    ("train", "patience"): 20,
+    ("train", "augment", "random_resized_crop"): {"scale": [0.5, 1.0]},
+    ("train", "augment", "color_jitter"): {"hue": 0.2},
+    ("train", "augment", "rand_augment"): {"magnitude": 3},
+    ("train", "augment", "mixup"): 0.2,
+    ("train", "augment", "cutmix"): 1.0,
     ("slopes", "search"): "none",
     ("slopes", "grid"): {"layer1": [1.0]},
     ("bank", "outer"): "anchor",
@@ -121,6 +132,7 @@ def test_every_value_is_part_of_the_identity_but_those_of_the_runtime(path: tupl
     needed = {
         ("scoring", "options"): ["scoring.score=knn"],
         ("query", "options"): ["query.strategy=typiclust"],
+        ("train", "optimizer"): ["train.lr=0.01"],
     }
     sets = ["oracle.initial=i", *needed.get(path, [])]
     data = json.loads(parse(PLAIN, "x.yaml", sets).model_dump_json())

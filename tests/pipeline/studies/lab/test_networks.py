@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.config.sections import Augment, Model
+from pipeline.config.sections import Model
+from pipeline.config.training import Crops
 from pipeline.learn.epoch import Course, ExamplesInMemory, Exposure
+from pipeline.learn.recipe.values import Recipe
 from pipeline.model.weights import new_network
 from pipeline.studies.lab.networks import embed, fit, load, predict
 from pipeline.studies.sections import Training
@@ -29,11 +31,13 @@ def two_classes(n: int = 48) -> tuple[np.ndarray, np.ndarray]:
 
 def trained(exposure: Exposure | None = None) -> torch.nn.Module:
     pixels, labels = two_classes()
-    training = Training(epochs=12, batch_size=16, lr=0.05, augment=Augment(pad=0, flip=False))
+    training = Training(epochs=12, batch_size=16, lr=0.05, augment=Crops(pad=0, flip=False))
     net = new_network(MODEL, 2, seed=3 + trained_seed())
     examples, rows = ExamplesInMemory(pixels, labels), np.arange(len(labels))
     return fit(
-        net, Course(examples, rows, MODEL, training, 5 + trained_seed(), exposure=exposure), device="cpu"
+        net,
+        Course(examples, rows, MODEL, Recipe.plain(training), 5 + trained_seed(), exposure=exposure),
+        device="cpu",
     )
 
 
